@@ -1,0 +1,10 @@
+"""The pure twin of the codec, under the names that both twins share."""
+
+from __future__ import annotations
+
+from erlbridge.codec._pure_decode import binary_to_term
+from erlbridge.codec._pure_encode import term_to_binary
+
+IMPLEMENTATION = "pure"
+
+__all__ = ["IMPLEMENTATION", "binary_to_term", "term_to_binary"]

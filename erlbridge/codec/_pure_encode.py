@@ -1,0 +1,367 @@
+"""The encoder in plain Python: terms to bytes in External Term Format, in one loop, whatever the nesting.
+
+Knows which tag stands for which value, and dispatches on a value's exact type; what is not of an exact type goes
+through `terms.plain` first. The loop keeps a stack of its own: a container waits there as the iterator over the rest
+of its values.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import chain
+from struct import Struct, pack
+
+from erlbridge.codec.atoms import Atom
+from erlbridge.codec.order import TermMap, sorted_entries
+from erlbridge.codec.terms import BitString, Export, Fun, ImproperList, Local, Pid, Port, Reference, plain
+from erlbridge.errors import EncodeError
+from erlbridge.limits import MAX_DEPTH, MAX_INTEGER_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_u32 = Struct(">I").pack
+_byte_u32 = Struct(">BI").pack
+_byte_i32 = Struct(">Bi").pack
+_byte_f64 = Struct(">Bd").pack
+_SMALL_INTEGER = [b"a%c" % value for value in range(256)]
+_SMALL_TUPLE = [b"h%c" % arity for arity in range(256)]
+_SHORT_BINARY = [_byte_u32(109, size) for size in range(256)]
+_SHORT_MAP = [_byte_u32(116, size) for size in range(33)]
+_SHORT_LIST = [_byte_u32(108, size) for size in range(33)]
+# Where all keys of a dict are of one of these types, no two of them are one key in Erlang.
+_PLAIN_KEYS = frozenset((Atom, str, bytes, int, float, bool))
+_ATOM_TYPE = frozenset((Atom,))
+_LONGEST = (1 << 32) - 1
+
+# How a container ends, for the stack: a list as the count of elements that its header gave, a fun as its own kind.
+_PLAIN_END, _FUN_END = -1, -2
+
+
+def term_to_binary(
+    term: object,
+    *,
+    compressed: bool | int = False,
+    deterministic: bool = False,
+    default: Callable[[object], object] | None = None,
+) -> bytes:
+    """The term in External Term Format, with its version byte.
+
+    Args:
+        term: Any value of the types that `binary_to_term` gives, or `str`, `bytearray`, `memoryview` (as binaries),
+            any `Mapping` (as a map), and subclasses of all these.
+        compressed: Pack with zlib at this level (1 to 9; True is 6; 0 and False do not), if that makes it shorter.
+        deterministic: Write the keys of maps in Erlang's order, so that equal terms give equal bytes.
+        default: Called with a value of any other type; what it returns is written in its place.
+
+    Raises:
+        EncodeError: No term stands for a value (NaN, an infinity, a lone surrogate, a type without `default`), a
+            container holds itself or nests too deep, or two keys of a dict are one key in Erlang.
+        ValueError: `compressed` is no level.
+
+    Source: External Term Format; `erlang:term_to_binary/2`.
+
+    >>> term_to_binary((Atom("ok"), 1)).hex()
+    '83680277026f6b6101'
+    """
+    level = 6 if compressed is True else int(compressed)
+    if not 0 <= level <= 9:
+        raise ValueError(f"compressed is {compressed!r}, expected a level from 0 to 9")
+    if type(term) is Local:
+        return b"\x83y" + term.data
+    parts = _encode(term, deterministic, default)
+    if level:
+        parts[0] = b""
+        packed = b"".join(parts)
+        if len(packed) < 1 << 32:
+            squeezed = zlib.compress(packed, level)
+            if len(squeezed) + 5 < len(packed):
+                return b"\x83P" + _u32(len(packed)) + squeezed
+        parts[0] = b"\x83"
+    return b"".join(parts)
+
+
+def _encode(term: object, deterministic: bool, default: Callable[[object], object] | None) -> list[bytes]:
+    """The parts whose concatenation is the term."""
+    out: list[bytes] = [b"\x83"]
+    emit = out.append
+    stack: list[tuple[Iterator[Any], Any, int]] = []
+    funs: list[list[int]] = []
+    owner: Any = None
+    ending = _PLAIN_END
+    todo: Iterator[Any] = iter((term,))
+    asking = False  # whether an exception may come from `default`, which raises what it likes
+    value: Any = None
+    all_atoms = _ATOM_TYPE.issuperset
+    try:
+        while True:
+            for value in todo:
+                kind = type(value)
+                if kind is bytes:
+                    n = len(value)
+                    emit(_SHORT_BINARY[n] if n < 256 else _header(109, n))
+                    emit(value)
+                elif kind is Atom:
+                    emit(value.wire)
+                elif kind is str:
+                    raw = value.encode()
+                    n = len(raw)
+                    emit(_SHORT_BINARY[n] if n < 256 else _header(109, n))
+                    emit(raw)
+                elif kind is int:
+                    if 0 <= value <= 255:
+                        emit(_SMALL_INTEGER[value])
+                    elif -2147483648 <= value <= 2147483647:
+                        emit(_byte_i32(98, value))
+                    else:
+                        emit(_big(value))
+                elif kind is float:
+                    if value - value != 0.0:
+                        raise EncodeError(f"Erlang has no float {value!r}")
+                    emit(_byte_f64(70, value))
+                elif value is None:
+                    emit(b"w\3nil")
+                elif kind is bool:
+                    emit(b"w\4true" if value else b"w\5false")
+                elif kind is dict:
+                    n = len(value)
+                    emit(_SHORT_MAP[n] if n < 33 else _header(116, n))
+                    if len(stack) >= 64:
+                        _check_depth(stack, owner, value)
+                    stack.append((todo, owner, ending))
+                    if deterministic:
+                        asking = True
+                        todo = chain.from_iterable([entry[1:] for entry in sorted_entries(value, default)])
+                        asking = False
+                    else:
+                        if not (all_atoms(map(type, value)) or _keys_differ(value)):
+                            asking = True
+                            sorted_entries(value, default)  # refuses keys that are one key in Erlang
+                            asking = False
+                        todo = chain.from_iterable(value.items())
+                    owner = value
+                    ending = _PLAIN_END
+                    break
+                elif kind is list:
+                    n = len(value)
+                    if not n:
+                        emit(b"j")
+                        continue
+                    first = type(value[0])
+                    if first is int or first is float:
+                        run = _run(value, n, first)
+                        if run is not None:
+                            emit(run)
+                            continue
+                    emit(_SHORT_LIST[n] if n < 33 else _header(108, n))
+                    if len(stack) >= 64:
+                        _check_depth(stack, owner, value)
+                    stack.append((todo, owner, ending))
+                    todo = iter(value)
+                    owner = value
+                    ending = n
+                    break
+                elif kind is tuple:
+                    n = len(value)
+                    emit(_SMALL_TUPLE[n] if n < 256 else _header(105, n))
+                    if len(stack) >= 64:
+                        _check_depth(stack, owner, value)
+                    stack.append((todo, owner, ending))
+                    todo = iter(value)
+                    owner = value
+                    ending = _PLAIN_END
+                    break
+                elif (writer := _WRITERS.get(kind)) is not None:
+                    emit(writer(value))
+                else:
+                    if len(stack) >= 64:
+                        _check_depth(stack, owner, value)
+                    stack.append((todo, owner, ending))
+                    ending = _PLAIN_END
+                    if kind is TermMap:
+                        emit(_header(116, len(value)))
+                        entries = value.entries
+                        forms = sorted(entries) if deterministic else entries
+                        todo = chain.from_iterable([entries[form] for form in forms])
+                    elif kind is ImproperList:
+                        elements = tuple(value.elements)
+                        if not elements:
+                            raise EncodeError("improper list that was emptied")
+                        emit(_header(108, len(elements)))
+                        todo = chain(elements, (value.tail,))
+                    elif kind is Fun:
+                        funs.append([len(out), len(out), 0])
+                        emit(b"")
+                        todo = chain((value.module, value.old_index, value.old_uniq, value.pid), value.free)
+                        ending = _FUN_END
+                    else:
+                        asking = True
+                        todo = iter((plain(value, default),))
+                        asking = False
+                    owner = value
+                    break
+            else:
+                if ending != _PLAIN_END:
+                    if ending == _FUN_END:
+                        _close_fun(owner, funs, out)
+                    else:
+                        if len(owner) != ending:
+                            raise EncodeError("list changed while it was written")
+                        emit(b"j")
+                if not stack:
+                    return out
+                todo, owner, ending = stack.pop()
+    except EncodeError as error:
+        if asking and default is not None:
+            raise
+        raise EncodeError(error.message + _place(stack, owner, value)) from error.__cause__
+    except UnicodeEncodeError as cause:
+        if asking:
+            raise
+        raise EncodeError(f"str with a lone surrogate at index {cause.start}{_place(stack, owner, value)}") from None
+    except (RuntimeError, IndexError) as cause:
+        if asking:
+            raise
+        raise EncodeError(f"{type(owner).__name__} changed while it was written ({cause})") from None
+
+
+def _keys_differ(pairs: dict[Any, Any]) -> bool:
+    """Whether all keys are of one type of which two distinct values are two keys in Erlang too."""
+    kinds = set(map(type, pairs))
+    return len(kinds) == 1 and not kinds.isdisjoint(_PLAIN_KEYS)
+
+
+def _header(tag: int, size: int) -> bytes:
+    if size > _LONGEST:
+        raise EncodeError(f"size {size}, limit {_LONGEST}")
+    return _byte_u32(tag, size)
+
+
+def _big(value: int) -> bytes:
+    """An integer beyond 32 bits. Its magnitude is written in one step, so that time stays linear in its length."""
+    magnitude = abs(value)
+    size = (magnitude.bit_length() + 7) >> 3
+    if size < 256:
+        return b"n%c%c" % (size, value < 0) + magnitude.to_bytes(size, "little")
+    if size > MAX_INTEGER_BYTES:
+        raise EncodeError(f"integer of {size} bytes, limit {MAX_INTEGER_BYTES}")
+    return b"o" + _u32(size) + (b"\1" if value < 0 else b"\0") + magnitude.to_bytes(size, "little")
+
+
+def _run(values: list[Any], n: int, kind: type) -> bytes | None:
+    """A whole list of integers or of floats, header and end included; None if it is not all of this kind."""
+    if kind is float and n < 4:
+        return None
+    kinds = set(map(type, values))
+    if len(kinds) != 1 or kind not in kinds:
+        return None
+    if kind is float:
+        total = sum(values)
+        if total - total != 0.0:
+            return None  # an infinity, a NaN, or an overflow of the sum alone: told apart one by one
+        packed = pack(f">{n}d", *values)
+        lanes = bytearray(b"F\0\0\0\0\0\0\0\0") * n
+        for lane in range(8):
+            lanes[lane + 1 :: 9] = packed[lane::8]
+        return _header(108, n) + lanes + b"j"
+    try:
+        small = bytes(values)
+    except ValueError:
+        return _header(108, n) + b"".join(
+            [
+                _SMALL_INTEGER[value]
+                if 0 <= value <= 255
+                else _byte_i32(98, value)
+                if -2147483648 <= value <= 2147483647
+                else _big(value)
+                for value in values
+            ]
+        ) + b"j"  # fmt: skip
+    if n < 65536:
+        return b"k" + n.to_bytes(2, "big") + small
+    lanes = bytearray(b"a\0") * n
+    lanes[1::2] = small
+    return _header(108, n) + lanes + b"j"
+
+
+def _close_fun(fun: Fun, funs: list[list[int]], out: list[bytes]) -> None:
+    """Puts the fun's header, which holds its size, in the place kept for it.
+
+    `funs` has, for every open fun, where its header goes, up to where its bytes are counted, and that count; counts go
+    from inner to outer, so that no part is counted twice, however deep funs nest.
+    """
+    start, counted_to, count = funs.pop()
+    count += sum(map(len, out[counted_to:])) + 29
+    out[start] = pack(">BIB16sII", 112, count, fun.arity, fun.uniq, fun.index, len(fun.free))
+    if funs:
+        outer = funs[-1]
+        outer[2] += sum(map(len, out[outer[1] : start])) + count + 1
+        outer[1] = len(out)
+
+
+def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: object) -> None:
+    """Refuses what nests too deep. Looks for cycles at each doubling of the depth, so that it costs next to nothing."""
+    depth = len(stack)
+    if depth >= MAX_DEPTH:
+        raise EncodeError(f"term nested deeper than {MAX_DEPTH}")
+    if depth & (depth - 1) == 0:
+        owners = [id(frame[1]) for frame in stack]
+        owners += (id(owner), id(value))
+        if len(set(owners)) < len(owners):
+            raise EncodeError(f"{type(value).__name__} holds itself")
+
+
+def _place(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: object) -> str:
+    """Where in the term the value stands, such as ` at [0]['name']`; for an error's message alone."""
+    owners = [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
+    path = ""
+    for container, held in zip(owners, [*owners[1:], value]):  # noqa: B905 - each with the one inside it
+        try:
+            if isinstance(container, list | tuple):
+                path += f"[{next(index for index, element in enumerate(container) if element is held)}]"
+            elif isinstance(container, dict | TermMap):
+                path += f"[{next(key for key, element in container.items() if element is held)!r:.40}]"
+        except (StopIteration, RuntimeError):
+            continue  # a key, or a value that `default` or `plain` made
+        if len(path) > 200:
+            return f" at {path[:200]}..."
+    return f" at {path}" if path else ""
+
+
+def _write_bits(value: BitString) -> bytes:
+    return _header(77, len(value.data)) + bytes((value.bits,)) + value.data
+
+
+def _write_pid(value: Pid) -> bytes:
+    return b"X" + value.node.wire + pack(">III", value.id, value.serial, value.creation)
+
+
+def _write_port(value: Port) -> bytes:
+    if value.id < 1 << 28:  # where the BEAM changes from NEW_PORT_EXT to V4_PORT_EXT
+        return b"Y" + value.node.wire + pack(">II", value.id, value.creation)
+    return b"x" + value.node.wire + pack(">QI", value.id, value.creation)
+
+
+def _write_reference(value: Reference) -> bytes:
+    n = len(value.ids)
+    return pack(">BH", 90, n) + value.node.wire + pack(f">{n + 1}I", value.creation, *value.ids)
+
+
+def _write_export(value: Export) -> bytes:
+    return b"q" + value.module.wire + value.function.wire + b"a%c" % value.arity
+
+
+def _refuse_local(_: Local) -> bytes:
+    raise EncodeError("a Local is a whole term and no part of one")
+
+
+_WRITERS: dict[type, Callable[[Any], bytes]] = {
+    BitString: _write_bits,
+    Pid: _write_pid,
+    Port: _write_port,
+    Reference: _write_reference,
+    Export: _write_export,
+    Local: _refuse_local,
+}

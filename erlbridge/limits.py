@@ -1,0 +1,60 @@
+"""Every cap of the bridge with its reason, in one place. Knows numbers; imports nothing of ours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+"""Longest frame taken or sent. What is larger travels as a transfer and never stalls a scheduler."""
+
+MAX_WORKER_FRAME_BYTES: Final = 256 * 1024 * 1024
+"""Longest frame between node and worker: a request with the programs it names, or a result before it is cut down."""
+
+MAX_DEPTH: Final = 10_000
+"""Deepest nesting of a decoded term. Far beyond any real payload, yet it bounds the decoder's own stack."""
+
+MAX_TERM_BYTES: Final = 256 * 1024 * 1024
+"""Most bytes that a compressed term may unpack to; a few kilobytes can otherwise claim gigabytes."""
+
+MAX_INFLATION: Final = 1032
+"""Largest ratio that deflate can reach. A compressed term that declares more is lying, and is refused unread."""
+
+MAX_ATOM_CHARACTERS: Final = 255
+"""The BEAM's own limit on an atom's length, in characters."""
+
+MAX_ATOM_CACHE: Final = 4096
+"""Distinct atoms the decoder keeps interned; a peer that sends ever new ones costs time, never memory."""
+
+MAX_INTEGER_BYTES: Final = 4_194_296
+"""Longest integer that the BEAM reads back; it says `badarg` to one byte more."""
+
+MAX_KEY_NESTING: Final = 8
+"""How deep maps may stand in keys of maps in keys of maps. Each level copies what identifies its keys once more:
+without a limit a hostile peer's megabytes become gigabytes."""
+
+MAX_QUEUE: Final = 64
+"""Requests that may wait for a worker. Beyond it the node answers `overloaded` at once instead of growing."""
+
+CREDIT: Final = 256
+"""Events the node may send before the host grants more."""
+
+PROGRESS_CREDIT: Final = 16
+"""The last of the credit, which log lines leave to progress: a job that prints much must not hide how far it is."""
+
+MAX_LOG_LINE_BYTES: Final = 8 * 1024
+"""Longest line of captured output passed on as one log event; the rest of the line is dropped and said to be."""
+
+CANCEL_GRACE_S: Final = 3.0
+"""How long a cancelled job may take to stop at its next model call before its worker is killed."""
+
+SHUTDOWN_GRACE_S: Final = 10.0
+"""How long a draining shutdown waits for running jobs when the host names no grace of its own."""
+
+PROGRESS_INTERVAL_S: Final = 0.05
+"""Least time between two progress events of one stage of a job; what falls between is folded into the next."""
+
+LM_TIMEOUT_S: Final = 60.0
+"""Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
+
+MAX_BOOT_FAILURES: Final = 5
+"""Workers that may die in a row before one boots; after that the node ends instead of restarting for ever."""
