@@ -1,0 +1,113 @@
+"""Training and validation data: the host's maps, checked field by field against a signature.
+
+Knows terms and field types; knows no DSPy. A job keeps the raw list and reads it in the worker, so that a large
+dataset costs the node nothing but its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from erlbridge.codec import Atom
+from erlbridge.core.signatures import Field, FieldType, Signature
+from erlbridge.errors import ValidationError
+from erlbridge.wire.place import Place
+
+_MAX_VALUE_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A list of examples as the host sent it, not read yet."""
+
+    place: Place
+
+    @classmethod
+    def at(cls, place: Place) -> Examples:
+        """The examples at a place: a list that is not empty."""
+        if not isinstance(place.term, list) or not place.term:
+            raise place.refused("a list of at least one example")
+        return cls(place)
+
+    def __len__(self) -> int:
+        assert isinstance(self.place.term, list)  # noqa: S101 - `at` has seen to it
+        return len(self.place.term)
+
+    def read(self, signature: Signature) -> list[dict[str, object]]:
+        """Each example as field name to value, both inputs and outputs, in order.
+
+        An example is a flat map, or `%{input: …, output: …}`. Entries that the signature does not name are left out.
+        Raises `ValidationError` with the path of the first wrong value.
+        """
+        return [read_fields(_flat(item, signature), signature.fields, item.path) for item in self.place.items()]
+
+
+def read_inputs(place: Place, signature: Signature) -> dict[str, object]:
+    """The input fields of one map."""
+    return read_fields(place.entries(), signature.input_fields, place.path)
+
+
+def read_fields(entries: Mapping[str, Place], fields: Iterable[Field], path: str) -> dict[str, object]:
+    """The value of each field, checked against its type."""
+    found: dict[str, object] = {}
+    for field in fields:
+        place = entries.get(field.name)
+        if place is None:
+            if field.type.kind != "optional":
+                raise ValidationError(f"expected the field `{field.name}`, got {sorted(entries)}", path)
+            found[field.name] = None
+        else:
+            found[field.name] = read_value(place, field.type)
+    return found
+
+
+def _flat(item: Place, signature: Signature) -> Mapping[str, Place]:
+    entries = item.entries()
+    if set(entries) == {"input", "output"} and not {"input", "output"} <= {field.name for field in signature.fields}:
+        return {**entries["input"].entries(), **entries["output"].entries()}
+    return entries
+
+
+def read_value(place: Place, kind: FieldType, depth: int = _MAX_VALUE_DEPTH) -> object:
+    """A term as the Python value that its field's type says; text comes from binaries and atoms."""
+    match kind.kind:
+        case "string":
+            return place.name()
+        case "enum":
+            return place.choice(kind.values)
+        case "integer":
+            return place.integer()
+        case "number":
+            return place.number()
+        case "boolean":
+            return place.boolean()
+        case "optional":
+            return None if place.term is None else read_value(place, kind.items or FieldType("any"), depth)
+        case "list":
+            items = kind.items or FieldType("any")
+            return [read_value(item, items, depth - 1) for item in place.items()]
+        case "map":
+            values = kind.items or FieldType("any")
+            return {name: read_value(value, values, depth - 1) for name, value in place.entries().items()}
+        case _:
+            return plain(place, depth)
+
+
+def plain(place: Place, depth: int = _MAX_VALUE_DEPTH) -> object:
+    """Any term that has a JSON-like Python value; the rest (pids, funs, bitstrings …) is refused."""
+    if depth == 0:
+        raise ValidationError(f"expected a value nested at most {_MAX_VALUE_DEPTH} deep", place.path)
+    match place.term:
+        case None | bool() | int() | float():
+            return place.term
+        case Atom() | bytes() | str():
+            return place.name()
+        case list():
+            return [plain(item, depth - 1) for item in place.items()]
+        case tuple() as elements:
+            return [plain(Place(element, f"{place.path}[{i}]"), depth - 1) for i, element in enumerate(elements)]
+        case Mapping():
+            return {name: plain(value, depth - 1) for name, value in place.entries().items()}
+        case _:
+            raise place.refused("text, a number, a boolean, nil, a list or a map")

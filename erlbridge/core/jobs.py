@@ -1,0 +1,189 @@
+"""What a worker is asked to do: a verb's payload, read and checked. Node and worker meet here.
+
+The node reads a payload to refuse what is wrong before it costs anything; the worker reads the same payload again to
+run it. Knows payloads as values; knows no DSPy, no process and no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from erlbridge.core.configs import Config, parse_config
+from erlbridge.core.examples import Examples
+from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
+from erlbridge.wire.place import Place
+
+_PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProgram:
+    """A program that the node keeps under this id."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenProgram:
+    """A program that the host sent along, as the envelope that it once got; not trusted, not read yet."""
+
+    place: Place
+
+
+Source: TypeAlias = Signature | StoredProgram | GivenProgram
+"""Where a job's program comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeSignature:
+    """Compile a program for a signature (or a stored program, to go on from it)."""
+
+    source: Source
+    training_data: Examples
+    validation_data: Examples | None
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatePipeline:
+    """Score a program on labelled examples."""
+
+    source: Source
+    data: Examples
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Predict:
+    """Run a program on one input map, or on a list of them (`batch`)."""
+
+    source: Source
+    inputs: tuple[Place, ...]
+    batch: bool
+    config: Config
+
+
+Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+
+
+def parse_job(verb: str, payload: object) -> Job:
+    """The job that a verb's payload asks for. Raises `ValidationError` with the path, or `UnknownVerb`."""
+    if verb not in _PARSERS:
+        raise UnknownVerb(f"unknown verb `{verb[:60]}`; known to workers are {', '.join(sorted(_PARSERS))}")
+    return _PARSERS[verb](Place(payload, "payload"))
+
+
+def _parse_optimize(place: Place) -> OptimizeSignature:
+    entries = place.only(("signature", "training_data", "validation_data", "config"))
+    source = _source(place.required(entries, "signature"))
+    training = Examples.at(place.required(entries, "training_data"))
+    validation = entries.get("validation_data")
+    valset = None if validation is None or validation.term is None else Examples.at(validation)
+    config = _config(entries, place, len(training if valset is None else valset), source)
+    return OptimizeSignature(source, training, valset, config)
+
+
+def _parse_evaluate(place: Place) -> EvaluatePipeline:
+    entries = place.only(("program", "signature", "data", "metric", "config"))
+    source = _program_or_signature(entries, place)
+    data = Examples.at(place.required(entries, "data"))
+    return EvaluatePipeline(source, data, _config(entries, place, len(data), source))
+
+
+def _parse_predict(place: Place) -> Predict:
+    entries = place.only(("program", "signature", "input", "inputs", "config"))
+    source = _program_or_signature(entries, place)
+    if ("input" in entries) == ("inputs" in entries):
+        raise ValidationError("expected either `input`, one map, or `inputs`, a list of maps", place.path)
+    batch = "inputs" in entries
+    inputs = tuple(entries["inputs"].items()) if batch else (entries["input"],)
+    if not inputs:
+        raise entries["inputs"].refused("a list of at least one map")
+    for item in inputs:
+        item.entries()
+    return Predict(source, inputs, batch, _config(entries, place, len(inputs), source))
+
+
+_PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
+    "optimize_signature": _parse_optimize,
+    "evaluate_pipeline": _parse_evaluate,
+    "predict": _parse_predict,
+}
+
+
+def _config(entries: dict[str, Place], parent: Place, count: int, source: Source) -> Config:
+    outputs = [output.name for output in source.output_fields] if isinstance(source, Signature) else None
+    return parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+
+
+WORKER_VERBS: Final = frozenset(_PARSERS)
+"""The verbs that run in a worker; the node answers the others itself."""
+
+
+def stored_programs(job: Job) -> tuple[str, ...]:
+    """The ids of the stored programs that a job needs beside its payload."""
+    return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+
+
+def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
+    if ("program" in entries) == ("signature" in entries):
+        raise ValidationError("expected either `program` or `signature`", place.path)
+    if "signature" in entries:
+        return _source(entries["signature"])
+    program = entries["program"]
+    if isinstance(program.term, Mapping):
+        return GivenProgram(program)
+    return _stored(program)
+
+
+def _source(place: Place) -> Source:
+    if isinstance(place.term, bytes | str) and "->" not in place.text():
+        return _stored(place)
+    return parse_signature(place)
+
+
+def _stored(place: Place) -> StoredProgram:
+    found = place.text("a program_id, `program:` and 64 hexadecimal digits")
+    if not _PROGRAM_ID.match(found):
+        raise place.refused("a program_id, `program:` and 64 hexadecimal digits")
+    return StoredProgram(found)
+
+
+# -- what a running job says to its worker -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is. `stage` is one of `vocabulary.STAGES`; `done` of `total` counts the stage's steps."""
+
+    stage: str
+    done: int = 0
+    total: int | None = None
+    score: float | None = None
+    best_score: float | None = None
+    lm_calls: int = 0
+    cost_usd: float | None = None
+    message: str | None = None
+
+
+class Observer(Protocol):
+    """What a job may tell and ask while it runs. Both calls are cheap and safe from any thread."""
+
+    def progress(self, state: Progress) -> None:
+        """Tells how far the job is; may be called as often as anything happens."""
+
+    def stop_reason(self) -> BridgeError | None:
+        """Why the job shall stop at its next model call, or None to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job gave: the result term for the host, and a program to keep, as id and bytes."""
+
+    result: object
+    program_id: str | None = None
+    program: bytes | None = None

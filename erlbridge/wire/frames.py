@@ -1,0 +1,115 @@
+"""Frames of `{:packet, 4}`: a 4-byte big-endian length, then exactly that many bytes. Sans-IO: bytes in, frames out.
+
+Knows lengths; knows neither terms nor descriptors. The same reader and writer serve the host's pipe and the
+workers' sockets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from erlbridge.errors import FrameError
+from erlbridge.limits import MAX_FRAME_BYTES
+
+HEADER_BYTES: Final = 4
+
+
+class FrameReader:
+    """Turns a stream of bytes, cut anywhere, into whole frames.
+
+    A length above `limit_bytes` raises `FrameError` as soon as its header is there, before anything is kept for it;
+    the stream has no next boundary after that.
+
+    >>> reader = FrameReader()
+    >>> reader.feed(b"\\x00\\x00\\x00\\x02hi\\x00\\x00")
+    >>> list(reader)
+    [b'hi']
+    >>> reader.pending_bytes
+    2
+    """
+
+    def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.received_bytes = 0
+        self._buffer = bytearray()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of a frame that has begun and is not whole yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Takes the next bytes of the stream."""
+        self.received_bytes += len(data)
+        self._buffer += data
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yields the frames that are whole. Raises `FrameError` for a length above the limit."""
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def _next(self) -> bytes | None:
+        buffer = self._buffer
+        if len(buffer) < HEADER_BYTES:
+            return None
+        length = int.from_bytes(buffer[:HEADER_BYTES])
+        if length > self.limit_bytes:
+            raise FrameError(
+                f"frame of {length} bytes, limit {self.limit_bytes}; send it as a transfer, or raise max_frame_bytes",
+                context={"limit": self.limit_bytes},
+            )
+        end = HEADER_BYTES + length
+        if len(buffer) < end:
+            return None
+        with memoryview(buffer) as view:
+            frame = bytes(view[HEADER_BYTES:end])
+        del buffer[:end]
+        return frame
+
+
+class FrameWriter:
+    """Queues frames for a descriptor that may take only part of them at a time.
+
+    `buffers` gives what to hand to `writev`; `advance` drops what was written.
+
+    >>> writer = FrameWriter()
+    >>> writer.add(b"hi")
+    >>> b"".join(writer.buffers())
+    b'\\x00\\x00\\x00\\x02hi'
+    >>> writer.advance(5)
+    >>> b"".join(writer.buffers()), writer.pending_bytes
+    (b'i', 1)
+    """
+
+    def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.pending_bytes = 0
+        self._buffers: deque[memoryview] = deque()
+
+    def add(self, frame: bytes) -> None:
+        """Queues one frame. Raises `FrameError` when it is above the limit; nothing is queued then."""
+        if len(frame) > self.limit_bytes:
+            raise FrameError(
+                f"frame of {len(frame)} bytes, limit {self.limit_bytes}", context={"limit": self.limit_bytes}
+            )
+        self._buffers.append(memoryview(len(frame).to_bytes(HEADER_BYTES)))
+        self._buffers.append(memoryview(frame))
+        self.pending_bytes += HEADER_BYTES + len(frame)
+
+    def buffers(self, most: int = 64) -> list[memoryview]:
+        """The first buffers still to be written, at most `most` of them (a kernel takes 1,024 in one call)."""
+        return list(islice(self._buffers, most))
+
+    def advance(self, written_bytes: int) -> None:
+        """Drops the first `written_bytes` of what is queued."""
+        self.pending_bytes -= written_bytes
+        while written_bytes:
+            first = self._buffers[0]
+            if written_bytes < len(first):
+                self._buffers[0] = first[written_bytes:]
+                return
+            written_bytes -= len(first)
+            self._buffers.popleft()

@@ -1,0 +1,181 @@
+"""What the frames say: terms become requests and controls, answers and events become terms.
+
+Knows the shape of every message of the wire contract; knows no verb's payload and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from erlbridge.codec import Atom, TermMap
+from erlbridge.errors import BridgeError, ValidationError
+from erlbridge.wire.place import Place
+from erlbridge.wire.vocabulary import atom, atom_keys
+
+Term: TypeAlias = object
+"""Any value that the codec decodes to or encodes from."""
+
+PROTOCOL: Final = 1
+
+_READY: Final = atom("ready")
+_OK: Final = atom("ok")
+_ERROR: Final = atom("error")
+_PROGRESS: Final = atom("progress")
+_LOG: Final = atom("log")
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a request says about itself. `deadline_ms` is a span, counted from arrival."""
+
+    deadline_ms: int | None = None
+    idempotency_key: str | None = None
+    progress: bool = True
+    priority: int = 0
+    source: str | None = None
+    version: str | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of the host. `id` is any term and goes back exactly as it came."""
+
+    verb: str
+    id: Term
+    payload: Term
+    meta: Meta = field(default_factory=Meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """The host grants the node `count` more events."""
+
+    count: int
+
+
+class Malformed(ValidationError):
+    """A term that is not a request; `id` is the request's where one could be read, else None."""
+
+    def __init__(self, message: str, path: str, id: Term) -> None:  # noqa: A002 - the wire's own name
+        super().__init__(message, path)
+        self.id = id
+
+
+def parse_incoming(term: Term) -> Request | Credit:
+    """The request or control that a term stands for: `{verb, id, payload}`, the same with meta, `{:credit, n}` or the
+    message map of `Pipeline.DSPy.MessageProtocol`.
+
+    Raises `Malformed`, which carries the id wherever one can be read.
+    """
+    request_id = _id_of(term)
+    try:
+        return _parse(term)
+    except ValidationError as error:
+        raise Malformed(error.message.removeprefix(f"{error.path}: "), error.path, request_id) from None
+
+
+def _parse(term: Term) -> Request | Credit:
+    match term:
+        case (Atom() as name, count) if str(name) == "credit":
+            return Credit(Place(count, "credit").integer(minimum=1))
+        case (verb, request_id, payload):
+            return Request(Place(verb, "verb").atom(), request_id, payload)
+        case (verb, request_id, payload, meta):
+            return Request(Place(verb, "verb").atom(), request_id, payload, _parse_meta(Place(meta, "meta")))
+        case Mapping():
+            return _parse_map(Place(term, "request"))
+        case _:
+            raise Place(term, "request").refused("{verb, id, payload}, {verb, id, payload, meta} or a message map")
+
+
+def _parse_map(place: Place) -> Request:
+    entries = place.entries()
+    for name in ("message_id", "request_type", "payload"):
+        if name not in entries:
+            raise ValidationError(f"expected the key `{name}`, got {sorted(entries)}", "request")
+    metadata = entries.get("metadata")
+    meta = Meta() if metadata is None or metadata.term is None else _parse_meta(metadata)
+    return Request(entries["request_type"].name(), entries["message_id"].term, entries["payload"].term, meta)
+
+
+def _parse_meta(place: Place) -> Meta:
+    entries = place.entries()
+
+    def text(name: str) -> str | None:
+        found = entries.get(name)
+        return None if found is None or found.term is None else found.name()
+
+    deadline = entries.get("deadline_ms")
+    progress = entries.get("progress")
+    priority = entries.get("priority")
+    return Meta(
+        deadline_ms=None if deadline is None or deadline.term is None else deadline.integer(minimum=0),
+        idempotency_key=text("idempotency_key"),
+        progress=True if progress is None else progress.boolean(),
+        priority=0 if priority is None else priority.integer(),
+        source=text("source"),
+        version=text("version"),
+        trace=text("trace"),
+    )
+
+
+def _id_of(term: Term) -> Term:
+    """The id of something that may not be a request, so that its error finds the caller."""
+    if isinstance(term, tuple) and len(term) >= 3:
+        return term[1]
+    if isinstance(term, dict | TermMap):
+        for key, value in term.items():
+            if (isinstance(key, Atom) and str(key) == "message_id") or key == b"message_id":
+                return value
+    return None
+
+
+# -- what the node says ----------------------------------------------------------------------------------------------
+
+
+def ready(info: Mapping[str, Term]) -> Term:
+    """`{:ready, %{…}}`, the node's first message."""
+    return (_READY, atom_keys(info))
+
+
+def ok(request_id: Term, result: Term) -> Term:
+    """`{:ok, id, result}`."""
+    return (_OK, request_id, result)
+
+
+def error(request_id: Term, failure: BridgeError) -> Term:
+    """`{:error, id, %{error_type: …, …}}`."""
+    return (_ERROR, request_id, error_map(failure))
+
+
+def error_as(request_id: Term, description: Term) -> Term:
+    """`{:error, id, error}` for an error that a worker has described already."""
+    return (_ERROR, request_id, description)
+
+
+def error_map(failure: BridgeError) -> Term:
+    """An error as the host sees it. Context keys must be published names; values any term."""
+    return atom_keys(
+        {
+            "error_type": atom(failure.error_type),
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "context": atom_keys(failure.context),
+            "recovery_strategy": atom(failure.recovery_strategy),
+            "retryable": failure.retryable,
+            "retry_after_ms": failure.retry_after_ms,
+        }
+    )
+
+
+def progress(request_id: Term, state: Term) -> Term:
+    """`{:progress, id, %{stage: …, done: …, total: …, …}}`."""
+    return (_PROGRESS, request_id, state)
+
+
+def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> Term:
+    """`{:log, level, message, metadata}`."""
+    return (_LOG, atom(level), message, atom_keys(metadata))

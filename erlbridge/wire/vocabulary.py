@@ -1,0 +1,120 @@
+"""The atoms that the node may emit, published so that a host can decode every frame with `[:safe]`.
+
+Besides these the node emits only atoms that the request itself used. The Elixir module `Pipeline.DSPy.Vocabulary` is
+generated from this list (`erlbridge vocabulary`); a test compares the two. Knows names; decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from erlbridge.codec import Atom
+from erlbridge.errors import STRATEGIES, BridgeError
+
+VERBS: Final = (
+    "health_check",
+    "optimize_signature",
+    "evaluate_pipeline",
+    "predict",
+    "cancel",
+    "shutdown",
+)
+
+MESSAGES: Final = ("ready", "ok", "error", "progress", "chunk", "call", "log", "telemetry", "transfer")
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+STAGES: Final = (
+    "starting",
+    "baseline",
+    "bootstrapping",
+    "proposing",
+    "searching",
+    "evaluating",
+    "predicting",
+    "finishing",
+)
+
+ERROR_KINDS: Final = (
+    "rate_limit",
+    "auth",
+    "billing",
+    "server",
+    "timeout",
+    "transport",
+    "configuration",
+    "invalid_request",
+    "unknown",
+)
+
+CRASH_REASONS: Final = ("signal", "exit", "cancel_grace", "deadline", "forkserver", "protocol", "out_of_memory")
+
+STATES: Final = (
+    "success",
+    "healthy",
+    "degraded",
+    "overloaded",
+    "stopped",
+    "starting",
+    "idle",
+    "busy",
+    "stopping",
+    "cancelling",
+    "queued",
+    "running",
+    "not_found",
+    "compiled",
+    "pure",
+    "drain",
+    "now",
+)
+
+KEYS: Final = (
+    # ready and health_check
+    "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
+    "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
+    "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
+    # errors
+    "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
+    "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
+    "best_score", "best_program", "failed_calls", "model",
+    # progress
+    "stage", "done", "total", "score", "lm_calls", "cost_usd",
+    # results
+    "program_id", "program", "stored", "optimized_signature", "optimization_metrics", "results", "metrics", "example",
+    "prediction", "predictions", "score_before", "score_after", "trials", "input_tokens", "output_tokens",
+    "duration_ms", "cached", "count", "failures", "unfinished", "optimizer", "seed", "repeatable",
+    # signatures and programs
+    "name", "instructions", "input_fields", "output_fields", "type", "description", "schema", "enum", "demos",
+    "predictors",
+    "format", "signature", "module", "config", "scores", "usage", "dataset", "metric", "field", "threshold",
+    "worker", "stream", "line", "mode", "result",
+)  # fmt: skip
+
+ATOMS: Final = frozenset(
+    (
+        *VERBS,
+        *MESSAGES,
+        *LOG_LEVELS,
+        *STAGES,
+        *ERROR_KINDS,
+        *CRASH_REASONS,
+        *STATES,
+        *KEYS,
+        *BridgeError.owners,
+        *STRATEGIES,
+    )
+)
+
+_PUBLISHED: Final = {name: Atom(name) for name in ATOMS}
+
+
+def atom(name: str) -> Atom:
+    """The published atom `name`. A name that is not published is a fault of ours and raises `KeyError`."""
+    return _PUBLISHED[name]
+
+
+def atom_keys(entries: Mapping[str, object]) -> dict[object, object]:
+    """A map with published atoms as keys: what the node sends wherever Elixir expects `%{key: …}`."""
+    return {_PUBLISHED[name]: value for name, value in entries.items()}

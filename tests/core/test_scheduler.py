@@ -1,0 +1,340 @@
+"""The scheduler as tables of events and actions: every request answered once, no worker idle while work waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+
+from erlbridge.core.events import (
+    Action,
+    Answer,
+    Booted,
+    CancelAsked,
+    Died,
+    Event,
+    Exit,
+    Finished,
+    Fork,
+    Forked,
+    Interrupt,
+    Kill,
+    Refuse,
+    Send,
+    ShutdownAsked,
+    Submitted,
+    Tick,
+)
+from erlbridge.core.scheduler import Scheduler, Worker
+from erlbridge.errors import ProcessCrashed
+from erlbridge.limits import CANCEL_GRACE_S, MAX_BOOT_FAILURES
+from erlbridge.wire.messages import Meta, Request
+from erlbridge.wire.vocabulary import atom, atom_keys
+
+CRASH = ProcessCrashed("the worker died: killed by SIGKILL", context={"reason": atom("signal")})
+
+
+def submitted(number: int, deadline_ms: int | None = None) -> Submitted:
+    return Submitted(b"%d" % number, Request("predict", number, {}, Meta(deadline_ms=deadline_ms)), b"job %d" % number)
+
+
+def ready(workers: int = 1, max_queue: int = 64) -> Scheduler:
+    scheduler = Scheduler(workers, max_queue)
+    scheduler.start(0.0)
+    for number in range(1, workers + 1):
+        scheduler.step(Forked(number, 1000 + number), 0.0)
+        scheduler.step(Booted(number), 0.0)
+    return scheduler
+
+
+def kinds(actions: list[Action]) -> list[object]:
+    """Actions with an error shortened to its id and type."""
+    return [(action.id, action.failure.error_type) if isinstance(action, Refuse) else action for action in actions]
+
+
+def test_a_request_goes_to_an_idle_worker_at_once() -> None:
+    assert ready().step(submitted(1), 1.0) == [Send(1, b"job 1")]
+
+
+def test_requests_wait_in_order_and_a_freed_worker_takes_the_first() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    assert scheduler.step(submitted(2), 1.0) == []
+    assert scheduler.step(submitted(3), 1.0) == []
+    assert scheduler.step(Finished(1, True, "one"), 2.0) == [Answer(1, True, "one"), Send(1, b"job 2")]
+
+
+def test_a_request_that_comes_before_any_worker_has_booted_waits_for_it() -> None:
+    scheduler = Scheduler(1)
+    assert scheduler.start(0.0) == [Fork(1)]
+    assert scheduler.step(submitted(1), 0.1) == []
+    assert scheduler.step(Booted(1), 1.5) == [Send(1, b"job 1")]
+
+
+def test_an_id_in_flight_is_refused_and_free_again_after_its_answer() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    assert kinds(scheduler.step(submitted(1), 1.0)) == [(1, "duplicate_id")]
+    scheduler.step(Finished(1, True, "one"), 2.0)
+    assert scheduler.step(submitted(1), 3.0) == [Send(1, b"job 1")]
+
+
+def test_a_full_queue_answers_overloaded_at_once_with_numbers() -> None:
+    scheduler = ready(max_queue=1)
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(submitted(2), 1.0)
+    (refusal,) = scheduler.step(submitted(3), 1.0)
+    assert isinstance(refusal, Refuse)
+    assert refusal.failure.error_type == "overloaded"
+    assert refusal.failure.context == {"waiting": 1, "limit": 1, "workers": 1}
+    assert refusal.failure.retry_after_ms
+    assert scheduler.status()[0] == "overloaded"
+
+
+def test_a_dead_worker_is_one_typed_error_and_a_fresh_worker() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    assert kinds(scheduler.step(Died(1, CRASH), 2.0)) == [(1, "process_crashed"), Fork(2)]
+    assert scheduler.step(Died(1, CRASH), 2.0) == []
+
+
+def test_an_idle_worker_that_dies_is_replaced_without_a_word() -> None:
+    assert ready().step(Died(1, CRASH), 2.0) == [Fork(2)]
+
+
+def test_a_deadline_in_the_queue_is_answered_without_a_worker() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(submitted(2, deadline_ms=500), 1.0)
+    assert scheduler.next_deadline() == 1.5
+    assert kinds(scheduler.step(Tick(), 1.5)) == [(2, "timeout_error")]
+    assert scheduler.step(Finished(1, True, "one"), 2.0) == [Answer(1, True, "one")]
+
+
+def test_a_deadline_in_a_job_is_answered_on_time_and_the_worker_stopped() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1, deadline_ms=500), 1.0)
+    assert kinds(scheduler.step(Tick(), 1.5)) == [(1, "timeout_error"), Interrupt(1)]
+    assert scheduler.step(Finished(1, False, "stopped"), 1.6) == []
+    assert scheduler.step(submitted(2), 1.7) == [Send(1, b"job 2")]
+
+
+def test_a_worker_that_does_not_stop_is_killed_after_the_grace() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1, deadline_ms=500), 1.0)
+    scheduler.step(Tick(), 1.5)
+    assert scheduler.next_deadline() == 1.5 + CANCEL_GRACE_S
+    assert scheduler.step(Tick(), 1.5 + CANCEL_GRACE_S) == [Kill(1)]
+    assert scheduler.step(Tick(), 99.0) == []
+    assert scheduler.step(Died(1, CRASH), 99.1) == [Fork(2)]
+
+
+def test_cancelling_a_waiting_request_answers_both_at_once() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(submitted(2), 1.0)
+    accepted = Answer("c", True, atom_keys({"status": atom("cancelling")}))
+    assert kinds(scheduler.step(CancelAsked("c", b"2"), 1.1)) == [accepted, (2, "cancelled")]
+
+
+def test_cancelling_a_running_job_interrupts_it_and_passes_its_error_on() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    assert scheduler.step(CancelAsked("c", b"1"), 1.1)[1:] == [Interrupt(1)]
+    assert scheduler.step(CancelAsked("d", b"1"), 1.2)[1:] == []
+    assert scheduler.step(Finished(1, False, "cancelled, best so far"), 1.3) == [
+        Answer(1, False, "cancelled, best so far")
+    ]
+
+
+def test_a_job_that_finishes_while_it_is_cancelled_ends_cancelled_and_keeps_its_result() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(CancelAsked("c", b"1"), 1.1)
+    (refusal,) = scheduler.step(Finished(1, True, "paid for"), 1.2)
+    assert isinstance(refusal, Refuse)
+    assert refusal.failure.error_type == "cancelled"
+    assert refusal.failure.context == {"result": "paid for"}
+
+
+def test_a_cancelled_job_whose_worker_had_to_be_killed_ends_cancelled() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(CancelAsked("c", b"1"), 1.0)
+    assert scheduler.step(Tick(), 1.0 + CANCEL_GRACE_S) == [Kill(1)]
+    assert kinds(scheduler.step(Died(1, CRASH), 5.0)) == [(1, "cancelled"), Fork(2)]
+
+
+def test_cancelling_what_is_not_in_flight_is_not_found() -> None:
+    assert kinds(ready().step(CancelAsked("c", b"7"), 1.0)) == [("c", "not_found")]
+
+
+def test_shutdown_drains_then_answers_and_exits() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    assert scheduler.step(ShutdownAsked(("s",), 10.0), 1.1) == []
+    assert kinds(scheduler.step(submitted(2), 1.2)) == [(2, "shutting_down")]
+    stopped = Answer("s", True, atom_keys({"status": atom("stopped"), "unfinished": 0}))
+    assert scheduler.step(Finished(1, True, "one"), 2.0) == [Answer(1, True, "one"), stopped, Exit(0)]
+
+
+def test_shutdown_answers_what_is_unfinished_when_the_grace_is_over() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(ShutdownAsked(("s",), 10.0), 1.0)
+    scheduler.step(ShutdownAsked(("t",), 1.0), 1.0)
+    one = atom_keys({"status": atom("stopped"), "unfinished": 1})
+    assert scheduler.next_deadline() == 2.0
+    assert kinds(scheduler.step(Tick(), 2.0)) == [
+        (1, "shutting_down"),
+        Answer("s", True, one),
+        Answer("t", True, one),
+        Exit(0),
+    ]
+
+
+def test_an_idle_node_shuts_down_at_once() -> None:
+    assert ready().step(ShutdownAsked((), 10.0), 1.0) == [Exit(0)]
+
+
+def test_workers_that_cannot_boot_are_retried_later_each_time_and_then_given_up() -> None:
+    scheduler = Scheduler(1)
+    scheduler.start(0.0)
+    scheduler.step(submitted(1), 0.0)
+    now, pauses = 0.0, []
+    for number in range(1, MAX_BOOT_FAILURES):
+        assert kinds(scheduler.step(Died(number, CRASH), now)) == []
+        later = scheduler.next_deadline()
+        assert later is not None
+        pauses.append(round(later - now, 3))
+        now = later
+        assert scheduler.step(Tick(), now) == [Fork(number + 1)]
+    assert pauses == [0.1, 0.2, 0.4, 0.8]
+    assert kinds(scheduler.step(Died(MAX_BOOT_FAILURES, CRASH), now)) == [(1, "process_crashed"), Exit(3)]
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Random histories of a node: each request is answered exactly once, whatever comes in between."""
+
+    requests = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.number = 0
+        self.scheduler = Scheduler(2, max_queue=4)
+        self.open: set[object] = set()
+        self.running: dict[int, bool] = {}
+        self.alive: set[int] = set()
+        self.exited = False
+        self.carry_out(self.scheduler.start(0.0))
+
+    def carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Fork(number):
+                    self.alive.add(number)
+                    self.running[number] = False
+                case Send(number, _):
+                    assert number in self.alive
+                    assert not self.running[number], "a worker got two jobs"
+                    self.running[number] = True
+                case Answer(id=answered) | Refuse(id=answered):
+                    assert answered in self.open, f"{answered} was answered twice or never asked"
+                    self.open.remove(answered)
+                case Kill(number) | Interrupt(number):
+                    assert number in self.alive
+                case Exit(_):
+                    self.exited = True
+
+    def step(self, event: Event) -> None:
+        self.carry_out(self.scheduler.step(event, self.now))
+
+    @precondition(lambda self: not self.exited)
+    @rule(target=requests, deadline=st.none() | st.integers(0, 5000))
+    def submit(self, deadline: int | None) -> int:
+        self.number += 1
+        self.open.add(self.number)
+        self.step(submitted(self.number, deadline))
+        return self.number
+
+    @precondition(lambda self: not self.exited)
+    @rule(request=requests)
+    def submit_again(self, request: int) -> None:
+        event = submitted(request)
+        if self.scheduler.refusal(event.key) is None:
+            self.open.add(request)
+            self.step(event)
+
+    @precondition(lambda self: not self.exited)
+    @rule(request=requests)
+    def cancel(self, request: int) -> None:
+        self.number += 1
+        self.open.add(-self.number)
+        self.step(CancelAsked(-self.number, b"%d" % request))
+
+    @precondition(lambda self: not self.exited and self.alive)
+    @rule(data=st.data(), ok=st.booleans())
+    def finish_or_boot(self, data: st.DataObject, ok: bool) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.alive)))
+        if self.running[worker]:
+            self.running[worker] = False
+            self.step(Finished(worker, ok, "outcome"))
+        else:
+            self.step(Booted(worker))
+
+    @precondition(lambda self: not self.exited and self.alive)
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.alive)))
+        self.alive.remove(worker)
+        self.step(Died(worker, CRASH))
+
+    @precondition(lambda self: not self.exited)
+    @rule(seconds=st.floats(0, 5))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.step(Tick())
+
+    @precondition(lambda self: not self.exited)
+    @rule(grace=st.floats(0, 5))
+    def shut_down(self, grace: float) -> None:
+        self.number += 1
+        self.open.add(-self.number)
+        self.step(ShutdownAsked((-self.number,), grace))
+
+    @precondition(lambda self: self.exited)
+    @rule()
+    def rest(self) -> None:
+        """The node has ended; the history may not."""
+
+    @invariant()
+    def open_requests_are_exactly_those_the_scheduler_holds(self) -> None:
+        held = {entry.request.id for entry in self.scheduler.entries.values()}
+        assert held == {number for number in self.open if isinstance(number, int) and number > 0}
+
+    @invariant()
+    def no_worker_idles_while_work_waits(self) -> None:
+        if self.scheduler.queue and not self.exited:
+            assert all(worker.state != "idle" for worker in self.scheduler.workers.values())
+
+    @invariant()
+    def what_is_due_has_been_done(self) -> None:
+        due = self.scheduler.next_deadline()
+        assert self.exited or due is None or due > self.now or self.now == 0.0
+
+    @invariant()
+    def an_exit_leaves_nothing_unanswered(self) -> None:
+        assert not (self.exited and self.scheduler.entries)
+
+
+SchedulerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+test_random_histories_answer_every_request_exactly_once = SchedulerMachine.TestCase
+
+
+@pytest.mark.parametrize("state", ["starting", "idle", "busy"])
+def test_every_worker_state_is_published(state: str) -> None:
+    assert str(atom(replace(Worker(1), state=state).state)) == state

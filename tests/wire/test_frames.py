@@ -1,0 +1,76 @@
+"""Frames: every stream, cut anywhere, gives the same frames; a length above the limit is refused unread."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlbridge.errors import FrameError
+from erlbridge.wire.frames import FrameReader, FrameWriter
+
+
+def written(*frames: bytes) -> bytes:
+    writer = FrameWriter()
+    for frame in frames:
+        writer.add(frame)
+    return b"".join(writer.buffers())
+
+
+@given(st.lists(st.binary(max_size=50)), st.lists(st.integers(1, 7)))
+def test_any_cut_of_the_stream_gives_the_same_frames(frames: list[bytes], cuts: list[int]) -> None:
+    stream = written(*frames)
+    reader = FrameReader()
+    found: list[bytes] = []
+    for cut in [*cuts, len(stream)]:
+        reader.feed(stream[:cut])
+        stream = stream[cut:]
+        found += reader
+    assert found == frames
+    assert reader.pending_bytes == 0
+
+
+def test_a_frame_of_exactly_the_limit_is_taken() -> None:
+    reader = FrameReader(limit_bytes=10)
+    reader.feed(written(b"x" * 10))
+    assert list(reader) == [b"x" * 10]
+
+
+def test_a_length_above_the_limit_is_refused_before_its_bytes_come() -> None:
+    reader = FrameReader(limit_bytes=10)
+    reader.feed((11).to_bytes(4))
+    with pytest.raises(FrameError, match="frame of 11 bytes, limit 10"):
+        list(reader)
+
+
+def test_frames_before_a_bad_length_are_given_first() -> None:
+    reader = FrameReader(limit_bytes=10)
+    reader.feed(written(b"good") + b"\xff\xff\xff\xff")
+    frames = iter(reader)
+    assert next(frames) == b"good"
+    with pytest.raises(FrameError, match="frame of 4294967295 bytes"):
+        next(frames)
+
+
+def test_a_writer_refuses_what_its_reader_would() -> None:
+    writer = FrameWriter(limit_bytes=3)
+    with pytest.raises(FrameError, match="frame of 4 bytes, limit 3"):
+        writer.add(b"four")
+    assert writer.pending_bytes == 0
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1), st.lists(st.integers(1, 9)))
+def test_a_writer_survives_partial_writes(frames: list[bytes], takes: list[int]) -> None:
+    writer = FrameWriter()
+    for frame in frames:
+        writer.add(frame)
+    sent = bytearray()
+    for take in [*takes, *([1_000_000] * len(frames))]:
+        chunk = b"".join(writer.buffers())[:take]
+        sent += chunk
+        writer.advance(len(chunk))
+    while writer.pending_bytes:
+        chunk = b"".join(writer.buffers())
+        sent += chunk
+        writer.advance(len(chunk))
+    assert bytes(sent) == b"".join(len(frame).to_bytes(4) + frame for frame in frames)
