@@ -1,0 +1,120 @@
+"""A framed, non-blocking byte stream on a pair of descriptors, watched by a selector. Moves frames; reads no terms."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Callable, Iterator
+
+from erlbridge.limits import MAX_FRAME_BYTES
+from erlbridge.wire.frames import FrameReader, FrameWriter
+
+_READ_BYTES = 256 * 1024
+
+
+class Channel:
+    """One end of a wire. `incoming` and `outgoing` may be the same descriptor (a socket).
+
+    The selector calls `on_readable` when there is something to read. Frames that do not fit into the descriptor wait
+    here and go out as soon as it takes more.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        incoming: int,
+        outgoing: int,
+        on_readable: Callable[[], None],
+        limit_bytes: int = MAX_FRAME_BYTES,
+    ) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.reader = FrameReader(limit_bytes)
+        self.writer = FrameWriter(limit_bytes)
+        self.closed = False
+        self._reading = True
+        self._selector = selector
+        self._on_readable = on_readable
+        self._watched: dict[int, int] = {}
+        self._watch()
+
+    def read(self) -> Iterator[bytes]:
+        """The frames that have arrived by now. At the stream's end `closed` is set and nothing more comes.
+
+        Raises `FrameError` when the framing is lost.
+        """
+        try:
+            data = os.read(self.incoming, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            self._watch()
+            return
+        self.reader.feed(data)
+        yield from self.reader
+
+    def drain(self) -> Iterator[bytes]:
+        """All frames that are there, for a peer that will send no more."""
+        while not self.closed:
+            before = self.reader.received_bytes
+            yield from self.read()
+            if self.reader.received_bytes == before:
+                return  # somebody else still holds the other end open; nothing more of this peer can come
+
+    def send(self, frame: bytes) -> None:
+        """Queues a frame and writes what the descriptor takes at once."""
+        self.writer.add(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what the descriptor takes now."""
+        try:
+            while self.writer.pending_bytes:
+                self.writer.advance(os.writev(self.outgoing, self.writer.buffers()))
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The reader is gone. Its end shows on the incoming side too, which says what to do about it.
+            self.writer = FrameWriter(self.writer.limit_bytes)
+        self._watch()
+
+    def pause(self, paused: bool) -> None:
+        """Stops reading, so that a peer which does not take its answers cannot make more of them."""
+        if self._reading == paused:
+            self._reading = not paused
+            self._watch()
+
+    def close(self) -> None:
+        """Ends both directions; what was not written is dropped."""
+        self.closed = True
+        self.writer = FrameWriter(self.writer.limit_bytes)
+        self._watch()
+        for descriptor in {self.incoming, self.outgoing}:
+            os.close(descriptor)
+
+    def _watch(self) -> None:
+        """Brings what the selector watches in line with what this end waits for."""
+        wanted: dict[int, int] = {}
+        if self._reading and not self.closed:
+            wanted[self.incoming] = selectors.EVENT_READ
+        if self.writer.pending_bytes:
+            wanted[self.outgoing] = wanted.get(self.outgoing, 0) | selectors.EVENT_WRITE
+        if wanted == self._watched:
+            return
+        for descriptor in self._watched.keys() - wanted.keys():
+            self._selector.unregister(descriptor)
+        for descriptor, events in wanted.items():
+            if descriptor not in self._watched:
+                self._selector.register(descriptor, events, self._ready)
+            elif self._watched[descriptor] != events:
+                self._selector.modify(descriptor, events, self._ready)
+        self._watched = wanted
+
+    def _ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self.flush()
+        if events & selectors.EVENT_READ:
+            self._on_readable()

@@ -1,0 +1,304 @@
+"""The node's loop: frames in, the scheduler's decisions carried out, frames out. The one place that looks at the clock.
+
+Handlers only enqueue; the loop drains, so that no event is handled in the middle of another.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final, NoReturn, assert_never
+
+from erlbridge import __version__
+from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
+from erlbridge.core import events, scheduler
+from erlbridge.core.credit import CreditLine
+from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
+from erlbridge.errors import BridgeError, FrameError, InternalError, SerializationError, UnknownVerb, ValidationError
+from erlbridge.limits import MAX_FRAME_BYTES, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
+from erlbridge.node import pool as workers
+from erlbridge.node.channel import Channel
+from erlbridge.node.config import NodeConfig
+from erlbridge.node.health import health
+from erlbridge.node.store import ProgramStore
+from erlbridge.node.watchdog import Watchdog
+from erlbridge.wire import messages
+from erlbridge.wire.messages import Credit, Malformed, Request, Term
+from erlbridge.wire.place import Place, nearest
+from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
+
+EXIT_FRAMING_LOST: Final = 4
+EXIT_FAULT: Final = 70
+"""A fault of the node itself (`EX_SOFTWARE` of sysexits.h)."""
+_HELD_BACK_BYTES: Final = 8 * 1024 * 1024
+"""Answers that may wait for a host that does not read; beyond it the node reads no further requests."""
+_LAST_WORDS_S: Final = 1.0
+_RUN: Final = Atom("run")
+
+
+class Node:
+    """One node on one wire. `run` serves until the host is gone or says so, and gives the exit code."""
+
+    def __init__(self, config: NodeConfig, incoming: int, outgoing: int) -> None:
+        self.config = config
+        self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
+        self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
+        self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
+        self.credit = CreditLine(config.credit)
+        self.store = ProgramStore(config.data / "programs")
+        self.watchdog = Watchdog()
+        self.started_at = time.monotonic()
+        self.python = platform.python_version()
+        self.dspy = dspy_version()
+        self.exit_code: int | None = None
+        self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
+        self._pool = workers.Pool(self.selector, config.data, self._inbox.append)
+
+    def run(self) -> int:
+        """Serves the wire. Every worker is gone when this returns."""
+        self._say(messages.ready(self._introduction()))
+        self._watch_signals()
+        self._do(self.scheduler.start(time.monotonic()))
+        while self.exit_code is None:
+            deadline = self.scheduler.next_deadline()
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._serve_descriptors(timeout)
+            self._drain()
+            self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
+        self._finish_writing()
+        self._pool.close()
+        return self.exit_code
+
+    def _serve_descriptors(self, timeout_s: float | None) -> None:
+        for key, ready in self.selector.select(timeout_s):
+            # One handler may close what another was to read; only what is still watched is served.
+            current = self.selector.get_map().get(key.fd)
+            if current is not None and current.data == key.data:
+                key.data(ready)
+
+    # -- what arrives
+
+    def _hear_host(self) -> None:
+        try:
+            self._inbox.extend(self.host.read())
+        except FrameError as error:
+            self._inbox.append(error)
+        if self.host.closed:
+            self.exit_code = scheduler.EXIT_STOPPED
+
+    def _drain(self) -> None:
+        while self._inbox and self.exit_code is None:
+            match self._inbox.popleft():
+                case bytes() as frame:
+                    self._take_frame(frame)
+                case FrameError() as error:
+                    self._answer_error(None, error)
+                    self.exit_code = EXIT_FRAMING_LOST
+                case workers.WorkerProgress(number, state):
+                    self._pass_on_progress(number, state)
+                case workers.WorkerProgram(_, program_id, content):
+                    self._keep(program_id, content)
+                case workers.WorkerLine(number, line):
+                    self._log("info", line, worker=number)
+                case event:
+                    self._do(self.scheduler.step(event, time.monotonic()))
+
+    def _take_frame(self, frame: bytes) -> None:
+        request_id: Term = None
+        try:
+            incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=MAX_FRAME_BYTES))
+            if isinstance(incoming, Credit):
+                for event in self.credit.grant(incoming.count):
+                    self._say(event)
+                return
+            request_id = incoming.id
+            self._take_request(incoming)
+        except Malformed as error:
+            self._answer_error(error.id, error)
+        except BridgeError as error:
+            self._answer_error(request_id, error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
+            import traceback  # noqa: PLC0415
+
+            failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            self._answer_error(request_id, failure)
+
+    def _take_request(self, request: Request) -> None:
+        match request.verb:
+            case "health_check":
+                self._say(messages.ok(request.id, health(self)))
+            case "cancel":
+                target = Place(request.payload, "payload")
+                key = _key(target.required(target.only(("id",)), "id").term)
+                self._do(self.scheduler.step(events.CancelAsked(request.id, key), time.monotonic()))
+            case "shutdown":
+                grace_s = _grace_s(Place(request.payload, "payload"))
+                self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
+            case verb if verb in WORKER_VERBS:
+                self._submit(request)
+            case verb:
+                raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
+
+    def _submit(self, request: Request) -> None:
+        """Refuses before anything is spent; checks and encodes before a worker is taken."""
+        key = _key(request.id)
+        if failure := self.scheduler.refusal(key):
+            raise failure
+        job = parse_job(request.verb, request.payload)
+        programs = {program_id: self.store.get(program_id) for program_id in stored_programs(job)}
+        frame = term_to_binary((_RUN, Atom(request.verb), request.payload, programs))
+        if len(frame) > MAX_WORKER_FRAME_BYTES:
+            raise SerializationError(
+                f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
+                context={"limit": MAX_WORKER_FRAME_BYTES},
+            )
+        self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+
+    # -- what is done
+
+    def _do(self, actions: list[events.Action]) -> None:
+        for action in actions:
+            match action:
+                case events.Fork(number):
+                    self._pool.fork(number)
+                case events.Send(number, frame):
+                    self._pool.send(number, frame)
+                case events.Interrupt(number):
+                    self._pool.interrupt(number)
+                case events.Kill(number):
+                    self._pool.kill(number)
+                case events.Answer(request_id, ok, term):
+                    self.credit.forget(_key(request_id))
+                    if ok:
+                        self._say(messages.ok(request_id, term))
+                    else:
+                        self._say(messages.error_as(request_id, term))
+                case events.Refuse(request_id, failure):
+                    self.credit.forget(_key(request_id))
+                    self._answer_error(request_id, failure)
+                case events.Exit(code):
+                    self.exit_code = code
+                case _:
+                    assert_never(action)
+
+    def _pass_on_progress(self, number: int, state: Term) -> None:
+        entry = self.scheduler.entry_of(number)
+        if entry is not None and entry.request.meta.progress:
+            for event in self.credit.progress(entry.key, messages.progress(entry.request.id, state)):
+                self._say(event)
+
+    def _keep(self, program_id: str, content: bytes) -> None:
+        """Stores a program. The result holds the program itself as well, so a disk that refuses loses nothing."""
+        try:
+            self.store.put(program_id, content)
+        except (OSError, ValidationError) as error:
+            self._log("error", f"program {program_id} was not stored: {error}".encode(), worker=None)
+
+    def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
+        for event in self.credit.droppable(messages.log(level, line, {"worker": worker})):
+            self._say(event)
+
+    def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
+        self._say(messages.error(request_id, failure))
+
+    def _say(self, term: Term) -> None:
+        frame = term_to_binary(term)
+        if len(frame) > self.config.max_frame_bytes and isinstance(term, tuple):
+            failure = SerializationError(
+                f"answer of {len(frame)} bytes, limit {self.config.max_frame_bytes}; ask for less at once",
+                context={"limit": self.config.max_frame_bytes},
+            )
+            frame = term_to_binary(messages.error(term[1], failure))
+        self.host.send(frame)
+
+    def _finish_writing(self) -> None:
+        """Gives the host a moment to take the last answers."""
+        deadline = time.monotonic() + _LAST_WORDS_S
+        while self.host.writer.pending_bytes and time.monotonic() < deadline:
+            for key, ready in self.selector.select(0.05):
+                if key.fd == self.host.outgoing:
+                    key.data(ready & selectors.EVENT_WRITE)
+
+    # -- about itself
+
+    def _introduction(self) -> dict[str, Term]:
+        return {
+            "protocol": messages.PROTOCOL,
+            "version": __version__,
+            "os_pid": os.getpid(),
+            "python": self.python,
+            "dspy": self.dspy,
+            "codec": atom(IMPLEMENTATION),
+            "workers": self.config.workers,
+            "verbs": [atom(verb) for verb in VERBS],
+            "limits": self.limits(),
+        }
+
+    def limits(self) -> Term:
+        """The caps that a host should know of."""
+        return atom_keys(
+            {
+                "max_frame_bytes": self.config.max_frame_bytes,
+                "max_queue": self.config.max_queue,
+                "credit": self.config.credit,
+            }
+        )
+
+    def _watch_signals(self) -> None:
+        """SIGTERM and SIGINT drain the node as `:shutdown` does."""
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._wakeup = (wake_read, wake_write)
+
+        def on_signal(_events: int) -> None:
+            wake_read.recv(64)
+            self._do(self.scheduler.step(events.ShutdownAsked((), SHUTDOWN_GRACE_S), time.monotonic()))
+
+        self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
+
+
+def _key(term: Term) -> bytes:
+    """An id in its one canonical form, since any term may be an id, hashable in Python or not."""
+    return term_to_binary(term, deterministic=True)
+
+
+def _grace_s(place: Place) -> float:
+    entries = place.only(("mode", "grace_ms"))
+    if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
+        return 0.0
+    grace = entries.get("grace_ms")
+    return SHUTDOWN_GRACE_S if grace is None or grace.term is None else grace.integer(minimum=0) / 1000
+
+
+def dspy_version() -> str | None:
+    """The installed DSPy's version, from its metadata directory's name: importing `importlib.metadata` takes 30 ms."""
+    for entry in sys.path:
+        for found in Path(entry or ".").glob("dspy-*.dist-info"):
+            return found.name.removeprefix("dspy-").removesuffix(".dist-info")
+    return None
+
+
+def serve(config: NodeConfig, wire: tuple[int, int]) -> NoReturn:
+    """Runs a node on the wire's descriptors and ends the process with its exit code."""
+    code = EXIT_FAULT
+    try:
+        code = Node(config, *wire).run()
+    except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

@@ -1,0 +1,183 @@
+"""The worker processes: forked, fed, interrupted and killed as the scheduler says; what they say comes back as events.
+
+Knows processes and descriptors; decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
+from erlbridge.core.events import Booted, Died, Finished, Forked
+from erlbridge.errors import FrameError, ProcessCrashed
+from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.node.channel import Channel
+from erlbridge.node.nursery import Nursery
+from erlbridge.node.output import Output
+from erlbridge.wire.messages import Term
+from erlbridge.wire.vocabulary import atom
+
+_CANCEL_FRAME: Final = term_to_binary(Atom("cancel"))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgress:
+    """A worker's job has come this far."""
+
+    worker: int
+    state: Term
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgram:
+    """A worker made a program that the node shall keep."""
+
+    worker: int
+    program_id: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker (None: the process they are forked from) printed a line."""
+
+    worker: int | None
+    line: bytes
+
+
+PoolEvent: TypeAlias = Forked | Booted | Finished | Died | WorkerProgress | WorkerProgram | WorkerLine
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A worker as the pool holds it: its wire, its output, and why it was killed if it broke the protocol."""
+
+    number: int
+    channel: Channel
+    output: Output
+    os_pid: int | None = None
+    spoiled: str | None = None
+
+
+class Pool:
+    """The node's end of every worker.
+
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, data: Path, on_event: Callable[[PoolEvent], None]) -> None:
+        self._selector = selector
+        self._on_event = on_event
+        self._seats: dict[int, _Seat] = {}
+        self._nursery = Nursery(
+            selector,
+            data,
+            on_forked=self._forked,
+            on_exited=self._exited,
+            on_lost=self._lost,
+            on_line=lambda line: on_event(WorkerLine(None, line)),
+        )
+
+    def fork(self, number: int) -> None:
+        """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        descriptor = ours.detach()
+        channel = Channel(
+            self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
+        )
+        output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+        self._seats[number] = _Seat(number, channel, output)
+        try:
+            self._nursery.fork(number, theirs.fileno(), output.theirs)
+        finally:
+            theirs.close()
+            output.handed_over()
+
+    def send(self, number: int, frame: bytes) -> None:
+        """Gives a worker its job."""
+        if seat := self._seats.get(number):
+            seat.channel.send(frame)
+
+    def interrupt(self, number: int) -> None:
+        """Asks a worker to stop its job."""
+        self.send(number, _CANCEL_FRAME)
+
+    def kill(self, number: int) -> None:
+        """Ends a worker at once; its death is heard of like any other."""
+        self._nursery.kill(number)
+
+    def close(self) -> None:
+        """Ends every worker and the process they are forked from, and waits until they are gone."""
+        self._nursery.close()
+
+    # -- what the nursery tells
+
+    def _forked(self, number: int, os_pid: int) -> None:
+        if seat := self._seats.get(number):
+            seat.os_pid = os_pid
+            self._on_event(Forked(number, os_pid))
+
+    def _exited(self, number: int, status: int) -> None:
+        seat = self._seats.get(number)
+        if seat is None:
+            return
+        reason, text = describe(status)
+        if seat.spoiled:
+            reason, text = "protocol", seat.spoiled
+        context: dict[str, object] = {"reason": atom(reason)}
+        if os.WIFSIGNALED(status):
+            context["signal_name"] = signal.Signals(os.WTERMSIG(status)).name
+        else:
+            context["exit_code"] = os.waitstatus_to_exitcode(status)
+        self._bury(seat, text, context)
+
+    def _lost(self, text: str) -> None:
+        for seat in list(self._seats.values()):
+            self._bury(seat, text, {"reason": atom("forkserver")})
+
+    # -- what workers say
+
+    def _hear(self, seat: _Seat, *, last: bool = False) -> None:
+        try:
+            for frame in seat.channel.drain() if last else seat.channel.read():
+                self._take(seat, binary_to_term(frame))
+        except (FrameError, DecodeError) as error:
+            seat.spoiled = f"it sent something that is no message: {error}"
+            seat.channel.pause(True)
+            self.kill(seat.number)
+
+    def _take(self, seat: _Seat, term: Term) -> None:
+        match term:
+            case Atom() if str(term) == "booted":
+                self._on_event(Booted(seat.number))
+            case (Atom() as kind, state) if str(kind) == "progress":
+                self._on_event(WorkerProgress(seat.number, state))
+            case (Atom() as kind, bytes() as program_id, bytes() as content) if str(kind) == "program":
+                self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
+            case (Atom() as kind, result) if str(kind) in ("ok", "error"):
+                self._on_event(Finished(seat.number, str(kind) == "ok", result))
+
+    def _bury(self, seat: _Seat, text: str, context: dict[str, object]) -> None:
+        """Hears what a dead worker still had to say, then tells of its death."""
+        if not seat.spoiled:
+            self._hear(seat, last=True)
+        seat.output.close()
+        seat.channel.close()
+        del self._seats[seat.number]
+        context |= {"worker": seat.number, "os_pid": seat.os_pid}
+        self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))
+
+
+def describe(status: int) -> tuple[str, str]:
+    """A wait status as the contract's reason and in a few words."""
+    if os.WIFSIGNALED(status):
+        return "signal", f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return "exit", f"exited with code {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,140 @@
+"""The worker: reads a job, runs it, writes its outcome and its events. One job at a time, on the main thread.
+
+It speaks the same frames and terms with the node as the node does with the host:
+
+    {:run, verb, payload, %{program_id => bytes}}     the next job
+    :cancel                                           stop the job that runs at its next model call
+    :booted                                           said once, before the first job
+    {:progress, map}
+    {:program, program_id, bytes}                     for the node to keep; said before the answer that names it
+    {:ok, result}
+    {:error, error_map}
+
+A second thread reads, so that a cancel arrives while the job runs; when the node is gone it ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import traceback
+from collections.abc import Mapping
+
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.jobs import Outcome, Progress, parse_job
+from erlbridge.core.spelling import Spelling
+from erlbridge.errors import BridgeError, Cancelled, PythonRuntimeError, SerializationError
+from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.programs.run import run
+from erlbridge.wire.frames import HEADER_BYTES, FrameReader
+from erlbridge.wire.messages import error_map
+from erlbridge.wire.vocabulary import atom, atom_keys
+from erlbridge.worker.throttle import Throttle
+
+_RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
+_OK, _ERROR = Atom("ok"), Atom("error")
+_PROGRESS, _PROGRAM = Atom("progress"), Atom("program")
+_READ_BYTES = 256 * 1024
+
+
+def work(wire: socket.socket) -> None:
+    """Serves jobs from the node until it is gone."""
+    desk = _Desk(wire)
+    threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
+    desk.say(_BOOTED)
+    while True:
+        verb, payload, programs = desk.jobs.get()
+        desk.finish(_run(verb, payload, programs, desk))
+
+
+def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk) -> bytes:
+    """The frame that answers a job, whatever happens in it."""
+    failure: BridgeError
+    try:
+        outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
+        if outcome.program_id is not None:
+            desk.say((_PROGRAM, outcome.program_id, outcome.program))
+        frame = term_to_binary((_OK, outcome.result))
+        if len(frame) <= MAX_WORKER_FRAME_BYTES:
+            return frame
+        failure = SerializationError(
+            f"result of {len(frame)} bytes, limit {MAX_WORKER_FRAME_BYTES}; ask for less at once",
+            context={"limit": MAX_WORKER_FRAME_BYTES},
+        )
+    except BridgeError as error:
+        failure = error
+    except BaseException as error:  # noqa: BLE001 - SystemExit in user code is one more failed job
+        failure = PythonRuntimeError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    return term_to_binary((_ERROR, error_map(failure)))
+
+
+class _Desk:
+    """The worker's end of the wire: what runs asks it whether to go on, and tells it how far it is."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self.wire = wire
+        self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._throttle = Throttle()
+        self._lock = threading.Lock()
+
+    def read(self) -> None:
+        """Takes frames until the node is gone, then ends the process, whatever its main thread is doing."""
+        try:
+            reader = FrameReader(MAX_WORKER_FRAME_BYTES)
+            while data := self.wire.recv(_READ_BYTES):
+                reader.feed(data)
+                for frame in reader:
+                    self._take(binary_to_term(frame))
+        except OSError:
+            pass
+        finally:
+            os._exit(0)
+
+    def _take(self, term: object) -> None:
+        match term:
+            case Atom() if term == _CANCEL:
+                self._cancelled.set()
+            case (_, Atom() as verb, payload, dict() as programs):
+                # Frames arrive in order: a cancel before this one meant an earlier job.
+                self._cancelled.clear()
+                self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
+
+    def say(self, term: object) -> None:
+        self._send(term_to_binary(term))
+
+    def _send(self, frame: bytes) -> None:
+        with self._lock:
+            self.wire.sendall(len(frame).to_bytes(HEADER_BYTES) + frame)
+
+    def finish(self, frame: bytes) -> None:
+        """Sends a job's outcome; progress that was held back for it is void now."""
+        self._throttle.reset()
+        self._send(frame)
+
+    # -- core.jobs.Observer
+
+    def progress(self, state: Progress) -> None:
+        if self._throttle.lets_pass(state):
+            self.say((_PROGRESS, progress_map(state)))
+
+    def stop_reason(self) -> BridgeError | None:
+        return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
+
+
+def progress_map(state: Progress) -> dict[object, object]:
+    """Progress as the host sees it."""
+    return atom_keys(
+        {
+            "stage": atom(state.stage),
+            "done": state.done,
+            "total": state.total,
+            "score": state.score,
+            "best_score": state.best_score,
+            "lm_calls": state.lm_calls,
+            "cost_usd": state.cost_usd,
+            "message": state.message,
+        }
+    )

@@ -1,0 +1,40 @@
+"""What every test may use: the repository's places and a client that talks to a real node over real pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from node_client import NodeClient
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's top folder."""
+    return ROOT
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeClient]]:
+    """Starts nodes with the given arguments; each is ended, and found to leave no process behind, after the test."""
+    clients: list[NodeClient] = []
+
+    def start(*arguments: str, **environment: str) -> NodeClient:
+        client = NodeClient(*arguments, data=tmp_path / "data", environment=environment)
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
+    """One node with two workers, shared by the tests of a module that leave it as they found it."""
+    client = NodeClient("--workers", "2", data=tmp_path_factory.mktemp("data"))
+    yield client
+    client.close()

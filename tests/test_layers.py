@@ -1,0 +1,85 @@
+"""The house keeps its shape: imports go down only, and the pure rooms touch neither time nor descriptors."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOMS = {
+    "errors": set(),
+    "limits": set(),
+    "codec": {"errors", "limits"},
+    "wire": {"codec", "errors", "limits"},
+    "core": {"wire", "codec", "errors", "limits"},
+    "programs": {"core", "wire", "codec", "errors", "limits"},
+    "worker": {"programs", "core", "wire", "codec", "errors", "limits"},
+    "node": {"core", "wire", "codec", "errors", "limits"},
+    "tools": {"node", "worker", "programs", "core", "wire", "codec", "errors", "limits"},
+}
+PURE = {"errors", "limits", "codec", "wire", "core"}
+HANDS = {
+    "os",
+    "time",
+    "socket",
+    "subprocess",
+    "threading",
+    "asyncio",
+    "random",
+    "select",
+    "selectors",
+    "multiprocessing",
+}
+DOORS = {"dspy": "programs", "psutil": "node", "tenacity": "programs"}
+
+PACKAGE = Path(__file__).resolve().parents[1] / "erlbridge"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside of functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}: imports are absolute"
+            assert node.module
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_there_is_a_house_to_look_at() -> None:
+    assert {room_of(file) for file in FILES} - {"__init__", "__main__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down_only(file: Path) -> None:
+    room = room_of(file)
+    if room in ("__init__", "__main__"):
+        return
+    for module in imports(file):
+        parts = module.split(".")
+        if parts[0] == "erlbridge" and len(parts) > 1 and parts[1] in ROOMS:
+            assert parts[1] in ROOMS[room] | {room}, f"{room} must not import {module}"
+        if room in PURE:
+            assert parts[0] not in HANDS, f"{room} is pure; it must not import {module}"
+        if parts[0] in DOORS:
+            assert room == DOORS[parts[0]], f"{parts[0]} belongs to {DOORS[parts[0]]}; {room} imports it"
+
+
+def test_importing_the_package_loads_neither_dspy_nor_psutil() -> None:
+    code = (
+        "import sys, erlbridge, erlbridge.codec, erlbridge.core.jobs, erlbridge.node.node, erlbridge.tools.cli\n"
+        "print([name for name in ('dspy', 'psutil', 'numpy', 'asyncio', 'multiprocessing') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
