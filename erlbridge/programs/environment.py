@@ -1,0 +1,19 @@
+"""What DSPy and its parts read from the environment while they are imported; so this module is imported before them.
+
+Sets only what the operator has not set. Knows names of variables; imports nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+DEFAULTS: Final = {
+    # The price map that comes with litellm instead of one from the network, which costs up to 5 s at the first call.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # DSPy's bootstrapping draws a bar on standard error for each candidate, with a thread of its own.
+    "TQDM_DISABLE": "1",
+}
+
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,106 @@
+"""Runs a program on many inputs and scores it: our own loop, because DSPy's loses each example's error.
+
+Knows programs, threads and the guard. The order of the results is the order of the inputs, whatever the threads do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from erlbridge.programs.failures import Secrets
+from erlbridge.programs.guard import Guard
+from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.modules import Recipe
+from erlbridge.programs.predictions import outputs
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program gave for one input: a prediction, or the error that took its place."""
+
+    prediction: Mapping[str, object] | None
+    failure: Exception | None = None
+    error: str | None = None
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs the programs of one recipe within one job.
+
+    Args:
+        recipe: Names the inputs to pass and the outputs to read.
+        guard: Told about each step.
+        secrets: Kept out of the errors of single inputs.
+        threads: How many inputs run at once.
+    """
+
+    recipe: Recipe
+    guard: Guard
+    secrets: Secrets
+    threads: int
+
+    def answer(self, program: Any, inputs: Mapping[str, object]) -> Answer:
+        """The program's answer to one input. Its failure is a value, so that one bad input spoils no batch."""
+        try:
+            prediction = program(**inputs)
+            return Answer(outputs(prediction, (field.name for field in self.recipe.outputs)))
+        except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
+            self.secrets.scrub(error)
+            return Answer(None, error, f"{type(error).__name__}: {error}")
+
+    def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
+        """The answers to all inputs. Raises the guard's `Stop`."""
+
+        def one(item: Mapping[str, object]) -> Answer:
+            found = self.answer(program, item)
+            self.guard.step()
+            return found
+
+        self.guard.enter("predicting", len(inputs))
+        return self._each(one, inputs)
+
+    def evaluate(
+        self, program: Any, examples: Sequence[Mapping[str, object]], scorer: Scorer, stage: str
+    ) -> list[Answer]:
+        """The scored answers to all examples; a failure scores 0. Raises the guard's `Stop`, also when every model
+        call of the job has failed."""
+        names = [field.name for field in self.recipe.inputs]
+
+        def one(example: Mapping[str, object]) -> Answer:
+            found = self.answer(program, {name: example[name] for name in names})
+            if found.prediction is not None:
+                found = Answer(found.prediction, score=scorer.score(example, found.prediction))
+            self.guard.step(found.score)
+            return found
+
+        self.guard.enter(stage, len(examples))
+        answers = self._each(one, examples)
+        self.guard.check_alive()
+        return answers
+
+    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        if self.threads == 1 or len(items) == 1:
+            return [function(item) for item in items]
+        # Each item runs in a copy of this context: DSPy keeps its settings in it.
+        pool = ThreadPoolExecutor(min(self.threads, len(items)), thread_name_prefix="program")
+        try:
+            futures = [pool.submit(copy_context().run, function, item) for item in items]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()  # a stop on any thread is a stop at once, whatever the others wait for
+            return [future.result() for future in futures]
+        finally:
+            # Not waited for: after a stop, a call in flight may take as long as its timeout.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def mean_score(answers: Sequence[Answer]) -> float:
+    """The mean over all examples, 0.0 to 1.0."""
+    return sum(answer.score for answer in answers) / len(answers)

@@ -1,0 +1,313 @@
+"""Watches one job from inside of DSPy: counts what it spends, says how far it is, and stops it.
+
+DSPy swallows every `Exception` on its way (a dead key gives a "compiled" program after a hundred failed calls), so the
+guard stops a job with a `BaseException`, raised where each model call starts and ends. One guard serves one job. Its
+handlers run on many threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
+
+from erlbridge.core.configs import Budget
+from erlbridge.core.jobs import Observer, Progress
+from erlbridge.errors import BridgeError, BudgetExceeded, InternalError, MissingPackage, ValidationError
+from erlbridge.programs.course import Course
+from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
+
+BREAKER_CALLS: Final = 8
+"""Calls in a row that failed for good, each after its retries, before the endpoint counts as dead."""
+
+_NAP_S: Final = 0.02
+"""How often a wait between two attempts looks for a reason to stop."""
+
+
+class Stop(BaseException):
+    """Unwinds DSPy. Why is in `Guard.reason`."""
+
+
+class Guard(BaseCallback):  # type: ignore[misc]
+    """DSPy callback, usage tracker and stopwatch of one job.
+
+    It is passed to `dspy.context` twice, as `callbacks=[guard]` and as `usage_tracker=guard`. DSPy copies a tracker for
+    each of its threads and loses what the copies count; this one copies to itself.
+
+    Args:
+        observer: Who is told about progress and asked for a reason to stop.
+        budget: What the job may spend. `max_lm_calls` is exact; tokens and cost are known when a call ends, so the
+            calls in flight at that moment can go over.
+        clock: Seconds that only go up.
+    """
+
+    def __init__(self, observer: Observer, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.reason: BridgeError | None = None
+        self.lm_calls = 0
+        self.failed_calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.trials = 0
+        self.course = Course()
+        self._observer = observer
+        self._budget = budget
+        self._clock = clock
+        self._started = clock()
+        self._lock = threading.RLock()
+        self._thread = threading.local()
+        self._closed = False
+        self._succeeded_calls = 0
+        self._cost_usd = 0.0
+        self._unpriced_calls = 0
+        self._given_up_in_a_row = 0
+        self._last_failure: BaseException | None = None
+        self._evaluations: dict[str, tuple[Any, int]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Guard:
+        return self
+
+    # -- what it knows --------------------------------------------------------------------------------------------
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the job began."""
+        return self._clock() - self._started
+
+    @property
+    def cost_usd(self) -> float | None:
+        """DSPy's estimate of the cost so far in US dollars, None as soon as one call had no known price."""
+        with self._lock:
+            return None if self._unpriced_calls else self._cost_usd
+
+    def spent(self) -> dict[str, object]:
+        """What the job has spent so far, by published names."""
+        with self._lock:
+            return {
+                "lm_calls": self.lm_calls,
+                "failed_calls": self.failed_calls,
+                "input_tokens": self.input_tokens,
+                "output_tokens": self.output_tokens,
+                "cost_usd": self.cost_usd,
+            }
+
+    # -- stopping -------------------------------------------------------------------------------------------------
+
+    def stop(self, reason: BridgeError) -> NoReturn:
+        """Ends the job. The first reason wins; later ones are its echoes on other threads."""
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+        raise Stop
+
+    def check(self) -> None:
+        """Raises `Stop` when the job must not go on. A budget that is used up keeps calls from starting; it does not
+        undo what is done."""
+        reason = self.reason or self._observer.stop_reason()
+        if reason is not None:
+            self.stop(reason)
+
+    def check_alive(self) -> None:
+        """Raises `Stop` when the job must not go on, or when there were model calls and every one of them failed.
+
+        DSPy scores a failed call as a wrong answer, so a run against a dead endpoint would look like a bad program.
+        """
+        self.check()
+        with self._lock:
+            failure = self._last_failure if self.lm_calls and not self._succeeded_calls else None
+        if failure is not None:
+            self.stop(lm_failed(failure, failed_calls=self.failed_calls))
+
+    def close(self) -> None:
+        """The job is over. Calls that other threads still want to start are stopped, and nothing is told any more."""
+        with self._lock:
+            self._closed = True
+
+    def sleep(self, seconds: float) -> None:
+        """Waits between two attempts of a call; raises `Stop` as soon as the job must not go on."""
+        end = self._clock() + seconds
+        limit = self._budget.max_seconds
+        if limit is not None and end - self._started > limit:
+            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used, and {seconds:.3f} to wait", limit))
+        while (left := end - self._clock()) > 0:
+            self.check()
+            time.sleep(min(left, _NAP_S))
+
+    def _used_up(self) -> BridgeError | None:
+        """The limit of the budget that no further call may start beyond."""
+        budget, tokens, cost = self._budget, self.input_tokens + self.output_tokens, self._cost_usd
+        if budget.max_lm_calls is not None and self.lm_calls >= budget.max_lm_calls:
+            return _exceeded(f"{self.lm_calls} model calls made", budget.max_lm_calls)
+        if budget.max_seconds is not None and self.elapsed_s >= budget.max_seconds:
+            return _exceeded(f"{self.elapsed_s:.3f} seconds used", budget.max_seconds)
+        if budget.max_tokens is not None and tokens >= budget.max_tokens:
+            return _exceeded(f"{tokens} tokens used", budget.max_tokens)
+        if budget.max_cost_usd is not None and (cost > budget.max_cost_usd or cost == budget.max_cost_usd > 0):
+            return _exceeded(f"{cost:.6f} USD spent", budget.max_cost_usd)  # a limit of 0 lets free models work
+        return None
+
+    # -- model calls ----------------------------------------------------------------------------------------------
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
+        """Counts an attempt, or stops the job instead of letting it start."""
+        self._thread.billed = False
+        with self._lock:
+            if self._closed:
+                self.stop(InternalError("the job is over"))
+            self.check()
+            if (reason := self._used_up()) is not None:
+                self.stop(reason)
+            self.lm_calls += 1
+
+    def on_lm_end(
+        self,
+        call_id: str,  # noqa: ARG002 - the shape of DSPy's handlers
+        outputs: Any | None,  # noqa: ARG002
+        exception: BaseException | None = None,
+    ) -> None:
+        """Counts how an attempt ended; stops the job on an error that no further call can mend."""
+        with self._lock:
+            if exception is None:
+                self._succeeded_calls += 1
+                self._given_up_in_a_row = 0
+            else:
+                self.failed_calls += 1
+                self._last_failure = exception
+        if isinstance(exception, Stop):
+            return
+        if isinstance(exception, ImportError):
+            self.stop(MissingPackage(f"the model needs a package that is not installed: {exception}"))
+        if exception is not None and is_fatal(exception):
+            self.stop(lm_failed(exception, failed_calls=self.failed_calls))
+        self.check()
+        self._tell()
+
+    def gave_up(self, error: Exception) -> None:
+        """A call failed for good. Many in a row mean that the endpoint is dead, which ends the job."""
+        with self._lock:
+            self._given_up_in_a_row += 1
+            dead = self._given_up_in_a_row >= BREAKER_CALLS and (is_transient(error) or not self._succeeded_calls)
+        if dead:
+            self.stop(lm_failed(error, failed_calls=self.failed_calls))
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        """DSPy's usage tracker: called once for each answer that an endpoint gave, never for one from the cache."""
+        self._thread.billed = True
+        asked, answered = usage_entry.get("prompt_tokens"), usage_entry.get("completion_tokens")
+        if (asked is None or answered is None) and self._budget.max_tokens is not None:
+            self.stop(
+                ValidationError(
+                    f"the endpoint of `{lm}` reports no tokens; limit the job by max_lm_calls or max_seconds instead",
+                    "payload.config.budget.max_tokens",
+                )
+            )
+        with self._lock:
+            self.input_tokens += asked or 0
+            self.output_tokens += answered or 0
+
+    def add_cost(self, lm: str, cost_usd: float | None) -> None:
+        """What the answer just counted by `add_usage` on this thread cost; None when no price is known."""
+        if not getattr(self._thread, "billed", False):
+            return  # from the cache: it carries the price of the call that once filled it
+        self._thread.billed = False
+        if cost_usd is None and self._budget.max_cost_usd is not None:
+            self.stop(
+                ValidationError(
+                    f"no price is known for `{lm}`; limit the job by max_lm_calls or max_tokens instead",
+                    "payload.config.budget.max_cost_usd",
+                )
+            )
+        with self._lock:
+            self._cost_usd += cost_usd or 0.0
+            self._unpriced_calls += cost_usd is None
+
+    # -- progress -------------------------------------------------------------------------------------------------
+
+    def enter(self, stage: str, total: int | None = None) -> None:
+        """A stage of the job begins, of `total` steps."""
+        self.check()
+        with self._lock:
+            self.course.begin(stage, total)
+            self._tell()
+
+    def step(self, score: float | None = None) -> None:
+        """One step of the stage is done. With a score, the stage's own score is the mean over its steps so far."""
+        with self._lock:
+            self.course.step(score)
+            self._tell()
+
+    def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None) -> None:
+        """A compile begins. What comes next is read from DSPy's own events.
+
+        Args:
+            full_size: Examples in a full evaluation.
+            bootstraps: Examples that bootstrapping goes through at most, None when not known.
+            trials: Programs that the search will evaluate, None when not known.
+        """
+        self.check()
+        with self._lock:
+            self.course.compile({"bootstrapping": bootstraps, "searching": trials}, full_size=full_size)
+            self._tell()
+
+    def candidate(self, score: float, state: Callable[[], Mapping[str, Any]]) -> None:
+        """A program and its score on the whole set. The host gets the best of them when the job ends early."""
+        with self._lock:
+            self.course.candidate(score, state)
+
+    def bootstrapped(self) -> None:
+        """The metric judged a trace that bootstrapping made."""
+        with self._lock:
+            if self.course.advance("bootstrapping"):
+                self.step()
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - as above
+        """A module of DSPy's proposers means that an instruction is being written."""
+        with self._lock:
+            if type(instance).__name__ == "GenerateModuleInstruction" and self.course.advance("proposing"):
+                self.step()
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A trial of a search begins."""
+        devset = inputs.get("devset") or instance.devset
+        with self._lock:
+            self._evaluations[call_id] = (inputs.get("program"), len(devset))
+            self.course.advance("searching")
+
+    def on_evaluate_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
+        """A trial ended: its score counts as best when it was taken on the whole set."""
+        with self._lock:
+            program, size = self._evaluations.pop(call_id, (None, 0))
+            if exception is not None or outputs is None or program is None:
+                return
+            self.trials += 1
+            score = float(outputs.score) / 100
+            if size >= self.course.full_size:
+                self.course.candidate(score, program.dump_state)
+            if self.course.advance("searching"):
+                self.course.trial(score)
+                self._tell()
+
+    def _tell(self) -> None:
+        # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
+        with self._lock:
+            if self._closed:
+                return
+            course = self.course
+            self._observer.progress(
+                Progress(
+                    stage=course.stage,
+                    done=course.done,
+                    total=course.total,
+                    score=course.score,
+                    best_score=course.best_score,
+                    lm_calls=self.lm_calls,
+                    cost_usd=self.cost_usd,
+                )
+            )
+
+
+def _exceeded(used: str, limit: float) -> BudgetExceeded:
+    return BudgetExceeded(f"{used}, limit {limit}", context={"limit": limit})
