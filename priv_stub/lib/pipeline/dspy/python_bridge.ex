@@ -1,0 +1,304 @@
+defmodule Pipeline.DSPy.PythonBridge do
+  @moduledoc """
+  A supervised Python node that runs DSPy jobs, and the calls that use it.
+
+  Put it in a supervision tree:
+
+      children = [
+        {Pipeline.DSPy.PythonBridge, name: MyApp.DSPy, workers: 2, data_dir: "/var/lib/my_app/dspy"}
+      ]
+
+  and ask it, from any number of processes at once:
+
+      alias Pipeline.DSPy.PythonBridge
+
+      {:ok, %{program_id: program}} =
+        PythonBridge.optimize_signature(MyApp.DSPy, "question -> answer", examples,
+          optimizer: :bootstrap_few_shot,
+          lm: "openai/gpt-4o-mini",
+          timeout: 600_000,
+          progress: fn state -> IO.inspect(state) end
+        )
+
+      {:ok, %{prediction: %{"answer" => answer}}} =
+        PythonBridge.predict(MyApp.DSPy, {:program, program}, %{question: "1 + 1"}, lm: "openai/gpt-4o-mini")
+
+  ## Answers
+
+  Every call gives `{:ok, result}` or `{:error, %Pipeline.DSPy.PythonError{}}`. None exits because of a fault of the
+  node: a node that died, is not ready, or does not answer in time is an error like any other.
+
+  ## Options of every request
+
+    * `:timeout` - the budget in milliseconds, or `:infinity`. The node gets it as the request's deadline and stops the
+      work when it has passed. Each call documents its default.
+    * `:grace` - how long after the deadline the bridge still waits for the node to say so, 1000 ms by default. Then it
+      answers itself, and has the node cancel the request; a late answer is dropped.
+    * `:progress` - who hears how far a job is. A function of one argument is run in the calling process for each
+      event (only where the call waits for the answer); a pid gets
+      `{Pipeline.DSPy.PythonBridge, ref, {:progress, map}}`.
+    * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
+
+  ## Life of a bridge
+
+  `start_link/1` returns at once; requests wait until the node is ready. A caller that dies takes its requests with it:
+  the node is told to cancel them. When the node dies, every request in flight gets a `:process_crashed` error and the
+  bridge stops, so that its supervisor starts a new one. A fault that a restart cannot help (no such Python, no
+  erlbridge in it, another protocol) stops it with `{:shutdown, {:node_down, error}}`, which a `:transient` child is
+  not restarted for.
+  """
+
+  alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Server
+  alias Pipeline.DSPy.PythonError
+
+  @type bridge :: GenServer.server()
+  @type answer :: {:ok, term} | {:error, PythonError.t()}
+  @type signature :: map | String.t()
+  @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
+  @type source :: {:program, String.t() | map} | signature
+
+  @default_timeout_ms 60_000
+  @default_timeouts_ms %{
+    health_check: 5_000,
+    cancel: 5_000,
+    evaluate_pipeline: 300_000,
+    optimize_signature: 600_000
+  }
+  @stop_margin_ms 15_000
+
+  # -- starting
+
+  @doc """
+  A child that is restarted when its node dies, and not when it was shut down. Its id is the bridge's name.
+  """
+  @spec child_spec(keyword) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    %{
+      id: Keyword.get(opts, :name) || __MODULE__,
+      start: {__MODULE__, :start_link, [opts]},
+      restart: :transient,
+      shutdown: Keyword.get(opts, :stop_timeout, Server.defaults()[:stop_timeout]) + 5_000
+    }
+  end
+
+  @doc """
+  Starts a bridge and its node; returns before the node is ready (`await_ready/2` waits for that).
+
+  Options, all with defaults:
+
+    * `:name` - this module's own name unless given; `nil` for none.
+    * `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:env`, `:args` - the node's
+      command, see `Pipeline.DSPy.ProcessManager.command/1`.
+    * `:handshake_timeout` - how long the node may take to be ready, 15000 ms.
+    * `:stop_timeout` - how long it may take to end once its port is closed, 3000 ms; then it is killed.
+    * `:max_in_flight` - requests beyond this many get `:overloaded`, 1000.
+    * `:max_unsent_bytes` - the same for bytes that the node has not taken yet, 256 MiB.
+    * `:log_level` - at which level the node's log goes to Logger: a level (`:debug`), `:as_sent` or `:none`.
+    * `:notify` - a pid that gets `{Pipeline.DSPy.PythonBridge, bridge, event}` for each of `{:ready, info}`,
+      `{:log, level, text, metadata}`, `{:telemetry, name, measurements, metadata}` and `{:down, error}`.
+  """
+  @spec start_link(keyword) :: GenServer.on_start()
+  def start_link(opts \\ []) do
+    opts = Keyword.validate!(opts, [{:name, __MODULE__} | Server.defaults()])
+    {name, opts} = Keyword.pop(opts, :name)
+    server_opts = if name, do: [name: name], else: []
+    GenServer.start_link(Server, opts, server_opts)
+  end
+
+  @doc """
+  Waits until the node is ready and gives what it said of itself: versions, workers, verbs, limits.
+
+  Default timeout: `:infinity`, since the handshake has its own.
+  """
+  @spec await_ready(bridge, timeout) :: {:ok, map} | {:error, PythonError.t()}
+  def await_ready(bridge \\ __MODULE__, timeout \\ :infinity) do
+    bridge |> Caller.submit(:await_ready, nil, timeout: timeout, grace: 0) |> Caller.await()
+  end
+
+  # -- the verbs
+
+  @doc "How the node is. It answers itself, whatever its workers do. Default timeout: 5000 ms."
+  @spec health_check(bridge, keyword) :: {:ok, map} | {:error, PythonError.t()}
+  def health_check(bridge \\ __MODULE__, opts \\ []) do
+    request(bridge, :health_check, %{}, opts)
+  end
+
+  @doc """
+  Optimizes a signature with the default bridge, or takes a bridge and a whole payload.
+  """
+  @spec optimize_signature(bridge | signature, map | [map]) :: answer
+  def optimize_signature(bridge_or_signature, payload_or_data)
+
+  def optimize_signature(bridge, payload) when is_map(payload) do
+    request(bridge, :optimize_signature, payload)
+  end
+
+  def optimize_signature(signature, training_data) do
+    optimize_signature(__MODULE__, signature, training_data, [])
+  end
+
+  @doc """
+  Optimizes a signature with examples. Default timeout: 600000 ms.
+
+  Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
+  `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
+  `:num_threads`, `:options`, `:budget`, `:cache`.
+
+      PythonBridge.optimize_signature(bridge, "question -> answer", examples,
+        optimizer: :mipro_v2, lm: :offline, metric: :exact_match, timeout: 60_000)
+      #=> {:ok, %{status: :success, program_id: "program:…", optimized_signature: %{…}, optimization_metrics: %{…}}}
+  """
+  @spec optimize_signature(bridge, signature, [map], keyword) :: answer
+  def optimize_signature(bridge, signature, training_data, opts \\ []) do
+    {request_opts, config, rest} = split(opts, [:validation_data])
+    message = MessageProtocol.create_optimization_request(signature, training_data, config, rest)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Scores a program or a signature on labelled examples. Default timeout: 300000 ms.
+
+  Options: those of every request, `:metric`, and the job's configuration as in `optimize_signature/4`.
+
+      PythonBridge.evaluate_pipeline(bridge, {:program, program_id}, examples, metric: :exact_match, lm: :offline)
+      #=> {:ok, %{status: :success, score: 0.91, results: […], metrics: %{…}}}
+  """
+  @spec evaluate_pipeline(bridge, source, [map], keyword) :: answer
+  def evaluate_pipeline(bridge, source, data, opts \\ []) do
+    {request_opts, config, rest} = split(opts, [:metric])
+    message = MessageProtocol.create_evaluation_request(source, data, config, rest)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Runs a program or a signature on one input map, or on a list of them. Default timeout: 60000 ms.
+
+  Options: those of every request and the job's configuration as in `optimize_signature/4`.
+
+      PythonBridge.predict(bridge, "question -> answer", %{question: "1 + 1"}, lm: :offline)
+      #=> {:ok, %{status: :success, prediction: %{"answer" => "2"}}}
+
+  The node makes no atoms: a field comes back under an atom when this very request used that atom, as it does when it
+  sends the signature as a map, and under a binary otherwise.
+  """
+  @spec predict(bridge, source, map | [map], keyword) :: answer
+  def predict(bridge, source, input, opts \\ []) do
+    {request_opts, config, []} = split(opts, [])
+    message = MessageProtocol.create_prediction_request(source, input, config)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Has the node end a request that `async/4` started; that request is then answered with `:cancelled`.
+
+  Gives `:not_found` when it is not in flight any more. Default timeout: 5000 ms.
+  """
+  @spec cancel(bridge, reference, keyword) :: answer
+  def cancel(bridge, ref, opts \\ []) when is_reference(ref) do
+    request(bridge, :cancel, %{id: ref}, opts)
+  end
+
+  @doc """
+  Ends the node and then the bridge, which its supervisor does not restart; returns when both are gone.
+
+  Options: `:mode` (`:drain`, or `:now` to not wait for running jobs), `:grace_ms` (how long to drain, 10000) and
+  `:timeout` (by default the grace and 5 seconds).
+  """
+  @spec shutdown(bridge, keyword) :: answer
+  def shutdown(bridge \\ __MODULE__, opts \\ []) do
+    opts = Keyword.validate!(opts, [:timeout, mode: :drain, grace_ms: 10_000])
+    timeout = opts[:timeout] || opts[:grace_ms] + 5_000
+    payload = %{mode: opts[:mode], grace_ms: opts[:grace_ms]}
+    monitor = Caller.monitor(bridge, [])
+    answer = request(bridge, :shutdown, payload, timeout: timeout)
+
+    # The bridge ends right after a shutdown that was answered or ran out of time; it kills the node if it must.
+    receive do
+      {:DOWN, ^monitor, :process, _pid, _reason} -> answer
+    after
+      @stop_margin_ms ->
+        Process.demonitor(monitor, [:flush])
+        answer
+    end
+  end
+
+  # -- any verb
+
+  @doc """
+  Sends any verb and waits for its answer. Default timeout: the verb's own, 60000 ms for others.
+
+      PythonBridge.request(bridge, :predict, %{program: id, input: %{question: "1 + 1"}, config: %{lm: :offline}})
+  """
+  @spec request(bridge, atom, map, keyword) :: answer
+  def request(bridge, verb, payload, opts \\ []) do
+    opts = put_timeout(opts, verb)
+
+    case Keyword.pop(opts, :progress) do
+      {on_progress, opts} when is_function(on_progress, 1) ->
+        Caller.request_heard(bridge, verb, payload, opts, on_progress)
+
+      {nil_or_pid, opts} ->
+        bridge |> Caller.submit(verb, payload, [{:progress, nil_or_pid} | opts]) |> Caller.await()
+    end
+  end
+
+  @doc """
+  Sends any verb and returns a reference at once. Default timeout: the verb's own, 60000 ms for others.
+
+  The calling process then gets, any number of times and once,
+
+      {Pipeline.DSPy.PythonBridge, ref, {:progress, map}}
+      {Pipeline.DSPy.PythonBridge, ref, {:ok, result}} | {Pipeline.DSPy.PythonBridge, ref, {:error, error}}
+
+  or `{:DOWN, ref, :process, pid, reason}` instead of the answer if the bridge itself is killed; `await/2` takes all
+  of them. Progress goes to the calling process unless `:progress` is another pid or `false`.
+  """
+  @spec async(bridge, atom, map, keyword) :: reference
+  def async(bridge, verb, payload, opts \\ []) do
+    heard_by =
+      case Keyword.get(opts, :progress, true) do
+        true ->
+          self()
+
+        pid when is_pid(pid) ->
+          pid
+
+        none when none in [nil, false] ->
+          nil
+
+        other ->
+          raise ArgumentError, "expected :progress to be a pid or false, got #{inspect(other)}"
+      end
+
+    opts = opts |> put_timeout(verb) |> Keyword.put(:progress, heard_by)
+    Caller.submit(bridge, verb, payload, opts)
+  end
+
+  @doc """
+  Waits, in the process that called `async/4`, for the answer.
+
+  Options: `:progress`, a function of one argument, and `:timeout` (`:infinity`), after which it gives a
+  `:timeout_error` while the request goes on: it may be awaited again, or cancelled.
+  """
+  @spec await(reference, keyword) :: answer
+  def await(ref, opts \\ []) do
+    opts = Keyword.validate!(opts, progress: nil, timeout: :infinity)
+    Caller.await(ref, opts[:progress] || fn _state -> :ok end, opts[:timeout])
+  end
+
+  # -- options of the verbs
+
+  # Three kinds of options: the request's, those that the payload holds beside the configuration, the configuration's.
+  defp split(opts, payload_keys) do
+    {request_opts, opts} = Keyword.split(opts, Caller.options())
+    {payload_opts, opts} = Keyword.split(opts, payload_keys)
+    {config, opts} = Keyword.pop(opts, :config, %{})
+    {request_opts, Enum.into(opts, Map.new(config)), payload_opts}
+  end
+
+  defp put_timeout(opts, verb) do
+    Keyword.put_new(opts, :timeout, Map.get(@default_timeouts_ms, verb, @default_timeout_ms))
+  end
+end

@@ -1,0 +1,161 @@
+defmodule Pipeline.DSPy.PythonBridge.Caller do
+  @moduledoc """
+  The caller's side of a request: encoding it, handing it over, and waiting for its answer. Runs in the caller's process.
+
+  A request's reference is three things at once: its id on the wire, a monitor of the bridge, and an alias that ends
+  with the first answer. So whatever comes later than that, or later than a caller that gave up, is dropped by the
+  runtime and can reach nobody else.
+  """
+
+  alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Requests.Request
+  alias Pipeline.DSPy.PythonError
+
+  @meta_options [:priority, :idempotency_key, :source, :version, :trace]
+  @options [:timeout, :grace, :progress | @meta_options]
+  @default_grace_ms 1_000
+  # What a timer of the BEAM can count.
+  @max_timeout_ms 4_294_967_295
+
+  @doc "The options that every request takes."
+  @spec options() :: [atom]
+  def options, do: @options
+
+  @doc """
+  Hands a request to a bridge and returns its reference. `:progress` is a pid, an alias, or nothing.
+
+  A payload of nil is for `:await_ready`, which the bridge answers itself.
+  """
+  @spec submit(PythonBridge.bridge(), atom, map | nil, keyword) :: reference
+  def submit(bridge, verb, payload, opts) when is_atom(verb) do
+    opts = Keyword.validate!(opts, @options)
+    timeout = checked(opts[:timeout])
+    progress_to = opts[:progress] || nil
+    ref = monitor(bridge, alias: :reply_demonitor)
+
+    request = %Request{
+      id: ref,
+      owner: self(),
+      verb: verb,
+      # Encoded here, so that a large payload costs its caller and not the bridge.
+      frame: payload && frame(ref, verb, payload, timeout, progress_to, opts),
+      progress_to: progress_to,
+      timeout: timeout,
+      grace: Keyword.get(opts, :grace, @default_grace_ms)
+    }
+
+    GenServer.cast(bridge, {:submit, request})
+    ref
+  end
+
+  @doc "Sends a request and runs a function, here, for each event until the answer comes."
+  @spec request_heard(PythonBridge.bridge(), atom, map, keyword, (map -> term)) ::
+          PythonBridge.answer()
+  def request_heard(bridge, verb, payload, opts, on_progress) do
+    # Progress comes to an alias of its own, so that none is left in the mailbox once the function is done with.
+    heard_at = :erlang.alias()
+    ref = submit(bridge, verb, payload, [{:progress, heard_at} | opts])
+
+    try do
+      await(ref, on_progress)
+    catch
+      # Only the function can get here; nobody waits for the answer any more.
+      kind, reason ->
+        Process.demonitor(ref, [:flush])
+        GenServer.cast(bridge, {:abandon, ref})
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    after
+      :erlang.unalias(heard_at)
+      flush(ref)
+    end
+  end
+
+  @doc "Waits for the answer, or for `timeout`, and runs a function for each event until then."
+  @spec await(reference, (map -> term), timeout) :: PythonBridge.answer()
+  def await(ref, on_progress \\ fn _state -> :ok end, timeout \\ :infinity) do
+    until = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
+    receive_answer(ref, on_progress, until)
+  end
+
+  @doc """
+  Monitors a bridge by whatever name it has. Where nobody holds the name, the answer is a `:DOWN` message as well.
+  """
+  @spec monitor(PythonBridge.bridge(), list) :: reference
+  def monitor(bridge, options) do
+    process = GenServer.whereis(bridge) || local_name(bridge)
+    :erlang.monitor(:process, process, options)
+  end
+
+  defp local_name(name) when is_atom(name), do: name
+  # Stands for :global and :via names, which cannot be monitored as such.
+  defp local_name(_global_or_via), do: :"$pipeline_no_such_bridge"
+
+  defp frame(ref, verb, payload, timeout, progress_to, opts) do
+    meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
+    meta = if timeout == :infinity, do: meta, else: Keyword.put(meta, :deadline_ms, timeout)
+
+    verb
+    |> MessageProtocol.create_request(payload, [{:message_id, ref} | meta])
+    |> MessageProtocol.encode()
+  end
+
+  defp checked(:infinity), do: :infinity
+  defp checked(ms) when is_integer(ms) and ms >= 0 and ms < @max_timeout_ms, do: ms
+
+  defp checked(other) do
+    raise ArgumentError, "expected :timeout in milliseconds or :infinity, got #{inspect(other)}"
+  end
+
+  defp receive_answer(ref, on_progress, until) do
+    receive do
+      {PythonBridge, ^ref, {:progress, state}} ->
+        on_progress.(state)
+        receive_answer(ref, on_progress, until)
+
+      {PythonBridge, ^ref, {:chunk, _chunk}} ->
+        receive_answer(ref, on_progress, until)
+
+      {PythonBridge, ^ref, answer} ->
+        answer
+
+      {:DOWN, ^ref, :process, _pid, reason} ->
+        {:error, down_error(reason)}
+    after
+      left_ms(until) ->
+        {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
+    end
+  end
+
+  # A bridge that ended before it read the request says why in its exit reason.
+  defp down_error({:node_down, %PythonError{} = error}), do: error
+  defp down_error({:shutdown, {:node_down, %PythonError{} = error}}), do: error
+
+  defp down_error(:noproc) do
+    message = "no bridge runs under this name"
+    PythonError.new(:process_crashed, message, context: %{reason: :noproc})
+  end
+
+  defp down_error(reason) when reason in [:normal, :shutdown] do
+    PythonError.new(:shutting_down, "the bridge has been stopped")
+  end
+
+  defp down_error(reason) do
+    shown = inspect(reason, limit: 10, printable_limit: 200)
+    message = "the bridge ended: #{shown}"
+    PythonError.new(:process_crashed, message, context: %{reason: :bridge})
+  end
+
+  defp flush(ref) do
+    receive do
+      {PythonBridge, ^ref, _anything} -> flush(ref)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp left_ms(:infinity), do: :infinity
+  defp left_ms(until), do: max(until - now_ms(), 0)
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
+end

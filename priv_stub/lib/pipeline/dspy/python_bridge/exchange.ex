@@ -1,0 +1,288 @@
+defmodule Pipeline.DSPy.PythonBridge.Exchange do
+  @moduledoc """
+  The requests of one bridge from the moment they come until each is answered: taken or refused, held until the node is
+  ready, written, timed out or abandoned. With them go the limits that the node named, and the credit that it is owed.
+
+  A value of the bridge's process, which owns the timers and monitors that are set here and passes on what they report.
+  Knows no port: what goes to the node is handed to a `Pipeline.DSPy.PortWriter`, and how the node starts and ends is
+  the bridge's affair.
+  """
+
+  alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.Metrics
+  alias Pipeline.DSPy.PortWriter
+  alias Pipeline.DSPy.PythonBridge.Admission
+  alias Pipeline.DSPy.PythonBridge.Requests
+  alias Pipeline.DSPy.PythonBridge.Requests.Request
+  alias Pipeline.DSPy.PythonError
+
+  @default_max_frame_bytes 16 * 1024 * 1024
+  @default_credit 256
+
+  @enforce_keys [:tag, :limits]
+  defstruct [
+    :tag,
+    :limits,
+    :writer,
+    :info,
+    phase: :starting,
+    requests: Requests.new(),
+    waiting: :queue.new(),
+    unsent_bytes: 0,
+    max_frame_bytes: 0,
+    credit: 0,
+    consumed: 0
+  ]
+
+  @typedoc """
+  `tag` is the first element of every message to a caller. `info` is what the node said of itself, nil until it is ready.
+  `phase` is `:closing` from the moment that a shutdown is asked for, whether or not the node was ready.
+  """
+  @type t :: %__MODULE__{
+          tag: atom,
+          limits: keyword,
+          writer: pid | nil,
+          info: map | nil,
+          phase: :starting | :ready | :closing,
+          requests: Requests.t(),
+          waiting: :queue.queue(reference),
+          unsent_bytes: integer,
+          max_frame_bytes: non_neg_integer,
+          credit: non_neg_integer,
+          consumed: non_neg_integer
+        }
+
+  @type outcome :: {:ok, term} | {:error, PythonError.t()}
+
+  @doc "An exchange without requests, for a node that has yet to start. `limits` are those of `Admission.refusal/3`."
+  @spec new(atom, keyword) :: t
+  def new(tag, limits), do: %__MODULE__{tag: tag, limits: limits}
+
+  @doc "The node is ready: what has waited for it is written."
+  @spec ready(t, map) :: t
+  def ready(%__MODULE__{} = exchange, info) do
+    limits = Map.get(info, :limits, %{})
+
+    flush_waiting(%{
+      exchange
+      | info: info,
+        phase: if(exchange.phase == :starting, do: :ready, else: exchange.phase),
+        max_frame_bytes: Map.get(limits, :max_frame_bytes, @default_max_frame_bytes),
+        credit: Map.get(limits, :credit, @default_credit)
+    })
+  end
+
+  # -- from callers
+
+  @doc "Takes a request, or answers at once why it cannot be taken."
+  @spec submit(t, Request.t()) :: t
+  def submit(%__MODULE__{} = exchange, %Request{} = request) do
+    load = %{
+      closing?: exchange.phase == :closing,
+      in_flight: Requests.count(exchange.requests),
+      unsent_bytes: exchange.unsent_bytes
+    }
+
+    case Admission.refusal(request, load, exchange.limits) do
+      nil ->
+        accept(exchange, request)
+
+      error ->
+        send_outcome(exchange, request, {:error, error})
+        exchange
+    end
+  end
+
+  @doc "Nobody waits for this request any more: its work shall not go on."
+  @spec abandon(t, reference) :: t
+  def abandon(%__MODULE__{} = exchange, id) do
+    {request, requests} = Requests.pop(exchange.requests, id)
+    cancel(%{exchange | requests: requests}, request)
+  end
+
+  @doc "The same, of the request whose waiting process had this monitor."
+  @spec abandon_monitored(t, reference) :: t
+  def abandon_monitored(%__MODULE__{} = exchange, monitor) do
+    {request, requests} = Requests.pop_monitored(exchange.requests, monitor)
+    cancel(%{exchange | requests: requests}, request)
+  end
+
+  # -- to callers
+
+  @doc "Passes an event on to the process that wants to hear of this request, if there is one."
+  @spec pass_on(t, term, term) :: :ok
+  def pass_on(%__MODULE__{} = exchange, id, event) do
+    with {:ok, %Request{progress_to: to}} when to != nil <- Requests.fetch(exchange.requests, id) do
+      send(to, {exchange.tag, id, event})
+    end
+
+    :ok
+  end
+
+  @doc "Answers a request. Gives its verb as well: nil where it is not in flight any more."
+  @spec answer(t, term, outcome) :: {atom, t}
+  def answer(%__MODULE__{} = exchange, id, outcome) do
+    case Requests.pop(exchange.requests, id) do
+      # Timed out, cancelled with its caller, or the answer to a cancel of ours.
+      {nil, _requests} ->
+        {nil, exchange}
+
+      {request, requests} ->
+        send_outcome(exchange, request, outcome)
+        {request.verb, %{exchange | requests: requests}}
+    end
+  end
+
+  @doc "Answers every request with the same error."
+  @spec answer_all(t, PythonError.t()) :: t
+  def answer_all(%__MODULE__{} = exchange, error) do
+    exchange.requests |> Requests.all() |> Enum.each(&send_outcome(exchange, &1, {:error, error}))
+    %{exchange | requests: Requests.new()}
+  end
+
+  @doc "Answers a request whose time is up, and has the node stop its work. Gives its verb as `answer/3` does."
+  @spec time_out(t, reference) :: {atom, t}
+  def time_out(%__MODULE__{} = exchange, id) do
+    case Requests.pop(exchange.requests, id) do
+      {nil, _requests} ->
+        {nil, exchange}
+
+      {request, requests} ->
+        message = "no answer to #{request.verb} within #{request.timeout} ms"
+        context = %{deadline_ms: request.timeout}
+        error = PythonError.new(:timeout_error, message, context: context)
+        send_outcome(exchange, request, {:error, error})
+        {request.verb, give_up(%{exchange | requests: requests}, request)}
+    end
+  end
+
+  # -- to the node
+
+  @doc "From now on frames go to this writer, or nowhere."
+  @spec put_writer(t, pid | nil) :: t
+  def put_writer(%__MODULE__{} = exchange, writer), do: %{exchange | writer: writer}
+
+  @doc "Hands a frame to the writer. Its bytes count as unsent until `written/2`."
+  @spec write(t, binary) :: t
+  def write(%__MODULE__{writer: nil} = exchange, _frame), do: exchange
+
+  def write(%__MODULE__{} = exchange, frame) do
+    PortWriter.write(exchange.writer, frame)
+    %{exchange | unsent_bytes: exchange.unsent_bytes + byte_size(frame)}
+  end
+
+  @doc "The writer has written so many bytes."
+  @spec written(t, non_neg_integer) :: t
+  def written(%__MODULE__{} = exchange, bytes) do
+    %{exchange | unsent_bytes: exchange.unsent_bytes - bytes}
+  end
+
+  @doc "One event has been passed on. Credit is granted back in batches of half of what the node began with."
+  @spec consume(t) :: t
+  def consume(%__MODULE__{} = exchange) do
+    consumed = exchange.consumed + 1
+
+    if consumed * 2 >= exchange.credit do
+      write(%{exchange | consumed: 0}, MessageProtocol.encode_credit(consumed))
+    else
+      %{exchange | consumed: consumed}
+    end
+  end
+
+  # -- a request's way
+
+  defp accept(exchange, request) do
+    request = %{
+      request
+      | monitor: Process.monitor(request.owner),
+        timer: start_timer(request),
+        started_at: System.monotonic_time()
+    }
+
+    exchange = %{exchange | requests: Requests.put(exchange.requests, request)}
+    exchange = if request.verb == :shutdown, do: %{exchange | phase: :closing}, else: exchange
+    if exchange.info, do: dispatch(exchange, request), else: hold(exchange, request)
+  end
+
+  defp start_timer(%Request{timeout: :infinity}), do: nil
+
+  defp start_timer(%Request{id: id, timeout: timeout, grace: grace}) do
+    Process.send_after(self(), {:timed_out, id}, timeout + grace)
+  end
+
+  # Waiting bytes count as unsent, so that the same bound holds before the node is ready.
+  defp hold(exchange, request) do
+    %{
+      exchange
+      | waiting: :queue.in(request.id, exchange.waiting),
+        unsent_bytes: exchange.unsent_bytes + byte_size(request.frame || "")
+    }
+  end
+
+  defp flush_waiting(exchange) do
+    ids = :queue.to_list(exchange.waiting)
+
+    Enum.reduce(ids, %{exchange | waiting: :queue.new(), unsent_bytes: 0}, fn id, exchange ->
+      case Requests.fetch(exchange.requests, id) do
+        {:ok, request} -> dispatch(exchange, request)
+        :error -> exchange
+      end
+    end)
+  end
+
+  # Only a node that is ready is dispatched to: that is the answer to :await_ready.
+  defp dispatch(exchange, %Request{frame: nil} = request) do
+    finish(exchange, request, {:ok, exchange.info})
+  end
+
+  defp dispatch(%{max_frame_bytes: limit} = exchange, %Request{frame: frame} = request)
+       when byte_size(frame) > limit do
+    # The node would have to give up the connection over it.
+    message =
+      "request of #{byte_size(frame)} bytes, limit #{limit}; send less or raise max_frame_bytes"
+
+    error = PythonError.new(:serialization_error, message, context: %{limit: limit})
+    finish(exchange, request, {:error, error})
+  end
+
+  defp dispatch(exchange, request) do
+    requests = Requests.put(exchange.requests, %{request | frame: nil})
+    write(%{exchange | requests: requests}, request.frame)
+  end
+
+  defp finish(exchange, request, outcome) do
+    {_verb, exchange} = answer(exchange, request.id, outcome)
+    exchange
+  end
+
+  # A shutdown is not called back: who asked for it ends the node in another way.
+  defp give_up(exchange, %Request{verb: :shutdown}), do: exchange
+  defp give_up(exchange, request), do: cancel(exchange, request)
+
+  defp cancel(exchange, nil), do: exchange
+
+  defp cancel(exchange, request) do
+    release(request)
+
+    if exchange.info && request.frame == nil && request.verb != :await_ready do
+      write(exchange, MessageProtocol.encode(MessageProtocol.create_cancel_request(request.id)))
+    else
+      exchange
+    end
+  end
+
+  defp send_outcome(exchange, request, outcome) do
+    release(request)
+    send(request.id, {exchange.tag, request.id, outcome})
+
+    if request.started_at && request.verb != :await_ready do
+      duration = System.monotonic_time() - request.started_at
+      Metrics.record_python_bridge_metrics(request.verb, duration, outcome)
+    end
+  end
+
+  defp release(request) do
+    if request.timer, do: Process.cancel_timer(request.timer)
+    if request.monitor, do: Process.demonitor(request.monitor, [:flush])
+  end
+end

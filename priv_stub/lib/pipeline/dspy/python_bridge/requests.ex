@@ -1,0 +1,92 @@
+defmodule Pipeline.DSPy.PythonBridge.Requests do
+  @moduledoc """
+  The requests in flight of one bridge: found by id, and by the monitor of the process that waits for them.
+
+  A value; knows no port and sends nothing.
+  """
+
+  defmodule Request do
+    @moduledoc """
+    One request between a caller and the node.
+
+    `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
+    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` is a pid or an alias.
+    `timeout` and `grace` are milliseconds.
+    """
+
+    @enforce_keys [:id, :owner, :verb]
+    defstruct [
+      :id,
+      :owner,
+      :verb,
+      :frame,
+      :progress_to,
+      :monitor,
+      :timer,
+      :started_at,
+      timeout: :infinity,
+      grace: 0
+    ]
+
+    @type t :: %__MODULE__{
+            id: reference,
+            owner: pid,
+            verb: atom,
+            frame: binary | nil,
+            progress_to: pid | reference | nil,
+            monitor: reference | nil,
+            timer: reference | nil,
+            started_at: integer | nil,
+            timeout: timeout,
+            grace: non_neg_integer
+          }
+  end
+
+  defstruct by_id: %{}, by_monitor: %{}
+
+  @type t :: %__MODULE__{
+          by_id: %{reference => Request.t()},
+          by_monitor: %{reference => reference}
+        }
+
+  @spec new() :: t
+  def new, do: %__MODULE__{}
+
+  @spec count(t) :: non_neg_integer
+  def count(%__MODULE__{by_id: by_id}), do: map_size(by_id)
+
+  @spec all(t) :: [Request.t()]
+  def all(%__MODULE__{by_id: by_id}), do: Map.values(by_id)
+
+  @doc "Adds a request, or puts another state of it in its place."
+  @spec put(t, Request.t()) :: t
+  def put(%__MODULE__{} = requests, %Request{} = request) do
+    %{
+      requests
+      | by_id: Map.put(requests.by_id, request.id, request),
+        by_monitor: Map.put(requests.by_monitor, request.monitor, request.id)
+    }
+  end
+
+  @spec fetch(t, term) :: {:ok, Request.t()} | :error
+  def fetch(%__MODULE__{by_id: by_id}, id), do: Map.fetch(by_id, id)
+
+  @doc "Takes a request out; nil when there is none with this id."
+  @spec pop(t, term) :: {Request.t() | nil, t}
+  def pop(%__MODULE__{} = requests, id) do
+    case Map.pop(requests.by_id, id) do
+      {nil, _by_id} ->
+        {nil, requests}
+
+      {request, by_id} ->
+        by_monitor = Map.delete(requests.by_monitor, request.monitor)
+        {request, %{requests | by_id: by_id, by_monitor: by_monitor}}
+    end
+  end
+
+  @doc "Takes out the request whose waiting process has this monitor."
+  @spec pop_monitored(t, reference) :: {Request.t() | nil, t}
+  def pop_monitored(%__MODULE__{} = requests, monitor) do
+    pop(requests, Map.get(requests.by_monitor, monitor))
+  end
+end

@@ -1,0 +1,275 @@
+defmodule Pipeline.DSPy.PythonBridge.Server do
+  @moduledoc """
+  The process behind `Pipeline.DSPy.PythonBridge`: it owns the port, and knows how the node starts, what it says and how
+  it ends. What becomes of a request is decided in its `Pipeline.DSPy.PythonBridge.Exchange`.
+
+  No callback blocks: requests come encoded and are written by a `Pipeline.DSPy.PortWriter`, answers and events go out
+  as messages, and waiting is done with timers. Only `terminate/2` waits, for the node's end.
+  """
+
+  use GenServer
+
+  require Logger
+
+  alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.Metrics
+  alias Pipeline.DSPy.PortWriter
+  alias Pipeline.DSPy.ProcessManager
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Exchange
+  alias Pipeline.DSPy.PythonBridge.NodeFault
+  alias Pipeline.DSPy.PythonBridge.NodeLog
+  alias Pipeline.DSPy.PythonBridge.Requests
+  alias Pipeline.DSPy.PythonBridge.Requests.Request
+  alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.Vocabulary
+
+  @protocol 1
+  @overdue_ms 5_000
+
+  @defaults [
+    python: nil,
+    workers: nil,
+    data_dir: nil,
+    max_frame_bytes: nil,
+    max_queue: nil,
+    credit: nil,
+    env: [],
+    args: [],
+    handshake_timeout: 15_000,
+    stop_timeout: 3_000,
+    max_in_flight: 1_000,
+    max_unsent_bytes: 256 * 1024 * 1024,
+    log_level: :debug,
+    notify: nil
+  ]
+
+  defmodule State do
+    @moduledoc false
+
+    @enforce_keys [:options, :exchange]
+    defstruct [:options, :exchange, :process, :handshake_timer, :fault]
+  end
+
+  @doc "The options of a bridge with their defaults."
+  @spec defaults() :: keyword
+  def defaults, do: @defaults
+
+  # -- life
+
+  @impl true
+  def init(options) do
+    Process.flag(:trap_exit, true)
+    Vocabulary.load()
+    exchange = Exchange.new(PythonBridge, options)
+    {:ok, %State{options: options, exchange: exchange}, {:continue, :open}}
+  end
+
+  @impl true
+  def handle_continue(:open, state) do
+    case ProcessManager.start_python_process(state.options) do
+      {:ok, process} ->
+        timer = Process.send_after(self(), :handshake_timeout, state.options[:handshake_timeout])
+        writer = PortWriter.start_link(process.port)
+        state = %{state | process: process, handshake_timer: timer}
+        continue(state, Exchange.put_writer(state.exchange, writer))
+
+      {:error, error} ->
+        node_down(error, state)
+    end
+  end
+
+  @impl true
+  def terminate(_reason, state) do
+    error = PythonError.new(:shutting_down, "the bridge is shutting down")
+    exchange = Exchange.answer_all(state.exchange, error)
+
+    # A suspended writer would keep the port's queue alive; only a kill reaches it.
+    if exchange.writer, do: Process.exit(exchange.writer, :kill)
+    if state.process, do: stop_node(state)
+    :ok
+  end
+
+  @impl true
+  def format_status(_reason, [_dictionary, state]) do
+    # Frames and payloads are large and may be private; they stay out of crash reports.
+    shown = %{
+      phase: state.exchange.phase,
+      os_pid: state.process && state.process.os_pid,
+      in_flight: Requests.count(state.exchange.requests),
+      unsent_bytes: state.exchange.unsent_bytes
+    }
+
+    [data: [{~c"State", shown}]]
+  end
+
+  # -- callers
+
+  @impl true
+  def handle_cast({:submit, %Request{} = request}, state) do
+    continue(state, Exchange.submit(state.exchange, request))
+  end
+
+  def handle_cast({:abandon, id}, state) do
+    continue(state, Exchange.abandon(state.exchange, id))
+  end
+
+  @impl true
+  def handle_info({port, {:data, frame}}, %State{process: %{port: port}} = state) do
+    case MessageProtocol.decode(frame) do
+      {:ok, message} -> incoming(message, state)
+      {:error, reason} -> unreadable(reason, frame, state)
+    end
+  end
+
+  def handle_info({port, {:exit_status, code}}, %State{process: %{port: port}} = state) do
+    exited(code, state)
+  end
+
+  def handle_info({:EXIT, port, reason}, %State{process: %{port: port}} = state) do
+    # :epipe comes instead of an exit status when the node dies while something is being written to it.
+    node_down(NodeFault.port_closed(reason), state)
+  end
+
+  def handle_info({:EXIT, writer, _reason}, %State{exchange: %{writer: writer}} = state) do
+    # The port is closing. Its exit status, which says more, is on its way; this is for the case that it is not.
+    Process.send_after(self(), :port_lost, 1_000)
+    continue(state, Exchange.put_writer(state.exchange, nil))
+  end
+
+  def handle_info({:written, bytes}, state) do
+    continue(state, Exchange.written(state.exchange, bytes))
+  end
+
+  def handle_info({:timed_out, id}, state) do
+    case Exchange.time_out(state.exchange, id) do
+      # A node that does not even shut down is ended by terminate/2.
+      {:shutdown, exchange} -> {:stop, :normal, %{state | exchange: exchange}}
+      {_verb, exchange} -> continue(state, exchange)
+    end
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state) do
+    continue(state, Exchange.abandon_monitored(state.exchange, monitor))
+  end
+
+  def handle_info(:handshake_timeout, %State{exchange: %{info: nil}} = state) do
+    node_down(NodeFault.handshake(state.options[:handshake_timeout]), state)
+  end
+
+  def handle_info(:port_lost, state) do
+    node_down(NodeFault.port_closed(:epipe), state)
+  end
+
+  def handle_info(:overdue, state) do
+    # The node answered the shutdown and did not go; terminate/2 sees to it.
+    {:stop, :normal, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp continue(state, exchange), do: {:noreply, %{state | exchange: exchange}}
+
+  # -- what the node says
+
+  defp incoming({:ready, info}, %State{exchange: %{info: nil}} = state), do: ready(info, state)
+  defp incoming({:answer, id, outcome}, state), do: answered(id, outcome, state)
+
+  defp incoming({:event, id, event}, state) do
+    Exchange.pass_on(state.exchange, id, event)
+    continue(state, Exchange.consume(state.exchange))
+  end
+
+  defp incoming({:log, level, text, metadata} = event, state) do
+    NodeLog.write(state.options[:log_level], level, text, metadata)
+    notify(state, event)
+    continue(state, Exchange.consume(state.exchange))
+  end
+
+  defp incoming({:telemetry, name, measurements, metadata} = event, state) do
+    Metrics.execute(name, measurements, metadata)
+    notify(state, event)
+    continue(state, Exchange.consume(state.exchange))
+  end
+
+  defp incoming({:call, call_id, _id, _name, _arguments}, state) do
+    refusal = {:error, "this host serves no calls"}
+    frame = :erlang.term_to_binary({:result, call_id, refusal})
+    continue(state, Exchange.write(state.exchange, frame))
+  end
+
+  defp incoming(_other, state), do: {:noreply, state}
+
+  defp ready(%{protocol: @protocol} = info, state) do
+    Process.cancel_timer(state.handshake_timer)
+    notify(state, {:ready, info})
+    continue(state, Exchange.ready(state.exchange, info))
+  end
+
+  defp ready(info, state) do
+    node_down(NodeFault.protocol(Map.get(info, :protocol), @protocol), state)
+  end
+
+  defp answered(nil, {:error, error}, state) do
+    # Something unreadable reached the node. If it ends over that, this says why.
+    fault = PythonError.from_node(error)
+    Logger.warning("Python node: #{Exception.message(fault)}")
+    {:noreply, %{state | fault: fault}}
+  end
+
+  defp answered(id, outcome, state) do
+    {verb, exchange} = Exchange.answer(state.exchange, id, typed(outcome))
+    if verb == :shutdown, do: Process.send_after(self(), :overdue, @overdue_ms)
+    continue(state, exchange)
+  end
+
+  defp typed({:ok, result}), do: {:ok, result}
+  defp typed({:error, error}), do: {:error, PythonError.from_node(error)}
+
+  defp unreadable(reason, frame, state) do
+    # Whose answer this was cannot be known, and every request gets its answer: so all of them end here.
+    node_down(NodeFault.unreadable(frame, reason), state)
+  end
+
+  # -- the node's end
+
+  defp exited(code, %State{exchange: %{phase: :closing}} = state) do
+    if code != 0,
+      do: Logger.warning("Python node ended with exit code #{code} while shutting down")
+
+    {:stop, :normal, state}
+  end
+
+  defp exited(code, state) do
+    node_down(NodeFault.exit_status(code, state.exchange.info != nil), state)
+  end
+
+  defp node_down(_error, %State{exchange: %{phase: :closing}} = state) do
+    {:stop, :normal, state}
+  end
+
+  defp node_down(error, state) do
+    error = NodeFault.after_fault(error, state.fault)
+    notify(state, {:down, error})
+    state = %{state | exchange: Exchange.answer_all(state.exchange, error)}
+
+    # A supervisor need not try again what cannot help; anything else it should.
+    if error.recovery_strategy == :fatal do
+      Logger.error("Python bridge ended for good: #{Exception.message(error)}")
+      {:stop, {:shutdown, {:node_down, error}}, state}
+    else
+      {:stop, {:node_down, error}, state}
+    end
+  end
+
+  defp stop_node(state) do
+    with {:error, :still_alive} <-
+           ProcessManager.stop(state.process, state.options[:stop_timeout]) do
+      Logger.error("Python node #{state.process.os_pid} is still there after SIGKILL")
+    end
+  end
+
+  defp notify(%State{options: options}, event) do
+    with pid when is_pid(pid) <- options[:notify], do: send(pid, {PythonBridge, self(), event})
+  end
+end

@@ -1,0 +1,26 @@
+defmodule Pipeline.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :pipeline,
+      version: "0.1.0",
+      elixir: "~> 1.14",
+      elixirc_paths: elixirc_paths(Mix.env()),
+      start_permanent: Mix.env() == :prod,
+      description: "The Elixir side of erlbridge: DSPy jobs on a supervised Python node",
+      # No dependency at all: everything here is Elixir's and OTP's own.
+      deps: []
+    ]
+  end
+
+  def application do
+    [
+      mod: {Pipeline.Application, []},
+      extra_applications: [:logger]
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_env), do: ["lib"]
+end

@@ -1,0 +1,29 @@
+defmodule Pipeline.ApplicationTest do
+  use Pipeline.NodeCase
+
+  test "no bridge is started unasked" do
+    assert Supervisor.which_children(Pipeline.Supervisor) == []
+  end
+
+  test "configured bridges are started with the application, and end with it" do
+    options = [
+      name: :configured_bridge,
+      python: python(),
+      workers: 1,
+      data_dir: tmp_dir("configured")
+    ]
+
+    restart_with([options])
+    on_exit(fn -> restart_with([]) end)
+
+    assert {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(:configured_bridge)
+    restart_with([])
+    eventually(fn -> not running?(os_pid) end)
+  end
+
+  defp restart_with(bridges) do
+    Application.stop(:pipeline)
+    Application.put_env(:pipeline, :bridges, bridges)
+    :ok = Application.start(:pipeline)
+  end
+end

@@ -1,0 +1,59 @@
+defmodule Pipeline.DSPy.ProcessManagerTest do
+  use Pipeline.NodeCase
+
+  test "options become arguments of serve, after the launcher" do
+    opts = [
+      python: "/bin/sh",
+      workers: 3,
+      data_dir: "/d",
+      max_frame_bytes: 9,
+      max_queue: 5,
+      credit: 7,
+      args: [:x]
+    ]
+
+    assert {:ok, %{args: [launcher | args]}} = ProcessManager.command(opts)
+
+    assert Path.basename(launcher) == "dspy_bridge.py"
+    assert File.regular?(launcher)
+
+    assert Enum.join(args, " ") ==
+             "--workers 3 --data /d --max-frame-bytes 9 --max-queue 5 --credit 7 x"
+  end
+
+  test "a variable can be set and unset" do
+    assert {:ok, %{env: env}} = ProcessManager.command(python: "/bin/sh", env: [A: "1", B: nil])
+    assert env == [{~c"A", ~c"1"}, {~c"B", false}]
+  end
+
+  test "a Python that is not there is an error that says what to set" do
+    assert {:error, %PythonError{error_type: :import_error} = error} =
+             ProcessManager.command(python: "/no/such/python")
+
+    assert error.message =~ "/no/such/python"
+    assert error.message =~ "ERLBRIDGE_PYTHON"
+  end
+
+  test "a process that reads ends when its port is closed" do
+    {:ok, process} = ProcessManager.start_python_process(python: script("exec cat"))
+    assert ProcessManager.alive?(process)
+    assert ProcessManager.stop(process) == :ok
+    refute running?(process.os_pid)
+  end
+
+  test "a process that ignores its port is killed after the grace" do
+    {:ok, process} = ProcessManager.start_python_process(python: script("exec sleep 60"))
+    assert ProcessManager.stop(process, 50) == :ok
+    refute running?(process.os_pid)
+  end
+
+  test "a pid that another process has got is neither alive nor killed" do
+    {:ok, process} = ProcessManager.start_python_process(python: script("exec sleep 60"))
+    other = %{process | started_at: process.started_at - 1}
+
+    refute ProcessManager.alive?(other)
+    assert ProcessManager.stop(other, 0) == :ok
+    assert ProcessManager.alive?(process)
+    assert ProcessManager.stop(process, 0) == :ok
+  end
+end
