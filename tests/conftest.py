@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import erlbridge.programs.environment  # noqa: F401 - before a test imports DSPy, whose bars would draw over pytest's summary
+
+# isort: split
 import pytest
 from node_client import NodeClient
 

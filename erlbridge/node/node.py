@@ -59,7 +59,7 @@ class Node:
         self.dspy = dspy_version()
         self.exit_code: int | None = None
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, config.data, self._inbox.append)
+        self._pool = workers.Pool(self.selector, self._inbox.append)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""

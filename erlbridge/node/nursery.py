@@ -13,7 +13,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
@@ -38,7 +37,6 @@ class Nursery:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        data: Path,
         *,
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int], None],
@@ -46,7 +44,6 @@ class Nursery:
         on_line: Callable[[bytes], None],
     ) -> None:
         self._selector = selector
-        self._data = data
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
@@ -83,11 +80,7 @@ class Nursery:
         output = Output(self._selector, self._take_line)
         environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
         environment |= dict.fromkeys(_THREADS_CAPPED, "1")
-        environment |= {
-            "ERLBRIDGE_NODE_PID": str(os.getpid()),
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "DSPY_CACHEDIR": str(self._data / "dspy_cache"),
-        }
+        environment["ERLBRIDGE_NODE_PID"] = str(os.getpid())
         try:
             self._pid = os.posix_spawn(
                 sys.executable,

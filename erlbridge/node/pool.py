@@ -11,7 +11,6 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
@@ -72,13 +71,12 @@ class Pool:
     `on_event` hears of everything that happens, in order; a worker's outcome always before its death.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, data: Path, on_event: Callable[[PoolEvent], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None]) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._nursery = Nursery(
             selector,
-            data,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,
