@@ -81,6 +81,7 @@ class Nursery:
         environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
         environment |= dict.fromkeys(_THREADS_CAPPED, "1")
         environment["ERLBRIDGE_NODE_PID"] = str(os.getpid())
+        environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         try:
             self._pid = os.posix_spawn(
                 sys.executable,

@@ -85,13 +85,18 @@ class Pool:
 
     def fork(self, number: int) -> None:
         """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+            output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+        except OSError as error:  # no descriptors left, for example: one more worker that could not boot
+            failure = ProcessCrashed(f"the worker was not started: {error}", context={"reason": atom("forkserver")})
+            self._on_event(Died(number, failure))
+            return
         ours.setblocking(False)
         descriptor = ours.detach()
         channel = Channel(
             self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
         )
-        output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
         self._seats[number] = _Seat(number, channel, output)
         try:
             self._nursery.fork(number, theirs.fileno(), output.theirs)

@@ -1,6 +1,6 @@
 """What DSPy and its parts read from the environment while they are imported; so this module is imported before them.
 
-Sets only what the operator has not set. Knows names of variables; imports nothing.
+Sets only what the operator has not set. Knows names of variables and nothing of DSPy.
 """
 
 from __future__ import annotations
@@ -17,3 +17,8 @@ DEFAULTS: Final = {
 
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+import tqdm  # type: ignore[import-untyped]  # noqa: E402 - it reads its variable when it is imported
+
+# DSPy's optimizers ask for bars whatever the variable says; without this a thread redraws the ones that a stop left.
+tqdm.tqdm.monitor_interval = 0
