@@ -10,6 +10,9 @@ MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 MAX_WORKER_FRAME_BYTES: Final = 256 * 1024 * 1024
 """Longest frame between node and worker: a request with the programs it names, or a result before it is cut down."""
 
+MAX_ID_SHARE: Final = 8
+"""An id may take up to this part of a frame: an answer holds its request's id, and must have room for more."""
+
 MAX_DEPTH: Final = 10_000
 """Deepest nesting of a decoded term. Far beyond any real payload, yet it bounds the decoder's own stack."""
 

@@ -110,8 +110,8 @@ class Scheduler:
         """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can."""
         if self._stop_at is not None:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
-        if key in self.entries:
-            return DuplicateId("this id is still in flight; use a fresh one for each request")
+        if failure := self.duplicate(key):
+            return failure
         if len(self.queue) >= self.max_queue:
             return Overloaded(
                 f"{len(self.queue)} requests wait for {len(self.workers)} workers, limit {self.max_queue}; "
@@ -119,6 +119,12 @@ class Scheduler:
                 context={"waiting": len(self.queue), "limit": self.max_queue, "workers": len(self.workers)},
                 retry_after_ms=1000,
             )
+        return None
+
+    def duplicate(self, key: bytes) -> BridgeError | None:
+        """Why no request of any verb may have this id now; None when it may."""
+        if key in self.entries:
+            return DuplicateId("this id is still in flight; use a fresh one for each request")
         return None
 
     def step(self, event: Event, now: float) -> list[Action]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
+import time
 from collections.abc import Callable, Iterator
 
 from erlbridge.limits import MAX_FRAME_BYTES
@@ -80,6 +82,15 @@ class Channel:
             # The reader is gone. Its end shows on the incoming side too, which says what to do about it.
             self.writer = FrameWriter(self.writer.limit_bytes)
         self._watch()
+
+    def finish(self, within_s: float) -> None:
+        """Writes what is left, for at most so long, before the process ends."""
+        poll = select.poll()
+        poll.register(self.outgoing, select.POLLOUT)
+        deadline = time.monotonic() + within_s
+        while self.writer.pending_bytes and (left_s := deadline - time.monotonic()) > 0:
+            poll.poll(left_s * 1000)
+            self.flush()
 
     def pause(self, paused: bool) -> None:
         """Stops reading, so that a peer which does not take its answers cannot make more of them."""

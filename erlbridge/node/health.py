@@ -3,62 +3,59 @@
 from __future__ import annotations
 
 import os
-import time
-from typing import TYPE_CHECKING
 
-from erlbridge import __version__
+from erlbridge.core.scheduler import Scheduler
+from erlbridge.node.about import About
+from erlbridge.node.watchdog import Sample, Watchdog
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
-if TYPE_CHECKING:
-    from erlbridge.node.node import Node
 
-
-def health(node: Node) -> Term:
-    """The result map of `:health_check`."""
-    now = time.monotonic()
-    scheduler = node.scheduler
+def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float) -> Term:
+    """The result map of `:health_check`; takes one sample of every process."""
     status, message = scheduler.status()
+    own_pid = os.getpid()
     pids = [worker.os_pid for worker in scheduler.workers.values() if worker.os_pid is not None]
-    samples = node.watchdog.sample([os.getpid(), *pids])
-
-    def usage(os_pid: int | None) -> dict[str, Term]:
-        sample = None if os_pid is None else samples.get(os_pid)
-        return {
-            "os_pid": os_pid,
-            "rss_bytes": sample and sample.rss_bytes,
-            "cpu_percent": sample and sample.cpu_percent,
-        }
-
-    def job(worker: int) -> Term:
-        entry = scheduler.entry_of(worker)
-        if entry is None:
-            return None
-        elapsed_ms = int((now - entry.arrived_at) * 1000)
-        return atom_keys({"id": entry.request.id, "verb": atom(entry.request.verb), "elapsed_ms": elapsed_ms})
-
+    samples = watchdog.sample([own_pid, *pids])
     busy = sum(worker.entry is not None for worker in scheduler.workers.values())
     return atom_keys(
         {
             "status": atom(status),
             "message": message,
-            "uptime_ms": int((now - node.started_at) * 1000),
+            "uptime_ms": int((now - about.started_at) * 1000),
             "queue": atom_keys({"waiting": len(scheduler.queue), "running": busy, "capacity": scheduler.max_queue}),
             "workers": [
                 atom_keys(
                     {
                         "worker": worker.number,
                         "state": atom(worker.state),
-                        "job": job(worker.number),
-                        **usage(worker.os_pid),
+                        "job": _job(scheduler, worker.number, now),
+                        **_usage(worker.os_pid, samples),
                     }
                 )
                 for worker in scheduler.workers.values()
             ],
-            "node": atom_keys(usage(os.getpid())),
+            "node": atom_keys(_usage(own_pid, samples)),
             "restarts": scheduler.restarts,
-            "dropped_events": node.credit.dropped,
-            "limits": node.limits(),
-            "versions": atom_keys({"node": __version__, "python": node.python, "dspy": node.dspy}),
+            "dropped_events": dropped_events,
+            "limits": about.limits(),
+            "versions": about.versions(),
         }
     )
+
+
+def _usage(os_pid: int | None, samples: dict[int, Sample]) -> dict[str, Term]:
+    sample = None if os_pid is None else samples.get(os_pid)
+    return {
+        "os_pid": os_pid,
+        "rss_bytes": sample and sample.rss_bytes,
+        "cpu_percent": sample and sample.cpu_percent,
+    }
+
+
+def _job(scheduler: Scheduler, worker: int, now: float) -> Term:
+    entry = scheduler.entry_of(worker)
+    if entry is None:
+        return None
+    elapsed_ms = int((now - entry.arrived_at) * 1000)
+    return atom_keys({"id": entry.request.id, "verb": atom(entry.request.verb), "elapsed_ms": elapsed_ms})

@@ -6,24 +6,30 @@ Handlers only enqueue; the loop drains, so that no event is handled in the middl
 from __future__ import annotations
 
 import os
-import platform
 import selectors
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from pathlib import Path
 from typing import Final, NoReturn, assert_never
 
-from erlbridge import __version__
-from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.credit import CreditLine
 from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
-from erlbridge.errors import BridgeError, FrameError, InternalError, SerializationError, UnknownVerb, ValidationError
-from erlbridge.limits import MAX_FRAME_BYTES, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
+from erlbridge.errors import (
+    BridgeError,
+    DuplicateId,
+    FrameError,
+    InternalError,
+    SerializationError,
+    UnknownVerb,
+    ValidationError,
+)
+from erlbridge.limits import MAX_FRAME_BYTES, MAX_ID_SHARE, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
 from erlbridge.node import pool as workers
+from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.health import health
@@ -32,7 +38,7 @@ from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Term
 from erlbridge.wire.place import Place, nearest
-from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
+from erlbridge.wire.vocabulary import VERBS
 
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
@@ -54,16 +60,14 @@ class Node:
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.watchdog = Watchdog()
-        self.started_at = time.monotonic()
-        self.python = platform.python_version()
-        self.dspy = dspy_version()
+        self.about = About(config)
         self.exit_code: int | None = None
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
-        self._say(messages.ready(self._introduction()))
+        self.host.send(term_to_binary(messages.ready(self.about.introduction())))
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
@@ -73,7 +77,7 @@ class Node:
             self._drain()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
-        self._finish_writing()
+        self.host.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
 
@@ -116,13 +120,13 @@ class Node:
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=MAX_FRAME_BYTES))
             if isinstance(incoming, Credit):
-                for event in self.credit.grant(incoming.count):
-                    self._say(event)
+                self._emit(self.credit.grant(incoming.count))
                 return
+            self._refuse_long_id(incoming.id)
             request_id = incoming.id
             self._take_request(incoming)
         except Malformed as error:
-            self._answer_error(error.id, error)
+            self._answer_error(error.id if self._fits(error.id) else None, error)
         except BridgeError as error:
             self._answer_error(request_id, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
@@ -132,24 +136,26 @@ class Node:
             self._answer_error(request_id, failure)
 
     def _take_request(self, request: Request) -> None:
+        key = _key(request.id)
+        if key in self.scheduler.entries:
+            raise DuplicateId("this id is still in flight; use a fresh one for each request")
         match request.verb:
             case "health_check":
-                self._say(messages.ok(request.id, health(self)))
+                self._answer(request.id, messages.ok(request.id, self._health()))
             case "cancel":
                 target = Place(request.payload, "payload")
-                key = _key(target.required(target.only(("id",)), "id").term)
-                self._do(self.scheduler.step(events.CancelAsked(request.id, key), time.monotonic()))
+                wanted = target.required(target.only(("id",)), "id").term
+                self._do(self.scheduler.step(events.CancelAsked(request.id, _key(wanted)), time.monotonic()))
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"))
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
             case verb if verb in WORKER_VERBS:
-                self._submit(request)
+                self._submit(key, request)
             case verb:
                 raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
-        key = _key(request.id)
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
@@ -161,6 +167,9 @@ class Node:
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
         self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+
+    def _health(self) -> Term:
+        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic())
 
     # -- what is done
 
@@ -177,10 +186,8 @@ class Node:
                     self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
                     self.credit.forget(_key(request_id))
-                    if ok:
-                        self._say(messages.ok(request_id, term))
-                    else:
-                        self._say(messages.error_as(request_id, term))
+                    answer = messages.ok(request_id, term) if ok else messages.error_as(request_id, term)
+                    self._answer(request_id, answer)
                 case events.Refuse(request_id, failure):
                     self.credit.forget(_key(request_id))
                     self._answer_error(request_id, failure)
@@ -192,8 +199,7 @@ class Node:
     def _pass_on_progress(self, number: int, state: Term) -> None:
         entry = self.scheduler.entry_of(number)
         if entry is not None and entry.request.meta.progress:
-            for event in self.credit.progress(entry.key, messages.progress(entry.request.id, state)):
-                self._say(event)
+            self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
 
     def _keep(self, program_id: str, content: bytes) -> None:
         """Stores a program. The result holds the program itself as well, so a disk that refuses loses nothing."""
@@ -203,54 +209,38 @@ class Node:
             self._log("error", f"program {program_id} was not stored: {error}".encode(), worker=None)
 
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
-        for event in self.credit.droppable(messages.log(level, line, {"worker": worker})):
-            self._say(event)
+        self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
 
     def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
-        self._say(messages.error(request_id, failure))
+        self._answer(request_id, messages.error(request_id, failure))
 
-    def _say(self, term: Term) -> None:
-        frame = term_to_binary(term)
-        if len(frame) > self.config.max_frame_bytes and isinstance(term, tuple):
+    def _answer(self, request_id: Term, answer: Term) -> None:
+        """Sends an answer; one above the frame limit becomes an error that says so."""
+        frame = term_to_binary(answer)
+        limit = self.config.max_frame_bytes
+        if len(frame) > limit:
             failure = SerializationError(
-                f"answer of {len(frame)} bytes, limit {self.config.max_frame_bytes}; ask for less at once",
-                context={"limit": self.config.max_frame_bytes},
+                f"answer of {len(frame)} bytes, limit {limit}; ask for less at once", context={"limit": limit}
             )
-            frame = term_to_binary(messages.error(term[1], failure))
+            frame = term_to_binary(messages.error(request_id, failure))
         self.host.send(frame)
 
-    def _finish_writing(self) -> None:
-        """Gives the host a moment to take the last answers."""
-        deadline = time.monotonic() + _LAST_WORDS_S
-        while self.host.writer.pending_bytes and time.monotonic() < deadline:
-            for key, ready in self.selector.select(0.05):
-                if key.fd == self.host.outgoing:
-                    key.data(ready & selectors.EVENT_WRITE)
+    def _emit(self, happened: list[Term]) -> None:
+        """Sends events; one above the frame limit is dropped and counted."""
+        for event in happened:
+            frame = term_to_binary(event)
+            if len(frame) > self.config.max_frame_bytes:
+                self.credit.dropped += 1
+            else:
+                self.host.send(frame)
 
-    # -- about itself
+    def _fits(self, request_id: Term) -> bool:
+        return len(term_to_binary(request_id)) <= self.config.max_frame_bytes // MAX_ID_SHARE
 
-    def _introduction(self) -> dict[str, Term]:
-        return {
-            "protocol": messages.PROTOCOL,
-            "version": __version__,
-            "os_pid": os.getpid(),
-            "python": self.python,
-            "dspy": self.dspy,
-            "codec": atom(IMPLEMENTATION),
-            "workers": self.config.workers,
-            "verbs": [atom(verb) for verb in VERBS],
-            "limits": self.limits(),
-        }
-
-    def limits(self) -> Term:
-        """The caps that a host should know of."""
-        return atom_keys(
-            {
-                "max_frame_bytes": self.config.max_frame_bytes,
-                "max_queue": self.config.max_queue,
-                "credit": self.config.credit,
-            }
-        )
+    def _refuse_long_id(self, request_id: Term) -> None:
+        if not self._fits(request_id):
+            limit = self.config.max_frame_bytes // MAX_ID_SHARE
+            raise ValidationError(f"expected an id of at most {limit} bytes, an eighth of a frame", "id")
 
     def _watch_signals(self) -> None:
         """SIGTERM and SIGINT drain the node as `:shutdown` does."""
@@ -281,14 +271,6 @@ def _grace_s(place: Place) -> float:
         return 0.0
     grace = entries.get("grace_ms")
     return SHUTDOWN_GRACE_S if grace is None or grace.term is None else grace.integer(minimum=0) / 1000
-
-
-def dspy_version() -> str | None:
-    """The installed DSPy's version, from its metadata directory's name: importing `importlib.metadata` takes 30 ms."""
-    for entry in sys.path:
-        for found in Path(entry or ".").glob("dspy-*.dist-info"):
-            return found.name.removeprefix("dspy-").removesuffix(".dist-info")
-    return None
 
 
 def serve(config: NodeConfig, wire: tuple[int, int]) -> NoReturn:

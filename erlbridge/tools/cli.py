@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=_between(1, 256), help="worker processes (default: one a processor, at most 4)"
     )
     serve.add_argument("--data", type=Path, help="directory of what lasts (default: $ERLBRIDGE_DATA, else the user's)")
-    serve.add_argument("--max-frame-bytes", type=_between(1024, 2**31 - 1), default=MAX_FRAME_BYTES)
+    serve.add_argument("--max-frame-bytes", type=_between(4096, 2**31 - 1), default=MAX_FRAME_BYTES)
     serve.add_argument("--max-queue", type=_between(0, 1_000_000), default=MAX_QUEUE, help="requests that may wait")
     serve.add_argument(
         "--credit", type=_between(0, 1_000_000), default=CREDIT, help="events before the host grants more"

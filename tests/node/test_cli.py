@@ -23,7 +23,7 @@ def erlbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["serve", "--workers", "0"], "expected 1 to 256, got 0"),
         (["serve", "--workers", "two"], "invalid whole number value"),
-        (["serve", "--max-frame-bytes", "3"], "expected 1024"),
+        (["serve", "--max-frame-bytes", "3"], "expected 4096"),
         (["serve", "--fds", "3"], "expected two descriptors such as 3,4"),
         (["serve", "--fds", "77,78"], "cannot be used"),
         (["serve", "--wrong"], "unrecognized arguments"),

@@ -181,9 +181,10 @@ def test_an_id_in_flight_is_refused_the_second_time(node: NodeClient) -> None:
     node.wait_until_healthy()
     node.send((Atom("optimize_signature"), b"twin", optimization()))
     node.send((Atom("predict"), b"twin", prediction()))
-    answers = [node.until(lambda term: str(term[0]) in ("ok", "error")) for _ in range(2)]
-    assert [str(answer[0]) for answer in answers] == ["error", "ok"]
-    assert answers[0][2][Atom("error_type")] == Atom("duplicate_id")
+    node.send((Atom("health_check"), b"twin", {}))
+    answers = [node.until(lambda term: str(term[0]) in ("ok", "error")) for _ in range(3)]
+    assert [str(answer[0]) for answer in answers] == ["error", "error", "ok"]
+    assert {answer[2][Atom("error_type")] for answer in answers[:2]} == {Atom("duplicate_id")}
 
 
 def test_a_metric_that_raises_ends_the_job_with_its_traceback(node: NodeClient) -> None:
@@ -224,14 +225,30 @@ def test_a_request_of_exactly_the_frame_limit_is_taken(start_node: Callable[...,
 
 
 def test_an_answer_above_the_frame_limit_becomes_a_typed_error(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1", "--max-frame-bytes", "4000")
+    node = start_node("--workers", "1", "--max-frame-bytes", "4096")
     node.ready()
     example = {Atom("subject"): b"s", Atom("body"): b"b", Atom("category"): LABELS[0]}
     payload = {Atom("signature"): SIGNATURE, Atom("data"): [example] * 50, Atom("config"): OFFLINE}
     assert len(term_to_binary(payload)) < 4000
     tag, error = node.ask("evaluate_pipeline", payload)
     assert (tag, error[Atom("error_type")]) == ("error", Atom("serialization_error"))
-    assert b"limit 4000" in error[Atom("message")]
+    assert b"limit 4096" in error[Atom("message")]
+
+
+def test_an_id_that_leaves_no_room_for_an_answer_is_refused_without_it(start_node: Callable[..., NodeClient]) -> None:
+    node = start_node("--workers", "1", "--max-frame-bytes", "100000")
+    node.ready()
+    room = b"x" * (100_000 // 8 - 6)
+    assert node.answer(node.send((Atom("health_check"), room, {})) or room)[0] == "ok"
+    for too_long in (
+        (Atom("health_check"), room + b"x", {}),
+        (b"no request", room * 7, {}),
+        (Atom("predict"), room * 7, {}),
+    ):
+        node.send(too_long)
+        tag, error = node.answer(None)
+        assert (tag, error[Atom("error_type")]) == ("error", Atom("validation_error"))
+    assert node.ask("health_check", {})[0] == "ok"
 
 
 def test_requests_cut_at_every_byte_are_served(start_node: Callable[..., NodeClient]) -> None:
