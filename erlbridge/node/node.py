@@ -20,7 +20,6 @@ from erlbridge.core.credit import CreditLine
 from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
-    DuplicateId,
     FrameError,
     InternalError,
     SerializationError,
@@ -137,8 +136,8 @@ class Node:
 
     def _take_request(self, request: Request) -> None:
         key = _key(request.id)
-        if key in self.scheduler.entries:
-            raise DuplicateId("this id is still in flight; use a fresh one for each request")
+        if failure := self.scheduler.duplicate(key):
+            raise failure
         match request.verb:
             case "health_check":
                 self._answer(request.id, messages.ok(request.id, self._health()))
