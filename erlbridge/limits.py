@@ -22,6 +22,15 @@ MAX_TERM_BYTES: Final = 256 * 1024 * 1024
 MAX_INFLATION: Final = 1032
 """Largest ratio that deflate can reach. A compressed term that declares more is lying, and is refused unread."""
 
+MAX_KEYS: Final = 10_000
+"""Most keys of a map that is read as a request, a config, a signature or an example."""
+
+MAX_SIGNATURE_CHARACTERS: Final = 64 * 1024
+"""Longest signature given as text."""
+
+MAX_ENUM_VALUES: Final = 10_000
+"""Most values of an enum; each of them stands in every prompt."""
+
 MAX_ATOM_CHARACTERS: Final = 255
 """The BEAM's own limit on an atom's length, in characters."""
 
@@ -37,6 +46,12 @@ without a limit a hostile peer's megabytes become gigabytes."""
 
 MAX_QUEUE: Final = 64
 """Requests that may wait for a worker. Beyond it the node answers `overloaded` at once instead of growing."""
+
+MAX_SPAN_MS: Final = 366 * 86_400_000
+"""Longest deadline or grace that a request may name, a year; more is a mistake, and no clock has to count further."""
+
+MAX_WAIT_S: Final = 3600.0
+"""Longest single wait of the node's loop; `poll(2)` counts milliseconds in 32 bits."""
 
 CREDIT: Final = 256
 """Events the node may send before the host grants more."""
@@ -60,4 +75,4 @@ LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
 
 MAX_BOOT_FAILURES: Final = 5
-"""Workers that may die in a row before one boots; after that the node ends instead of restarting for ever."""
+"""Rounds of workers that may die before one boots; after that the node ends instead of restarting for ever."""

@@ -6,9 +6,12 @@ Answers never pass through here. Knows counts and terms; knows neither pipes nor
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from erlbridge.limits import CREDIT, PROGRESS_CREDIT
 from erlbridge.wire.messages import Term
+
+_Event: TypeAlias = tuple[Term, ...]
 
 
 @dataclass(slots=True)
@@ -16,17 +19,17 @@ class CreditLine:
     """The host's credit and the progress that waits for more of it, the newest of each job.
 
     >>> line = CreditLine(available=1)
-    >>> line.progress(b"job", "10 %"), line.progress(b"job", "20 %"), line.progress(b"job", "30 %")
-    (['10 %'], [], [])
+    >>> line.progress(b"job", ("10 %",)), line.progress(b"job", ("20 %",)), line.progress(b"job", ("30 %",))
+    ([('10 %',)], [], [])
     >>> line.grant(5)
-    ['30 %']
+    [('30 %',)]
     """
 
     available: int = CREDIT
     dropped: int = 0
-    _waiting: dict[bytes, Term] = field(default_factory=dict)
+    _waiting: dict[bytes, _Event] = field(default_factory=dict)
 
-    def progress(self, key: bytes, event: Term) -> list[Term]:
+    def progress(self, key: bytes, event: _Event) -> list[_Event]:
         """A job's progress: sent now, or kept as that job's newest. At most one waits for each job in flight."""
         if self.available:
             self.available -= 1
@@ -34,7 +37,7 @@ class CreditLine:
         self._waiting[key] = event
         return []
 
-    def droppable(self, event: Term) -> list[Term]:
+    def droppable(self, event: _Event) -> list[_Event]:
         """A log line or sample: sent now, or dropped and counted. The last of the credit is kept for progress."""
         if self.available > PROGRESS_CREDIT:
             self.available -= 1
@@ -46,7 +49,7 @@ class CreditLine:
         """The job has been answered; what waited for it is void."""
         self._waiting.pop(key, None)
 
-    def grant(self, count: int) -> list[Term]:
+    def grant(self, count: int) -> list[_Event]:
         """More credit; gives what may go now."""
         self.available = min(self.available + count, 2**31)
         sent = []

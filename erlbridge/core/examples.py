@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from erlbridge.codec import Atom
 from erlbridge.core.signatures import Field, FieldType, Signature
@@ -15,6 +16,12 @@ from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place
 
 _MAX_VALUE_DEPTH = 64
+
+MAX_INTEGER_DIGITS: Final = 1000
+"""Longest integer of an example or an input. DSPy writes it into a prompt and reads one from an answer, and Python
+refuses both above 4,300 digits; this leaves room for what is worked out from it."""
+
+_TOO_LARGE: Final = 10**MAX_INTEGER_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def read_value(place: Place, kind: FieldType, depth: int = _MAX_VALUE_DEPTH) -> 
         case "enum":
             return place.choice(kind.values)
         case "integer":
-            return place.integer()
+            return _short(place, place.integer())
         case "number":
             return place.number()
         case "boolean":
@@ -99,8 +106,10 @@ def plain(place: Place, depth: int = _MAX_VALUE_DEPTH) -> object:
     if depth == 0:
         raise ValidationError(f"expected a value nested at most {_MAX_VALUE_DEPTH} deep", place.path)
     match place.term:
-        case None | bool() | int() | float():
+        case None | bool() | float():
             return place.term
+        case int():
+            return _short(place, place.term)
         case Atom() | bytes() | str():
             return place.name()
         case list():
@@ -111,3 +120,9 @@ def plain(place: Place, depth: int = _MAX_VALUE_DEPTH) -> object:
             return {name: plain(value, depth - 1) for name, value in place.entries().items()}
         case _:
             raise place.refused("text, a number, a boolean, nil, a list or a map")
+
+
+def _short(place: Place, value: int) -> int:
+    if abs(value) >= _TOO_LARGE:
+        raise place.refused(f"an integer of at most {MAX_INTEGER_DIGITS} digits")
+    return value

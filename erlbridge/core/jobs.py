@@ -7,7 +7,7 @@ run it. Knows payloads as values; knows no DSPy, no process and no clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -59,12 +59,17 @@ class EvaluatePipeline:
 
 @dataclass(frozen=True, slots=True)
 class Predict:
-    """Run a program on one input map, or on a list of them (`batch`)."""
+    """Run a program on one input map, or on a list of them (`batch`), read in the worker like examples."""
 
     source: Source
-    inputs: tuple[Place, ...]
+    place: Place
     batch: bool
     config: Config
+
+    @property
+    def inputs(self) -> Iterator[Place]:
+        """Each input map."""
+        return self.place.items() if self.batch else iter((self.place,))
 
 
 Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
@@ -100,12 +105,12 @@ def _parse_predict(place: Place) -> Predict:
     if ("input" in entries) == ("inputs" in entries):
         raise ValidationError("expected either `input`, one map, or `inputs`, a list of maps", place.path)
     batch = "inputs" in entries
-    inputs = tuple(entries["inputs"].items()) if batch else (entries["input"],)
-    if not inputs:
-        raise entries["inputs"].refused("a list of at least one map")
-    for item in inputs:
-        item.entries()
-    return Predict(source, inputs, batch, _config(entries, place, len(inputs), source))
+    inputs = entries["inputs"] if batch else entries["input"]
+    if batch and not inputs.elements():
+        raise inputs.refused("a list of at least one map")
+    if not batch:
+        inputs.entries()
+    return Predict(source, inputs, batch, _config(entries, place, 1, source))
 
 
 _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {

@@ -153,7 +153,7 @@ class Scheduler:
 
     def status(self) -> tuple[str, str]:
         """How the node is, as health_check says it: `healthy`, `degraded` or `overloaded`, and why."""
-        ready = sum(worker.state != "starting" for worker in self.workers.values())
+        ready = sum(worker.state in ("idle", "busy") for worker in self.workers.values())
         if len(self.queue) >= self.max_queue:
             return "overloaded", f"{len(self.queue)} requests wait, limit {self.max_queue}"
         if ready < self.worker_count:
@@ -241,8 +241,9 @@ class Scheduler:
         delay = 0.0
         if worker.state == "starting":
             self._boot_failures += 1
-            delay = delay_s(self._boot_failures)
-        if self._boot_failures >= MAX_BOOT_FAILURES:
+            # Workers boot together and fail together: one round of them counts as one failure.
+            delay = delay_s(-(-self._boot_failures // self.worker_count))
+        if self._boot_failures >= MAX_BOOT_FAILURES * self.worker_count:
             yield from self._give_up(event.cause)
         elif self._stop_at is None or self.entries:
             self.restarts += 1

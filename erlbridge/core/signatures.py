@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.errors import ValidationError
+from erlbridge.limits import MAX_ENUM_VALUES, MAX_SIGNATURE_CHARACTERS
 from erlbridge.wire.place import Place, nearest
 
 _SCALARS: Final = {
@@ -115,12 +116,12 @@ def parse_signature(place: Place) -> Signature:
 
 def _parse_fields(entries: dict[str, Place], key: str, parent: Place) -> tuple[Field, ...]:
     place = parent.required(entries, key)
-    fields = tuple(_parse_field(item) for item in place.items())
-    if not fields:
+    count = len(place.elements())
+    if count == 0:
         raise place.refused("at least one field")
-    if len(fields) > _MAX_FIELDS:
+    if count > _MAX_FIELDS:
         raise place.refused(f"at most {_MAX_FIELDS} fields")
-    return fields
+    return tuple(_parse_field(item) for item in place.items())
 
 
 def _parse_field(place: Place) -> Field:
@@ -151,6 +152,8 @@ def _parse_field_type(entries: dict[str, Place]) -> FieldType:
 
 
 def _parse_enum(place: Place) -> FieldType:
+    if len(place.elements()) > MAX_ENUM_VALUES:
+        raise place.refused(f"at most {MAX_ENUM_VALUES} values")
     values = tuple(value.name() for value in place.items())
     if not values or len(set(values)) != len(values):
         raise place.refused("a list of distinct values")
@@ -196,7 +199,10 @@ def parse_type(text: str, path: str, depth: int = _MAX_TYPE_DEPTH) -> FieldType:
 
 
 def _parse_text(place: Place) -> Signature:
-    inputs, arrow, outputs = place.text().partition("->")
+    text = place.text()
+    if len(text) > MAX_SIGNATURE_CHARACTERS:
+        raise place.refused(f"at most {MAX_SIGNATURE_CHARACTERS} characters")
+    inputs, arrow, outputs = text.partition("->")
     if not arrow or "->" in outputs:
         raise place.refused('"inputs -> outputs" with one arrow')
     return _checked(Signature(_parse_side(inputs, place), _parse_side(outputs, place)), place)

@@ -18,8 +18,8 @@ from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
 
 def _dspy_version() -> str | None:
     """The installed DSPy's version, from its metadata directory's name: importing `importlib.metadata` takes 30 ms."""
-    for entry in sys.path:
-        for found in Path(entry or ".").glob("dspy-*.dist-info"):
+    for entry in filter(None, sys.path):
+        for found in Path(entry).glob("dspy-*.dist-info"):
             return found.name.removeprefix("dspy-").removesuffix(".dist-info")
     return None
 

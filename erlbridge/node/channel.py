@@ -34,7 +34,7 @@ class Channel:
         self.reader = FrameReader(limit_bytes)
         self.writer = FrameWriter(limit_bytes)
         self.closed = False
-        self._reading = True
+        self.paused = False
         self._selector = selector
         self._on_readable = on_readable
         self._watched: dict[int, int] = {}
@@ -92,10 +92,16 @@ class Channel:
             poll.poll(left_s * 1000)
             self.flush()
 
+    def hung_up(self) -> bool:
+        """Whether the peer has closed its end. A paused channel does not read, and would not see it otherwise."""
+        poll = select.poll()
+        poll.register(self.incoming, select.POLLRDHUP)
+        return any(state & (select.POLLHUP | select.POLLRDHUP | select.POLLERR) for _, state in poll.poll(0))
+
     def pause(self, paused: bool) -> None:
         """Stops reading, so that a peer which does not take its answers cannot make more of them."""
-        if self._reading == paused:
-            self._reading = not paused
+        if self.paused != paused:
+            self.paused = paused
             self._watch()
 
     def close(self) -> None:
@@ -109,7 +115,7 @@ class Channel:
     def _watch(self) -> None:
         """Brings what the selector watches in line with what this end waits for."""
         wanted: dict[int, int] = {}
-        if self._reading and not self.closed:
+        if not self.paused and not self.closed:
             wanted[self.incoming] = selectors.EVENT_READ
         if self.writer.pending_bytes:
             wanted[self.outgoing] = wanted.get(self.outgoing, 0) | selectors.EVENT_WRITE

@@ -26,7 +26,7 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.limits import MAX_FRAME_BYTES, MAX_ID_SHARE, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
+from erlbridge.limits import MAX_ID_SHARE, MAX_SPAN_MS, MAX_WAIT_S, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
 from erlbridge.node import pool as workers
 from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
@@ -44,6 +44,8 @@ EXIT_FAULT: Final = 70
 """A fault of the node itself (`EX_SOFTWARE` of sysexits.h)."""
 _HELD_BACK_BYTES: Final = 8 * 1024 * 1024
 """Answers that may wait for a host that does not read; beyond it the node reads no further requests."""
+_PAUSED_LOOK_S: Final = 0.2
+"""How often a node that reads no further requests looks whether its host is still there."""
 _LAST_WORDS_S: Final = 1.0
 _RUN: Final = Atom("run")
 
@@ -66,16 +68,19 @@ class Node:
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
-        self.host.send(term_to_binary(messages.ready(self.about.introduction())))
+        self.host.send(messages.encode(messages.ready(self.about.introduction())))
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
             deadline = self.scheduler.next_deadline()
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._serve_descriptors(timeout)
+            timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+            self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
             self._drain()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
+            if self.host.paused and self.host.hung_up():
+                self.exit_code = scheduler.EXIT_STOPPED
+        self._refuse_the_rest()
         self.host.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
@@ -97,8 +102,14 @@ class Node:
         if self.host.closed:
             self.exit_code = scheduler.EXIT_STOPPED
 
+    def _refuse_the_rest(self) -> None:
+        """What came in behind the request to stop is answered too."""
+        if self.exit_code == scheduler.EXIT_STOPPED and not self.host.closed:
+            self._hear_host()
+            self._drain()
+
     def _drain(self) -> None:
-        while self._inbox and self.exit_code is None:
+        while self._inbox and self.exit_code != EXIT_FRAMING_LOST:
             match self._inbox.popleft():
                 case bytes() as frame:
                     self._take_frame(frame)
@@ -117,7 +128,7 @@ class Node:
     def _take_frame(self, frame: bytes) -> None:
         request_id: Term = None
         try:
-            incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=MAX_FRAME_BYTES))
+            incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
                 self._emit(self.credit.grant(incoming.count))
                 return
@@ -213,21 +224,21 @@ class Node:
     def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
         self._answer(request_id, messages.error(request_id, failure))
 
-    def _answer(self, request_id: Term, answer: Term) -> None:
+    def _answer(self, request_id: Term, answer: tuple[Term, ...]) -> None:
         """Sends an answer; one above the frame limit becomes an error that says so."""
-        frame = term_to_binary(answer)
+        frame = messages.encode(answer)
         limit = self.config.max_frame_bytes
         if len(frame) > limit:
             failure = SerializationError(
                 f"answer of {len(frame)} bytes, limit {limit}; ask for less at once", context={"limit": limit}
             )
-            frame = term_to_binary(messages.error(request_id, failure))
+            frame = messages.encode(messages.error(request_id, failure))
         self.host.send(frame)
 
-    def _emit(self, happened: list[Term]) -> None:
+    def _emit(self, happened: list[tuple[Term, ...]]) -> None:
         """Sends events; one above the frame limit is dropped and counted."""
         for event in happened:
-            frame = term_to_binary(event)
+            frame = messages.encode(event)
             if len(frame) > self.config.max_frame_bytes:
                 self.credit.dropped += 1
             else:
@@ -242,12 +253,12 @@ class Node:
             raise ValidationError(f"expected an id of at most {limit} bytes, an eighth of a frame", "id")
 
     def _watch_signals(self) -> None:
-        """SIGTERM and SIGINT drain the node as `:shutdown` does."""
+        """SIGTERM, SIGINT and SIGHUP drain the node as `:shutdown` does."""
         wake_read, wake_write = socket.socketpair()
         wake_read.setblocking(False)
         wake_write.setblocking(False)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._wakeup = (wake_read, wake_write)
@@ -269,7 +280,11 @@ def _grace_s(place: Place) -> float:
     if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
         return 0.0
     grace = entries.get("grace_ms")
-    return SHUTDOWN_GRACE_S if grace is None or grace.term is None else grace.integer(minimum=0) / 1000
+    return (
+        SHUTDOWN_GRACE_S
+        if grace is None or grace.term is None
+        else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
+    )
 
 
 def serve(config: NodeConfig, wire: tuple[int, int]) -> NoReturn:
@@ -281,5 +296,6 @@ def serve(config: NodeConfig, wire: tuple[int, int]) -> NoReturn:
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
-    sys.stderr.flush()
+    if sys.stderr is not None:  # None when it was closed before we started
+        sys.stderr.flush()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

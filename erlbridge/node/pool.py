@@ -137,7 +137,7 @@ class Pool:
             reason, text = "protocol", seat.spoiled
         context: dict[str, object] = {"reason": atom(reason)}
         if os.WIFSIGNALED(status):
-            context["signal_name"] = signal.Signals(os.WTERMSIG(status)).name
+            context["signal_name"] = signal_name(os.WTERMSIG(status))
         else:
             context["exit_code"] = os.waitstatus_to_exitcode(status)
         self._bury(seat, text, context)
@@ -182,5 +182,13 @@ class Pool:
 def describe(status: int) -> tuple[str, str]:
     """A wait status as the contract's reason and in a few words."""
     if os.WIFSIGNALED(status):
-        return "signal", f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        return "signal", f"killed by {signal_name(os.WTERMSIG(status))}"
     return "exit", f"exited with code {os.waitstatus_to_exitcode(status)}"
+
+
+def signal_name(number: int) -> str:
+    """A signal's name, also of the real-time ones, which have none of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

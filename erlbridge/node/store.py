@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from erlbridge.errors import NotFound, ValidationError
@@ -25,7 +26,7 @@ class ProgramStore:
         if program_id != f"{_PREFIX}{hashlib.sha256(content).hexdigest()}":
             raise ValidationError("expected the hash of the program's bytes", "program_id")
         path = self._path(program_id)
-        if path.exists():
+        if self._read(path) == content:
             return
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         import tempfile  # noqa: PLC0415 - 5 ms that the node's start does not wait for
@@ -45,17 +46,23 @@ class ProgramStore:
     def get(self, program_id: str) -> bytes:
         """A program's bytes. Raises `NotFound`; a damaged file is set aside under another name and not served."""
         path = self._path(program_id)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise NotFound(
-                f"no program {program_id} in {self.directory}; optimize again, or send the program itself"
-            ) from None
+        content = self._read(path)
+        if content is None:
+            raise NotFound(f"no program {program_id} in {self.directory}; optimize again, or send the program itself")
         if hashlib.sha256(content).hexdigest() == program_id.removeprefix(_PREFIX):
             return content
         damaged = path.with_suffix(".damaged")
         path.rename(damaged)
         raise NotFound(f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again")
+
+    def _read(self, path: Path) -> bytes | None:
+        """A stored file's bytes, None when there is no such file that can be read: a pipe or a directory is none."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "rb") as file:
+                return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        except OSError:
+            return None
 
     def _path(self, program_id: str) -> Path:
         # The id has been matched against its pattern on arrival, so the name cannot leave the directory.

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from erlbridge.codec import Atom, TermMap
-from erlbridge.errors import BridgeError, ValidationError
-from erlbridge.wire.place import Place
+from erlbridge.codec import Atom, TermMap, term_to_binary
+from erlbridge.errors import BridgeError, EncodeError, ValidationError
+from erlbridge.limits import MAX_SPAN_MS
+from erlbridge.wire.place import Place, listed
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 Term: TypeAlias = object
@@ -95,24 +96,25 @@ def _parse_map(place: Place) -> Request:
     entries = place.entries()
     for name in ("message_id", "request_type", "payload"):
         if name not in entries:
-            raise ValidationError(f"expected the key `{name}`, got {sorted(entries)}", "request")
+            raise ValidationError(f"expected the key `{name}`, got {listed(entries)}", "request")
     metadata = entries.get("metadata")
     meta = Meta() if metadata is None or metadata.term is None else _parse_meta(metadata)
     return Request(entries["request_type"].name(), entries["message_id"].term, entries["payload"].term, meta)
 
 
 def _parse_meta(place: Place) -> Meta:
-    entries = place.entries()
+    entries = place.entries()  # what else it holds is the host's own, and passes
+
+    def given(name: str) -> Place | None:
+        found = entries.get(name)
+        return None if found is None or found.term is None else found
 
     def text(name: str) -> str | None:
-        found = entries.get(name)
-        return None if found is None or found.term is None else found.name()
+        return None if (found := given(name)) is None else found.name()
 
-    deadline = entries.get("deadline_ms")
-    progress = entries.get("progress")
-    priority = entries.get("priority")
+    deadline, progress, priority = given("deadline_ms"), given("progress"), given("priority")
     return Meta(
-        deadline_ms=None if deadline is None or deadline.term is None else deadline.integer(minimum=0),
+        deadline_ms=None if deadline is None else deadline.integer(minimum=0, maximum=MAX_SPAN_MS),
         idempotency_key=text("idempotency_key"),
         progress=True if progress is None else progress.boolean(),
         priority=0 if priority is None else priority.integer(),
@@ -136,22 +138,52 @@ def _id_of(term: Term) -> Term:
 # -- what the node says ----------------------------------------------------------------------------------------------
 
 
-def ready(info: Mapping[str, Term]) -> Term:
+def encode(message: tuple[Term, ...], *, head: int = 2) -> bytes:
+    """A message's bytes. Text that is no Unicode, such as half a surrogate pair from a model's JSON, is mended first:
+    one odd character must not cost the answer that holds it.
+
+    Args:
+        message: A tuple.
+        head: Its first elements that never need mending: its kind, and an id that came from a frame, however deep.
+
+    Raises `EncodeError` for what no term stands for.
+    """
+    try:
+        return term_to_binary(message)
+    except EncodeError:
+        return term_to_binary((*message[:head], *map(_mended, message[head:])))
+
+
+def _mended(term: Term) -> Term:
+    match term:
+        case str():
+            return term.encode(errors="replace").decode()
+        case list():
+            return [_mended(element) for element in term]
+        case tuple():
+            return tuple(_mended(element) for element in term)
+        case dict():
+            return {_mended(key): _mended(value) for key, value in term.items()}
+        case _:
+            return term
+
+
+def ready(info: Mapping[str, Term]) -> tuple[Term, ...]:
     """`{:ready, %{…}}`, the node's first message."""
     return (_READY, atom_keys(info))
 
 
-def ok(request_id: Term, result: Term) -> Term:
+def ok(request_id: Term, result: Term) -> tuple[Term, ...]:
     """`{:ok, id, result}`."""
     return (_OK, request_id, result)
 
 
-def error(request_id: Term, failure: BridgeError) -> Term:
+def error(request_id: Term, failure: BridgeError) -> tuple[Term, ...]:
     """`{:error, id, %{error_type: …, …}}`."""
     return (_ERROR, request_id, error_map(failure))
 
 
-def error_as(request_id: Term, description: Term) -> Term:
+def error_as(request_id: Term, description: Term) -> tuple[Term, ...]:
     """`{:error, id, error}` for an error that a worker has described already."""
     return (_ERROR, request_id, description)
 
@@ -171,11 +203,11 @@ def error_map(failure: BridgeError) -> Term:
     )
 
 
-def progress(request_id: Term, state: Term) -> Term:
+def progress(request_id: Term, state: Term) -> tuple[Term, ...]:
     """`{:progress, id, %{stage: …, done: …, total: …, …}}`."""
     return (_PROGRESS, request_id, state)
 
 
-def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> Term:
+def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> tuple[Term, ...]:
     """`{:log, level, message, metadata}`."""
     return (_LOG, atom(level), message, atom_keys(metadata))

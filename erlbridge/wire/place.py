@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from erlbridge.codec import Atom, BitString, ImproperList, TermMap
 from erlbridge.errors import ValidationError
+from erlbridge.limits import MAX_KEYS
 
 _SHOWN_CHARACTERS = 60
+_LISTED_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +36,25 @@ class Place:
         """The map's entries by name. Keys are atoms or binaries; the same name in both spellings is refused."""
         if not isinstance(self.term, Mapping):
             raise self.refused("a map")
+        if len(self.term) > MAX_KEYS:
+            raise self.refused(f"at most {MAX_KEYS} keys")
         found: dict[str, Place] = {}
         for key, value in self.term.items():
             name = Place(key, f"a key of {self.path}").name()
             if name in found:
-                raise ValidationError(f"the key `{name}` is there twice, as an atom and as a binary", self.path)
-            found[name] = Place(value, f"{self.path}.{name}")
+                raise ValidationError(f"the key `{_cut(name)}` is there twice, as an atom and as a binary", self.path)
+            found[name] = Place(value, f"{self.path}.{_cut(name)}")
         return found
 
-    def items(self) -> Iterator[Place]:
-        """The elements of a proper list."""
+    def elements(self) -> list[object]:
+        """The elements of a proper list, as they are."""
         if not isinstance(self.term, list):
             raise self.refused("a list")
-        return (Place(element, f"{self.path}[{index}]") for index, element in enumerate(self.term))
+        return self.term
+
+    def items(self) -> Iterator[Place]:
+        """The elements of a proper list, each with its path."""
+        return (Place(element, f"{self.path}[{index}]") for index, element in enumerate(self.elements()))
 
     def name(self) -> str:
         """The text of an atom or a UTF-8 binary."""
@@ -82,7 +91,10 @@ class Place:
         if isinstance(self.term, bool) or not isinstance(self.term, int | float):
             raise self.refused("a number")
         self._within(self.term, minimum, maximum)
-        return float(self.term)
+        try:
+            return float(self.term)
+        except OverflowError:
+            raise self.refused("a number within a float's range") from None
 
     def boolean(self) -> bool:
         """`true` or `false`."""
@@ -103,7 +115,7 @@ class Place:
         for name in entries:
             if name not in known:
                 raise ValidationError(
-                    f"unknown key `{name}`{nearest(name, known)}; known are {', '.join(sorted(known))}", self.path
+                    f"unknown key `{_cut(name)}`{nearest(name, known)}; known are {', '.join(sorted(known))}", self.path
                 )
         return entries
 
@@ -126,6 +138,13 @@ def nearest(name: str, known: Collection[str]) -> str:
 
     near = get_close_matches(name[:_SHOWN_CHARACTERS], known, n=1)
     return f" (did you mean `{near[0]}`?)" if near else ""
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names of a map, bounded whatever its size."""
+    first = [_cut(name) for name in islice(names, _LISTED_NAMES)]
+    more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
+    return f"{', '.join(f'`{name}`' for name in first)}{more}" if first else "no key"
 
 
 def shown(term: object) -> str:

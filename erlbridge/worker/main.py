@@ -25,11 +25,11 @@ from collections.abc import Mapping
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.jobs import Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
-from erlbridge.errors import BridgeError, Cancelled, PythonRuntimeError, SerializationError
+from erlbridge.errors import BridgeError, Cancelled, EncodeError, InternalError, PythonRuntimeError, SerializationError
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.wire.frames import HEADER_BYTES, FrameReader
-from erlbridge.wire.messages import error_map
+from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.throttle import Throttle
 
@@ -56,7 +56,7 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
         outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
         if outcome.program_id is not None:
             desk.say((_PROGRAM, outcome.program_id, outcome.program))
-        frame = term_to_binary((_OK, outcome.result))
+        frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame
         failure = SerializationError(
@@ -67,7 +67,11 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
         failure = error
     except BaseException as error:  # noqa: BLE001 - SystemExit in user code is one more failed job
         failure = PythonRuntimeError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return term_to_binary((_ERROR, error_map(failure)))
+    try:
+        return encode((_ERROR, error_map(failure)), head=1)
+    except (EncodeError, KeyError) as error:
+        unsaid = InternalError(f"the job failed, and its error cannot be sent: {type(error).__name__}: {error}")
+        return encode((_ERROR, error_map(unsaid)), head=1)
 
 
 class _Desk:
@@ -118,7 +122,7 @@ class _Desk:
 
     def progress(self, state: Progress) -> None:
         if self._throttle.lets_pass(state):
-            self.say((_PROGRESS, progress_map(state)))
+            self._send(encode((_PROGRESS, progress_map(state)), head=1))
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
