@@ -13,7 +13,7 @@ from typing import Final
 from erlbridge.codec import Atom
 from erlbridge.core.signatures import Field, FieldType, Signature
 from erlbridge.errors import ValidationError
-from erlbridge.wire.place import Place
+from erlbridge.wire.place import Place, listed
 
 _MAX_VALUE_DEPTH = 64
 
@@ -62,7 +62,7 @@ def read_fields(entries: Mapping[str, Place], fields: Iterable[Field], path: str
         place = entries.get(field.name)
         if place is None:
             if field.type.kind != "optional":
-                raise ValidationError(f"expected the field `{field.name}`, got {sorted(entries)}", path)
+                raise ValidationError(f"expected the field `{field.name}`, got {listed(entries)}", path)
             found[field.name] = None
         else:
             found[field.name] = read_value(place, field.type)

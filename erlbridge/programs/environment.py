@@ -6,7 +6,7 @@ Sets only what the operator has not set. Knows names of variables and nothing of
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
 DEFAULTS: Final = {
     # The price map that comes with litellm instead of one from the network, which costs up to 5 s at the first call.
@@ -20,5 +20,13 @@ for _name, _value in DEFAULTS.items():
 
 import tqdm  # type: ignore[import-untyped]  # noqa: E402 - it reads its variable when it is imported
 
-# DSPy's optimizers ask for bars whatever the variable says; without this a thread redraws the ones that a stop left.
-tqdm.tqdm.monitor_interval = 0
+
+class _Undrawn(tqdm.tqdm):  # type: ignore[misc]
+    """A bar that is never drawn. DSPy's optimizers ask for bars whatever the variable says; in a worker each redrawing
+    would be a log event, and how far a job is goes to the host as progress."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "disable": True})
+
+
+tqdm.tqdm = _Undrawn  # DSPy looks it up at each use

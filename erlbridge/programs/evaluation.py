@@ -15,7 +15,7 @@ from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
 from erlbridge.programs.modules import Recipe
-from erlbridge.programs.predictions import outputs
+from erlbridge.programs.predictions import outputs, text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +54,8 @@ class Runner:
             return Answer(outputs(prediction, (field.name for field in self.recipe.outputs)))
         except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
             self.secrets.scrub(error)
-            return Answer(None, error, f"{type(error).__name__}: {error}")
+            # Redacted once more: pydantic's errors write what they hold, not their arguments.
+            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}")))
 
     def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
         """The answers to all inputs. Raises the guard's `Stop`."""

@@ -6,6 +6,7 @@ nothing about a job.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import traceback as traceback_module
@@ -38,7 +39,14 @@ _FATAL: Final = (
 )
 _NAMES_A_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)\Z", re.IGNORECASE)
 _SHORTEST_SECRET: Final = 6
+_SHORTEST_NAMED_SECRET: Final = 4
+"""A key that the request names is one, however short; below four characters a text would be more holes than text."""
+
 _REDACTED: Final = "[redacted]"
+_BACKSLASHES: Final = r"\\\\{0,7}"
+"""One to eight: text that was escaped three times over."""
+
+_SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
 def is_transient(error: BaseException) -> bool:
@@ -78,18 +86,25 @@ def traceback_text(error: BaseException) -> str:
 
 
 class Secrets:
-    """Values that must not appear in any text that leaves the worker.
+    """Values that must not appear in any text that leaves the worker, however they are written there.
 
-    >>> secrets = Secrets({"OPENAI_API_KEY": "sk-123456"})
-    >>> secrets.redact("Incorrect key sk-123456 provided")
-    'Incorrect key [redacted] provided'
+    >>> secrets = Secrets({"OPENAI_API_KEY": "sk-12/3456\\n"})
+    >>> secrets.redact("Incorrect key sk-12/3456 provided, also in ?key=sk-12%2F3456")
+    'Incorrect key [redacted] provided, also in ?key=[redacted]'
     """
 
     def __init__(self, environment: Mapping[str, str], named: Iterable[str] = ()) -> None:
-        names = {name for name in environment if _NAMES_A_SECRET.search(name)} | set(named)
-        values = {environment[name] for name in names if len(environment.get(name, "")) >= _SHORTEST_SECRET}
-        # The longest first: a key may begin with another one.
-        self._pattern = re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
+        asked = set(named)
+        values, keys = set(), set()
+        for name in {name for name in environment if _NAMES_A_SECRET.search(name)} | asked:
+            value = environment.get(name, "").strip()
+            if len(value) >= (_SHORTEST_NAMED_SECRET if name in asked else _SHORTEST_SECRET):
+                values.add(value)
+                if name in asked or name.upper().endswith("API_KEY"):
+                    keys.add(value)
+        # The longest first: a key may begin with another one. One pattern each, which is searched three times faster.
+        self._patterns = [_spelled(value) for value in sorted(values, key=len, reverse=True)]
+        self._keys = [_spelled(value) for value in sorted(keys, key=len, reverse=True)]
 
     @classmethod
     def of_process(cls, named: Iterable[str | None] = ()) -> Secrets:
@@ -98,23 +113,83 @@ class Secrets:
 
     def redact(self, text: str) -> str:
         """The text without secrets."""
-        return text if self._pattern is None else self._pattern.sub(_REDACTED, text)
+        for pattern in self._patterns:
+            text = pattern.sub(_REDACTED, text)
+        return text
+
+    def redact_answer(self, text: str) -> str:
+        """A model's answer without the keys that models are called with. Other secrets were never sent, and a password
+        such as `postgres` may be the very word that was asked for."""
+        for pattern in self._keys:
+            text = pattern.sub(_REDACTED, text)
+        return text
+
+    def keys_show_in(self, text: str) -> bool:
+        """Whether a key that models are called with stands in the text."""
+        return any(pattern.search(text) for pattern in self._keys)
+
+    def show_in(self, text: str) -> bool:
+        """Whether a secret stands in the text."""
+        return any(pattern.search(text) for pattern in self._patterns)
 
     def scrub(self, error: BaseException) -> None:
         """Takes the secrets out of an exception and its causes, in place, so that no log or traceback shows them."""
-        if self._pattern is None:
+        if not self._patterns:
             return
         for part in _chain(error):
-            part.args = tuple(self.redact(item) if isinstance(item, str) else item for item in part.args)
+            part.args = tuple(self._clean(item) for item in part.args)
             for name in ("message", "traceback"):
                 found = getattr(part, name, None)
                 if isinstance(found, str):
                     setattr(part, name, self.redact(found))
+            if notes := getattr(part, "__notes__", None):
+                part.__notes__ = [self._clean(note) for note in notes]
             if isinstance(part, BridgeError):
                 part.context = {key: self._clean(value) for key, value in part.context.items()}
 
-    def _clean(self, value: Any) -> object:
+    def _clean(self, value: Any) -> Any:
         return self.redact(value) if isinstance(value, str) else value
+
+
+def _spelled(secret: str) -> re.Pattern[str]:
+    """Finds a secret in plain text and as Python's repr, JSON, a URL or HTML write it, also mixed."""
+    # A run of backslashes counts as one: a pattern with several would try all ways to share a run among them.
+    return re.compile("".join(map(_spellings, re.sub(r"\\+", r"\\", secret))))
+
+
+def _spellings(character: str) -> str:
+    """A pattern of the ways to write one character. Each begins with a fixed character, which makes the search fast."""
+    code, utf16, utf8 = ord(character), character.encode("utf-16-be", "surrogatepass"), _octets(character)
+    url = "".join(f"%{octet}" for octet in utf8)
+    forms = [
+        re.escape(character),
+        "".join(f"{_BACKSLASHES}u{_hex(utf16[i : i + 2])}" for i in range(0, len(utf16), 2)),
+        "".join(f"{_BACKSLASHES}x{octet}" for octet in utf8),
+        url,
+    ]
+    if 0x80 <= code < 0x100:
+        forms.append(f"{_BACKSLASHES}x{_hex(bytes([code]))}")
+    if code > 0xFFFF:
+        forms.append(f"{_BACKSLASHES}U{_hex(code.to_bytes(4))}")
+    if character == "\\":
+        forms += [r"\\\\{0,63}", f"{url}(?:{url}){{0,63}}"]
+    if character in "\"'/":
+        forms.append(_BACKSLASHES + character)
+    if character in _SHORT_ESCAPES:
+        forms.append(_BACKSLASHES + _SHORT_ESCAPES[character])
+    if character == " ":
+        forms.append(r"\+")
+    if (entity := html.escape(character)) != character:
+        forms.append(re.escape(entity))
+    return f"(?:{'|'.join(forms)})"
+
+
+def _octets(character: str) -> list[str]:
+    return [_hex(bytes([octet])) for octet in character.encode("utf-8", "surrogatepass")]
+
+
+def _hex(octets: bytes) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in octets.hex())
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

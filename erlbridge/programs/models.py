@@ -6,12 +6,16 @@ multiply with these, and every attempt passes the guard, so that each is counted
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
+from dspy.clients.cache import Cache  # type: ignore[import-untyped]
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 from erlbridge.core import configs
@@ -19,6 +23,7 @@ from erlbridge.errors import LMFailed
 from erlbridge.programs.failures import Secrets, is_transient
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.offline import AsyncOfflineEngine, OfflineEngine
+from erlbridge.programs.predictions import text
 
 MAX_ATTEMPTS: Final = 4
 """Attempts of one call. What fails four times over some seconds is better reported to the host, who can wait longer."""
@@ -43,7 +48,7 @@ def build_lm(lm: configs.LM, *, cache: bool, guard: Guard, secrets: Secrets, pat
         lm: What the request says about it.
         cache: Whether answers come from and go to DSPy's cache; never for the offline LM.
         guard: Counts and stops its calls.
-        secrets: Kept out of its errors.
+        secrets: Kept out of its answers and its errors.
         path: Where the description stands in the request, for errors.
 
     Raises:
@@ -80,13 +85,27 @@ def build_lm(lm: configs.LM, *, cache: bool, guard: Guard, secrets: Secrets, pat
 @functools.cache
 def keep_cache_in_memory() -> None:
     """Gives DSPy a bounded cache in memory, once. Its own lies on disk and unpickles what it finds there."""
-    dspy.configure_cache(
+    dspy.cache = _CleanCache(
         enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None, memory_max_entries=MAX_CACHED_ANSWERS
     )
 
 
+_asking: ContextVar[Secrets | None] = ContextVar("_asking", default=None)
+"""The secrets of the call that runs here, for the cache, which DSPy fills before it hands the answer to anyone."""
+
+
+class _CleanCache(Cache):  # type: ignore[misc]
+    """A cache that keeps no answer with a secret in it: a later job may read it and know nothing of that key."""
+
+    def put(self, request: dict[str, Any], value: Any, *rest: Any, **options: Any) -> None:
+        secrets = _asking.get()
+        if secrets is None or not secrets.keys_show_in(repr(value)):
+            super().put(request, value, *rest, **options)
+
+
 def _key(variable: str, path: str) -> str:
-    key = os.environ.get(variable)
+    # Stripped: a secrets file ends with a newline, which no header can carry and which errors would show with the key.
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise LMFailed(
             f"the environment variable `{variable}`, named by {path}.api_key_env, is not set where the node runs",
@@ -142,20 +161,28 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
         return copied
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        """Answers as `dspy.LM` does. Raises DSPy's LM errors, with no secret in them, or the guard's `Stop`."""
+        """Answers as `dspy.LM` does, with no secret and no lone surrogate in any text of the answer: it goes into
+        predictions, demos and programs, and from demos into prompts. Raises DSPy's LM errors, with no secret in them,
+        or the guard's `Stop`."""
         if self._endpoint is not None and self.cache:
             rollout = options.get("rollout_id", self.kwargs.get("rollout_id"))
             options["rollout_id"] = f"{self._endpoint} {rollout}"
+        asking = _asking.set(self._secrets)
         try:
-            return self._attempts(prompt, messages, options)
+            return _with_texts(self._attempts(prompt, messages, options), self._clean)
         except Exception as error:
             self._secrets.scrub(error)
             self._guard.gave_up(error)
             raise
+        finally:
+            _asking.reset(asking)
 
     def update_history(self, entry: dict[str, Any]) -> None:
         """Takes the cost from DSPy's history entry and keeps nothing: a history is a leak in a long-lived worker."""
         self._guard.add_cost(self.model, 0.0 if self._free else entry["cost"])
+
+    def _clean(self, answer: str) -> str:
+        return text(self._secrets.redact_answer(answer))
 
     def _attempts(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         retrying = Retrying(
@@ -166,6 +193,24 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
             reraise=True,
         )
         return retrying(super().__call__, prompt, messages=messages, **options)
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The answer with every text in it changed: DSPy's list of texts or dicts, or the `Response` to a `Request`."""
+    match value:
+        case str():
+            return change(value)
+        case list() | tuple():
+            return type(value)(_with_texts(item, change) for item in value)
+        case dict():
+            made = copy.copy(value)  # of the same class: DSPy's dicts have attributes
+            made.clear()
+            made.update({_with_texts(key, change): _with_texts(item, change) for key, item in value.items()})
+            return made
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value) if part.init}
+        return dataclasses.replace(value, **{name: _with_texts(part, change) for name, part in parts.items()})
+    return value
 
 
 def _is_worth_another(error: BaseException) -> bool:

@@ -61,8 +61,8 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> object:
 
 
 def text(value: str) -> str:
-    """The text with lone surrogates, which UTF-8 cannot carry, replaced."""
-    return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    """The text with each lone surrogate, which UTF-8 cannot carry, replaced by U+FFFD; a pair becomes its character."""
+    return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def outputs(prediction: Any, names: Iterable[str]) -> dict[str, object]:

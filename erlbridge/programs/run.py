@@ -31,7 +31,16 @@ from erlbridge.core.jobs import (
 )
 from erlbridge.core.signatures import Signature
 from erlbridge.core.spelling import Spelling
-from erlbridge.errors import BridgeError, InternalError, MissingPackage, NotFound, OptimizationError, ValidationError
+from erlbridge.errors import (
+    BridgeError,
+    InternalError,
+    LMFailed,
+    MissingPackage,
+    NotFound,
+    OptimizationError,
+    PythonRuntimeError,
+    ValidationError,
+)
 from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, envelope, pack, read_envelope, unpack
 from erlbridge.programs.evaluation import Answer, Runner, mean_score
 from erlbridge.programs.failures import Secrets, lm_failed, traceback_text
@@ -75,8 +84,18 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
     try:
         work = _Work(job.config, _resolve(job.source, job.config, programs), guard, secrets, spelling)
         return work.run(job)
+    except BridgeError as error:
+        secrets.scrub(error)
+        if isinstance(error, LMFailed):
+            error.context["kind"] = atom(error.kind)  # a term from here on, as everything in a context
+        raise
     except Exception as error:
         secrets.scrub(error)
+        traceback = traceback_text(error)
+        if secrets.show_in(traceback):
+            # Some errors, such as pydantic's, write what they hold, not their arguments.
+            message = secrets.redact(f"{type(error).__name__}: {error}")
+            raise PythonRuntimeError(message, traceback=secrets.redact(traceback)) from None
         raise
     finally:
         guard.close()

@@ -49,8 +49,8 @@ def test_a_prediction_takes_one_input_or_a_batch() -> None:
     many = parse_job("predict", payload(program=PROGRAM, inputs=[ROW, ROW]))
     assert isinstance(one, Predict)
     assert isinstance(many, Predict)
-    assert (one.batch, len(one.inputs)) == (False, 1)
-    assert (many.batch, len(many.inputs)) == (True, 2)
+    assert (one.batch, [item.path for item in one.inputs]) == (False, ["payload.input"])
+    assert (many.batch, [item.path for item in many.inputs]) == (True, ["payload.inputs[0]", "payload.inputs[1]"])
 
 
 def test_a_metric_beside_the_config_is_read() -> None:
@@ -117,7 +117,7 @@ REFUSALS = [
     ("predict", payload(program=PROGRAM), "payload", "either `input`, one map, or `inputs`"),
     ("predict", payload(program=PROGRAM, input=ROW, inputs=[ROW]), "payload", "either `input`, one map"),
     ("predict", payload(program=PROGRAM, inputs=[]), "payload.inputs", "at least one map"),
-    ("predict", payload(program=PROGRAM, inputs=[ROW, b"x"]), "payload.inputs[1]", "expected a map"),
+    ("predict", payload(program=PROGRAM, inputs={}), "payload.inputs", "expected a list"),
     ("predict", payload(program=PROGRAM, input={1: 2}), "a key of payload.input", "an atom or a binary"),
     ("predict", [], "payload", "expected a map, got an empty list"),
     ("predict", TermMap([(1, 1)]), "a key of payload", "an atom or a binary"),

@@ -128,7 +128,7 @@ REFUSALS = [
     (b"a b -> c", HERE, "expected a letter, then"),
     ("naïve -> b".encode(), HERE, "expected a letter, then"),
     (b"a\xff -> b", HERE, "UTF-8"),
-    (b"x" * 100_000, HERE, "with one arrow"),
+    (b"x" * 100_000, HERE, "at most 65536 characters"),
     (b", ".join(b"f%d" % i for i in range(65)) + b" -> a", HERE, "at most 64 fields on each side"),
     *(
         (f"{name} -> b".encode(), HERE, "is taken by DSPy itself")

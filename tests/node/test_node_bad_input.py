@@ -94,6 +94,12 @@ MISSING_LABEL = [without(TICKETS[0], "category"), *TICKETS[1:4]]
         ("predict", with_changes(prediction(), input=[]), "payload.input", "a map"),
         ("predict", with_changes(prediction(), input={}), "payload.input", "`subject`"),
         ("predict", without(prediction(), "input"), "payload", "either `input`, one map, or `inputs`"),
+        (
+            "predict",
+            {**without(prediction(), "input"), Atom("inputs"): [prediction()[Atom("input")], b"x"]},
+            "payload.inputs[1]",
+            "a map",
+        ),
         ("cancel", {}, "payload", "expected the key `id`"),
         ("shutdown", {Atom("mode"): Atom("later")}, "payload.mode", "one of drain, now"),
     ],

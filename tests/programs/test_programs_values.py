@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import inspect
+import json
 import typing
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from urllib.parse import quote, quote_plus
 
 import dspy
 import pytest
@@ -54,7 +58,8 @@ VALUES = [
     (Point(float("inf")), {"x": None}),
     (dspy.Prediction(answer="x"), {"answer": "x"}),
     ({1: {"k": float("nan")}}, {"1": {"k": None}}),
-    ("\ud800x", "?x"),
+    ("\ud800x", "\ufffdx"),
+    ("\ud83d\ude00", "\U0001f600"),
     (b"\xff", b"\xff"),
     (True, True),
     (range(2), "range(0, 2)"),
@@ -174,3 +179,54 @@ def test_secrets_are_taken_out_of_an_exception_and_its_causes() -> None:
     secrets.scrub(outer)
     assert inner.args == ("[redacted] and [redacted]", 3)
     assert outer.args == ("abc /somewhere",)
+
+
+def inner(written: str) -> str:
+    return written[1:-1]
+
+
+WRITERS: list[Callable[[str], str]] = [
+    str,
+    lambda key: inner(repr(key)),
+    lambda key: inner(ascii(key)),
+    lambda key: repr(key.encode())[2:-1],
+    lambda key: repr(key + "\"'")[1:-4],  # how a text with both quotes writes it
+    lambda key: inner(json.dumps(key)),
+    lambda key: inner(json.dumps(key, ensure_ascii=False)),
+    lambda key: inner(json.dumps(key)).replace("/", "\\/"),
+    lambda key: inner(json.dumps(inner(json.dumps(key)))),
+    lambda key: inner(repr(inner(json.dumps(key, ensure_ascii=False)))),
+    quote,
+    lambda key: quote(key, safe=""),
+    lambda key: quote(key, safe="").lower() if key.islower() else quote(key),
+    quote_plus,
+    html.escape,
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@settings(deadline=None)
+@given(
+    st.text(st.sampled_from("aZ09-_ /+=&%<\"'\\\n\tä\x80\u2028\U0001f600\x7f"), min_size=6, max_size=12)
+    | st.text(min_size=6, max_size=12)
+)
+def test_a_secret_is_taken_out_however_it_is_written(write: Callable[[str], str], key: str) -> None:
+    key = f"{key.strip()}-#-##"  # `#` stands in no escape
+    secrets = Secrets({"MY_KEY": f" {key}\n"})
+    assert secrets.redact(f"Bearer {write(key)} !") == "Bearer [redacted] !"
+    assert secrets.show_in(write(f"Bearer {key}"))
+    assert not secrets.show_in("Bearer of good news")
+
+
+def test_a_key_that_a_request_names_is_a_secret_from_four_characters_on() -> None:
+    environment = {"A_KEY": "wxyz", "B_KEY": "abc", "PLAIN": "1234", "C_KEY": "56789"}
+    assert Secrets(environment, ["A_KEY", "B_KEY", "PLAIN", "NOT_THERE"]).redact("wxyz abc 1234 56789") == (
+        "[redacted] abc [redacted] 56789"
+    )
+
+
+def test_the_notes_of_an_exception_hold_no_secret() -> None:
+    error = ValueError("x")
+    error.add_note("sent with abcdef")
+    Secrets({"X_TOKEN": "abcdef"}).scrub(error)
+    assert error.__notes__ == ["sent with [redacted]"]
