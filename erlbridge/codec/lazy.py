@@ -142,7 +142,7 @@ class LazyTerm:
         try:
             wanted = as_index(key)  # type: ignore[arg-type]
         except TypeError:
-            raise TypeError(f"a {self.kind}'s index is an integer, not {type(key).__name__}") from None
+            raise TypeError(f"index of a {self.kind} is an integer, not {type(key).__name__}") from None
         if wanted < 0:
             wanted += places.total
         if wanted < 0 or not places.reach(wanted):
@@ -152,7 +152,7 @@ class LazyTerm:
     def get(self, key: object) -> LazyTerm | None:
         """The map's value of this key, or None."""
         if self.kind != "map":
-            raise TypeError(f"a {self.kind} has no keys")
+            raise TypeError(f"{self.kind} has no keys")
         places = self._places()
         entry = self._entry(places, key)
         return None if entry is None else self._part(places, 2 * entry + 1)
@@ -207,7 +207,7 @@ class LazyTerm:
     def _places(self) -> Index:
         if self._index is None:
             if self.kind not in ("list", "tuple", "map"):
-                raise TypeError(f"a {self.kind} has no elements")
+                raise TypeError(f"{self.kind} has no elements")
             self._index = self._source.index(self._start, self._depth)
         return self._index
 
@@ -219,7 +219,7 @@ class LazyTerm:
 
     def _keys(self) -> Iterator[object]:
         if self.kind != "map":
-            raise TypeError(f"a {self.kind} has no keys")
+            raise TypeError(f"{self.kind} has no keys")
         places = self._places()
         places.check_keys()
         return (places.key(entry) for entry in range(places.total // 2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from struct import error as struct_error
+from weakref import ref
 
 from erlbridge.codec import binary_to_term
 from erlbridge.codec.atoms import Atom
@@ -31,7 +32,7 @@ _WORTH_KEEPING = 1024
 class Source:
     """The bytes that all parts of one term share, the limits they are read under, and the indexes made so far."""
 
-    __slots__ = ("data", "indexes", "max_depth", "size", "text", "view")
+    __slots__ = ("__weakref__", "data", "indexes", "max_depth", "size", "text", "view")
 
     def __init__(self, data: bytes | memoryview, *, max_depth: int, text: bool) -> None:
         self.data = data
@@ -77,14 +78,14 @@ class Index:
     Elements are stepped over once, and no further than was asked for: `reach` goes on where it stopped.
     """
 
-    __slots__ = ("_depth", "_hashes", "_left", "_order", "_over", "_pos", "_source", "_start", "_string_at",
-                 "_string_size", "_tail", "count", "offsets")  # fmt: skip
+    __slots__ = ("_depth", "_hashes", "_left", "_order", "_over", "_pos", "_start", "_string_at",
+                 "_string_size", "_tail", "_whole", "count", "offsets")  # fmt: skip
 
     def __init__(self, source: Source, start: int, depth: int) -> None:
         tag = source.data[start]
         if depth >= source.max_depth and tag not in (NIL_EXT, STRING_EXT):
             raise DecodeError(f"term nested deeper than {source.max_depth}", start)
-        self._source = source
+        self._whole = ref(source)  # weak: what is let go of must free a memory map at once
         self._start = start
         self._depth = depth + 1  # of the elements
         self.offsets = array("Q")
@@ -105,6 +106,13 @@ class Index:
                 self.count = self._left
         else:
             self._end_list(tag)
+
+    @property
+    def _source(self) -> Source:
+        source = self._whole()
+        if source is None:
+            raise ReferenceError("the term of this index is gone")
+        return source
 
     def reach(self, index: int | None) -> bool:
         """Whether there is an element of this index, whose offset is known afterwards; None asks for all of them."""
