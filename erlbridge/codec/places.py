@@ -78,7 +78,7 @@ class Index:
     Elements are stepped over once, and no further than was asked for: `reach` goes on where it stopped.
     """
 
-    __slots__ = ("_depth", "_hashes", "_left", "_order", "_over", "_pos", "_start", "_string_at",
+    __slots__ = ("_depth", "_hashes", "_left", "_order", "_over", "_pos", "_scan", "_start", "_string_at",
                  "_string_size", "_tail", "_whole", "count", "offsets")  # fmt: skip
 
     def __init__(self, source: Source, start: int, depth: int) -> None:
@@ -88,6 +88,7 @@ class Index:
         self._whole = ref(source)  # weak: what is let go of must free a memory map at once
         self._start = start
         self._depth = depth + 1  # of the elements
+        self._scan = Scan(start, max_depth=source.max_depth, depth=self._depth)
         self.offsets = array("Q")
         self.count: int | None = None
         """How many elements there are, keys and values counted each; None until a list's end was seen."""
@@ -155,7 +156,7 @@ class Index:
         most = source.size if index is None else index + 1
         while len(offsets) < most and (self._left or self.count is None):
             if not self._over:
-                self._pos = self._after(self._pos)
+                self._pos = self._after(data, self._pos)
                 self._over = True
             if not self._left:
                 self._next_part()
@@ -172,8 +173,7 @@ class Index:
                 self._over = False
             self._left -= row
 
-    def _after(self, pos: int) -> int:
-        data = self._source.data
+    def _after(self, data: bytes | memoryview, pos: int) -> int:
         tag = data[pos]
         if tag == BINARY_EXT:
             return pos + 5 + int(read_u32(data, pos + 1)[0])
@@ -181,7 +181,11 @@ class Index:
             return pos + 2 + data[pos + 1]
         if FIXED[tag]:
             return pos + FIXED[tag]
-        return self._source.end_of(pos, self._depth)
+        scan = self._scan
+        scan.restart(pos)
+        if not scan.advance(data):
+            raise self._source.cut()
+        return scan.pos
 
     def _next_part(self) -> None:
         """Looks at a list's tail: more elements, or the end."""

@@ -92,6 +92,13 @@ class Scan:
         self._max_depth = max_depth
         self._room = max_depth - depth  # of a part, `depth` says how deep it stands in its term
 
+    def restart(self, pos: int) -> None:
+        """Makes it one of the term at `pos`, as deep as the last."""
+        self.pos = pos
+        self.left = 1
+        self._in_list = False
+        self._stack.clear()
+
     def advance(self, data: Data) -> bool:
         pos = self.pos
         left = self.left
@@ -121,7 +128,10 @@ class Scan:
                     elif tag in CONTAINERS:
                         if len(stack) >= self._room:
                             raise DecodeError(f"term nested deeper than {self._max_depth}", pos)
-                        count, start = open_container(data, pos, tag)
+                        if tag == 116:  # MAP_EXT
+                            count, start = u32(data, pos + 1)[0] * 2, pos + 5
+                        else:
+                            count, start = open_container(data, pos, tag)
                         stack.append((left - 1) * 2 + in_list)
                         left = count
                         in_list = tag == LIST_EXT

@@ -115,23 +115,22 @@ def test_reaching_an_element_builds_that_element_alone(built: list[int]) -> None
     assert built[0] < 10
 
 
-def test_only_what_stands_before_an_element_is_stepped_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    stepped: list[int] = []
-    end_of = places.Source.end_of
-
-    def watched(self: places.Source, start: int, depth: int) -> int:
-        stepped.append(start)
-        return end_of(self, start, depth)
-
-    monkeypatch.setattr(places.Source, "end_of", watched)
+def test_only_what_stands_before_an_element_is_stepped_over_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = LazyTerm(request(1000))["payload"]["training_data"]
-    stepped.clear()
+    stepped: list[int] = []
+    after = places.Index._after
+
+    def watched(self: places.Index, data: bytes, pos: int) -> int:
+        stepped.append(pos)
+        return after(self, data, pos)
+
+    monkeypatch.setattr(places.Index, "_after", watched)
     assert examples[10].kind == "map"
     assert len(stepped) == 10
-    assert examples[10]["id"].value() == 10
-    assert examples[3]["id"].value() == 3
+    assert examples[3].kind == examples[10].kind == "map"
+    assert len(stepped) == 10
     assert examples[12].kind == "map"
-    assert len(set(stepped)) <= 14  # ten maps, two more, and the integers whose value was asked for
+    assert len(stepped) == len(set(stepped)) == 12
 
 
 def test_an_index_is_made_once_and_found_again_from_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
