@@ -1,0 +1,76 @@
+"""Reaching one element against building the whole term: `python benchmarks/codec_lazy.py [rounds]`.
+
+A request with 10,000 training examples (2.2 MB) and one with 2,000 vectors of 768 floats (13.8 MB). Each is built
+whole, reached into from nothing (first, middle, last element), reached into again with its index made, and stepped
+over. The figure is the median of the rounds, which take turns; the ratio is the time to build the whole over it. Then
+what the whole and the index keep in memory.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+from codec import examples, median_ms
+
+from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
+from erlbridge.codec.lazy import LazyTerm
+from erlbridge.codec.skip import skip
+
+
+def vectors() -> object:
+    rng = random.Random(7)
+    return [[rng.random() for _ in range(768)] for _ in range(2_000)]
+
+
+def request(training_data: object) -> bytes:
+    payload = {Atom("signature"): b"question -> answer", Atom("training_data"): training_data}
+    return term_to_binary((Atom("request"), 4242, Atom("optimize_signature"), payload))
+
+
+def reach(term: LazyTerm, index: int) -> object:
+    return term[3][Atom("training_data")][index].value()
+
+
+def kept_bytes(make: Callable[[], object]) -> int:
+    tracemalloc.start()
+    kept = make()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del kept
+    return size
+
+
+def indexed(data: bytes) -> LazyTerm:
+    term = LazyTerm(data)
+    reach(term, -1)
+    return term
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    print(f"erlbridge ({IMPLEMENTATION}), Python {sys.version.split()[0]}, medians of {rounds} rounds")
+    for name, training_data in (("10,000 examples, 5 keys", examples()), ("2,000 vectors of 768 floats", vectors())):
+        data = request(training_data)
+        middle = len(training_data) // 2  # type: ignore[arg-type]
+        known = indexed(data)
+        runs: dict[str, Callable[[], object]] = {
+            "whole": lambda data=data: binary_to_term(data),
+            "first element": lambda data=data: reach(LazyTerm(data), 0),
+            "middle element": lambda data=data, middle=middle: reach(LazyTerm(data), middle),
+            "last element": lambda data=data: reach(LazyTerm(data), -1),
+            "again, index made": lambda known=known, middle=middle: reach(known, middle),
+            "skip": lambda data=data: skip(data),
+        }
+        ms = median_ms(runs, rounds)
+        print(f"{name}, {len(data):,} B")
+        for run, taken in ms.items():
+            print(f"  {run:<20}{taken:>12.4f} ms{ms['whole'] / taken:>12.1f}x")
+        whole, index = kept_bytes(lambda data=data: binary_to_term(data)), kept_bytes(lambda data=data: indexed(data))
+        print(f"  kept in memory: whole {whole:,} B, all indexes {index:,} B")
+
+
+if __name__ == "__main__":
+    main()
