@@ -16,6 +16,7 @@ from struct import error as struct_error
 from erlbridge.codec._pure_readers import CACHED_ATOMS, read_atom_value, read_rare, read_u16, read_u32
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.order import TermMap
+from erlbridge.codec.sizes import count_row
 from erlbridge.codec.tags import (
     LARGE_TUPLE_EXT,
     LIST_EXT,
@@ -264,14 +265,14 @@ def _decode(data: bytes, pos: int, max_depth: int, text: bool) -> tuple[object, 
 def _read_run(data: bytes, pos: int, n: int) -> tuple[list[Any], int] | None:
     """All values of a container at once, if all are floats, integers of one size, or empty lists; else None.
 
-    The tags are looked at together, by a slice with the step of their size. Empty lists are here because nothing else
+    The tags are looked at together, no further than they agree. Empty lists are here because nothing else
     makes as many objects of its bytes.
     """
     tag = data[pos]
     size = len(data)
     if tag == 70:
         end = pos + 9 * n
-        if end > size or data[pos + 9] != 70 or data[pos:end:9].count(70) != n:
+        if end > size or data[pos + 9] != 70 or count_row(data, pos, n) != n:
             return None
         lanes = bytearray(8 * n)
         for lane in range(8):
@@ -285,12 +286,12 @@ def _read_run(data: bytes, pos: int, n: int) -> tuple[list[Any], int] | None:
         return values, end
     if tag == 97:
         end = pos + 2 * n
-        if end > size or data[pos + 2] != 97 or data[pos:end:2].count(97) != n:
+        if end > size or data[pos + 2] != 97 or count_row(data, pos, n) != n:
             return None
         return list(data[pos + 1 : end : 2]), end
     if tag == 98:
         end = pos + 5 * n
-        if end > size or data[pos + 5] != 98 or data[pos:end:5].count(98) != n:
+        if end > size or data[pos + 5] != 98 or count_row(data, pos, n) != n:
             return None
         lanes = bytearray(4 * n)
         for lane in range(4):
@@ -298,7 +299,7 @@ def _read_run(data: bytes, pos: int, n: int) -> tuple[list[Any], int] | None:
         return list(unpack(f">{n}i", lanes)), end
     if tag == 106:
         end = pos + n
-        return ([[] for _ in range(n)], end) if data[pos:end].count(106) == n else None
+        return ([[] for _ in range(n)], end) if end <= size and count_row(data, pos, n) == n else None
     return None
 
 

@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from erlbridge.codec import DecodeError, ImproperList, TermMap, binary_to_term, term_to_binary
+from erlbridge.codec import DecodeError, ImproperList, TermMap, _pure_decode, binary_to_term, term_to_binary
 from erlbridge.limits import MAX_DEPTH, MAX_INFLATION, MAX_INTEGER_BYTES, MAX_KEY_NESTING
 
 GOLDENS = {
@@ -316,3 +316,21 @@ def test_an_export_with_an_arity_that_no_function_has_is_refused() -> None:
 def test_what_is_not_bytes_is_a_type_error(data: object) -> None:
     with pytest.raises(TypeError, match="binary_to_term takes bytes"):
         binary_to_term(data)  # type: ignore[arg-type]
+
+
+def test_rows_that_are_claimed_and_do_not_come_are_looked_at_no_further_than_they_reach() -> None:
+    """Nested lists that each begin with two floats and claim a row to the input's end were once scanned to that end."""
+    depth, size, looked_at = 2_000, 1_000_000, 0
+
+    class Counted(bytes):
+        def __getitem__(self, key: object) -> object:  # type: ignore[override]
+            nonlocal looked_at
+            got = super().__getitem__(key)  # type: ignore[index]
+            looked_at += len(got) if isinstance(got, bytes) else 1
+            return got
+
+    data = b"\x83" + (b"l" + (size // 9 - 3 * depth).to_bytes(4) + (b"F" + bytes(8)) * 2) * depth
+    data += b"F" * (size - len(data))
+    with pytest.raises((IndexError, struct.error)):
+        _pure_decode._decode(Counted(data), 1, MAX_DEPTH, text=False)  # the public call copies to plain bytes
+    assert 4 * depth < looked_at < 2 * size
