@@ -5,445 +5,10 @@
  * held by its frame, sizes are looked at again at each step, and a value is held wherever Python code may run.
  */
 
-#include "codec.h"
+#include "encoder.h"
+#include "dicts.h"
 
 #include <stdlib.h>
-
-enum { FIRST_FRAMES = 48, FIRST_BYTES = 2048, HEADER_BYTES = 16, CYCLE_DEPTH = 64, STRING_LIMIT = 65535 };
-
-/* From this size on a binary is a part of its own in `term_to_iovec`. */
-enum { PART_BYTES = 65536 };
-
-typedef enum { ROOT, LIST, TUPLE, DICT, FLAT, FUN } Kind;
-
-typedef struct {
-    Kind kind;
-    PyObject *owner; /* the container; NULL at the root */
-    PyObject *items; /* the tuple whose values are written: the owner itself, or what was made of it */
-    PyObject *held;  /* DICT: the value whose key is a container */
-    bool value_next; /* DICT: it comes next */
-    Py_ssize_t at, count; /* position and, at the opening, the number of elements; for a DICT the pairs to come */
-    Py_ssize_t size; /* DICT: the number of pairs at the opening */
-    Py_ssize_t mark_part, mark; /* FUN: where its header stands */
-    size_t mark_total; /* FUN: and how far that is from the beginning */
-} Frame;
-
-typedef struct {
-    State *state;
-    uint8_t *p, *limit, *start;
-    PyObject *bytes; /* what `start` points into, or NULL for `first` */
-    PyObject *parts;
-    size_t gone; /* bytes in parts */
-    PyObject *default_;
-    PyObject *message; /* why a value is refused */
-    Frame *frames;
-    Py_ssize_t depth;
-    bool whole_list; /* the refusal is of an integer in a list of integers, which is refused as a whole */
-    Frame first_frames[FIRST_FRAMES];
-    uint8_t first[FIRST_BYTES];
-} Encoder;
-
-/* -- output --------------------------------------------------------------------------------------------------------- */
-
-static int grow(Encoder *encoder, size_t need)
-{
-    size_t used = (size_t)(encoder->p - encoder->start);
-    size_t wanted = used + need;
-    size_t room = wanted < (size_t)1 << 20 || need < used / 2 ? 2 * wanted : wanted + wanted / 16;
-    /* The elements of the outermost list tell how long the whole will be, so that it is moved no more than twice. */
-    if (encoder->depth > 0 && encoder->parts == NULL) {
-        const Frame *outer = &encoder->frames[1];
-        if ((outer->kind == LIST || outer->kind == TUPLE) && outer->at > 0 && outer->at < outer->count) {
-            double whole = (double)used / (double)outer->at * (double)outer->count * 1.04 + 256;
-            double most = (double)wanted * (outer->at >= 16 ? 256 : 16);
-            double guess = whole < most ? whole : most;
-            if (guess > (double)wanted && need < used) {
-                room = (size_t)guess;
-            }
-        }
-    }
-    if (room > (size_t)PY_SSIZE_T_MAX / 2) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (encoder->bytes == NULL) {
-        encoder->bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
-        if (encoder->bytes == NULL) {
-            return -1;
-        }
-        memcpy(PyBytes_AS_STRING(encoder->bytes), encoder->start, used);
-    }
-    else if (_PyBytes_Resize(&encoder->bytes, (Py_ssize_t)room) < 0) {
-        encoder->start = encoder->p = encoder->limit = encoder->first;
-        return -1;
-    }
-    encoder->start = (uint8_t *)PyBytes_AS_STRING(encoder->bytes);
-    encoder->p = encoder->start + used;
-    encoder->limit = encoder->start + room;
-    return 0;
-}
-
-static inline int ensure(Encoder *encoder, size_t need)
-{
-    return (size_t)(encoder->limit - encoder->p) < need ? grow(encoder, need) : 0;
-}
-
-/* What was written so far, as bytes; the encoder begins anew. */
-static PyObject *take(Encoder *encoder)
-{
-    size_t used = (size_t)(encoder->p - encoder->start);
-    PyObject *bytes = encoder->bytes;
-    if (bytes == NULL) {
-        bytes = PyBytes_FromStringAndSize((const char *)encoder->start, (Py_ssize_t)used);
-    }
-    else {
-        encoder->bytes = NULL;
-        if (_PyBytes_Resize(&bytes, (Py_ssize_t)used) < 0) {
-            bytes = NULL;
-        }
-    }
-    encoder->start = encoder->p = encoder->first;
-    encoder->limit = encoder->first + FIRST_BYTES;
-    return bytes;
-}
-
-/* The bytes so far become a part, and this object the one after it. */
-static int part(Encoder *encoder, PyObject *data)
-{
-    size_t used = (size_t)(encoder->p - encoder->start);
-    PyObject *bytes = take(encoder);
-    if (bytes == NULL) {
-        return -1;
-    }
-    int failed = PyList_Append(encoder->parts, bytes);
-    Py_DECREF(bytes);
-    if (failed || PyList_Append(encoder->parts, data) < 0) {
-        return -1;
-    }
-    encoder->gone += used + (size_t)PyBytes_GET_SIZE(data);
-    return 0;
-}
-
-/* -- values without terms in them ------------------------------------------------------------------------------------ */
-
-static int refuse(Encoder *encoder, PyObject *message)
-{
-    encoder->message = message; /* NULL with an exception: that is raised as it is */
-    return -1;
-}
-
-static int put_header(Encoder *encoder, uint8_t tag, size_t size)
-{
-    if (size > UINT32_MAX) {
-        return refuse(encoder, PyUnicode_FromFormat("size %zu, limit %zu", size, (size_t)UINT32_MAX));
-    }
-    encoder->p[0] = tag;
-    store_u32(encoder->p + 1, (uint32_t)size);
-    encoder->p += 5;
-    return 0;
-}
-
-/* A binary of more than a few bytes. The room for its header is there. */
-static int put_binary(Encoder *encoder, PyObject *data)
-{
-    size_t size = (size_t)PyBytes_GET_SIZE(data);
-    if (put_header(encoder, BINARY_EXT, size) < 0) {
-        return -1;
-    }
-    if (encoder->parts != NULL && size >= PART_BYTES) {
-        return part(encoder, data) < 0 ? -1 : 1;
-    }
-    if (ensure(encoder, size + HEADER_BYTES) < 0) {
-        return -1;
-    }
-    memcpy(encoder->p, PyBytes_AS_STRING(data), size);
-    encoder->p += size;
-    return 1;
-}
-
-/* Text beyond ASCII, as UTF-8; 3 bytes at most for each character of two, 4 for each of four. */
-static int put_text(Encoder *encoder, PyObject *text)
-{
-#if PY_VERSION_HEX < 0x030C0000
-    if (PyUnicode_READY(text) < 0) {
-        return -1;
-    }
-#endif
-    size_t length = (size_t)PyUnicode_GET_LENGTH(text);
-    int kind = PyUnicode_KIND(text);
-    const void *data = PyUnicode_DATA(text);
-    bool ascii = PyUnicode_IS_ASCII(text);
-    if (ensure(encoder, length * (ascii ? 1 : kind == PyUnicode_1BYTE_KIND ? 2 : kind == PyUnicode_2BYTE_KIND ? 3 : 4)
-                            + 2 * HEADER_BYTES) < 0) {
-        return -1;
-    }
-    uint8_t *begin = encoder->p;
-    uint8_t *p = begin + 5;
-    if (ascii) {
-        memcpy(p, data, length);
-        p += length;
-    }
-    else {
-        for (size_t index = 0; index < length; index++) {
-            Py_UCS4 point = PyUnicode_READ(kind, data, (Py_ssize_t)index);
-            if (point < 0x80) {
-                *p++ = (uint8_t)point;
-            }
-            else if (point < 0x800) {
-                *p++ = (uint8_t)(0xC0 | point >> 6);
-                *p++ = (uint8_t)(0x80 | (point & 0x3F));
-            }
-            else if (point < 0x10000) {
-                if (point >= 0xD800 && point < 0xE000) {
-                    return refuse(encoder, PyUnicode_FromFormat("str with a lone surrogate at index %zu", index));
-                }
-                *p++ = (uint8_t)(0xE0 | point >> 12);
-                *p++ = (uint8_t)(0x80 | (point >> 6 & 0x3F));
-                *p++ = (uint8_t)(0x80 | (point & 0x3F));
-            }
-            else {
-                *p++ = (uint8_t)(0xF0 | point >> 18);
-                *p++ = (uint8_t)(0x80 | (point >> 12 & 0x3F));
-                *p++ = (uint8_t)(0x80 | (point >> 6 & 0x3F));
-                *p++ = (uint8_t)(0x80 | (point & 0x3F));
-            }
-        }
-    }
-    if (put_header(encoder, BINARY_EXT, (size_t)(p - begin - 5)) < 0) {
-        return -1;
-    }
-    encoder->p = p;
-    if (encoder->parts != NULL && p - begin - 5 >= PART_BYTES) {
-        PyObject *alone = PyBytes_FromStringAndSize((const char *)begin + 5, p - begin - 5);
-        if (alone == NULL) {
-            return -1;
-        }
-        encoder->p = begin + 5;
-        int failed = part(encoder, alone);
-        Py_DECREF(alone);
-        return failed ? -1 : 1;
-    }
-    return 1;
-}
-
-static int put_big(Encoder *encoder, PyObject *number)
-{
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
-    uint8_t *p = encoder->p;
-    if (!overflow) {
-        if (value >= INT32_MIN && value <= INT32_MAX) {
-            p[0] = INTEGER_EXT;
-            store_u32(p + 1, (uint32_t)value);
-            encoder->p += 5;
-            return 1;
-        }
-        uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-        int size = 0;
-        for (uint64_t rest = magnitude; rest; rest >>= 8) {
-            p[3 + size++] = (uint8_t)rest;
-        }
-        p[0] = SMALL_BIG_EXT;
-        p[1] = (uint8_t)size;
-        p[2] = value < 0;
-        encoder->p += 3 + size;
-        return 1;
-    }
-    size_t bits = _PyLong_NumBits(number);
-    size_t size = bits / 8 + (bits % 8 != 0);
-    bool negative = overflow < 0;
-    if (size > (size_t)encoder->state->max_integer_bytes) {
-        encoder->whole_list = true;
-        return refuse(encoder, PyUnicode_FromFormat("integer of %zu bytes, limit %zd", size,
-                                                    encoder->state->max_integer_bytes));
-    }
-    if (ensure(encoder, size + 2 * HEADER_BYTES) < 0) {
-        return -1;
-    }
-    p = encoder->p;
-    if (size < 256) {
-        p[0] = SMALL_BIG_EXT;
-        p[1] = (uint8_t)size;
-        p[2] = negative;
-        p += 3;
-    }
-    else {
-        p[0] = LARGE_BIG_EXT;
-        store_u32(p + 1, (uint32_t)size);
-        p[5] = negative;
-        p += 6;
-    }
-    /* Two's complement, with a byte more for the sign, from which the magnitude is made in place. */
-#if PY_VERSION_HEX >= 0x030D0000
-    if (_PyLong_AsByteArray((PyLongObject *)number, p, size + 1, 1, 1, 1) < 0) {
-#else
-    if (_PyLong_AsByteArray((PyLongObject *)number, p, size + 1, 1, 1) < 0) {
-#endif
-        return -1;
-    }
-    if (negative) {
-        unsigned carry = 1;
-        for (size_t index = 0; index < size; index++) {
-            carry += (uint8_t)~p[index];
-            p[index] = (uint8_t)carry;
-            carry >>= 8;
-        }
-    }
-    encoder->p = p + size;
-    return 1;
-}
-
-static inline bool compact(PyObject *number, long *value)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    if (!PyUnstable_Long_IsCompact((PyLongObject *)number)) {
-        return false;
-    }
-    *value = (long)PyUnstable_Long_CompactValue((PyLongObject *)number);
-    return true;
-#else
-    Py_ssize_t size = Py_SIZE(number);
-    if (size < -1 || size > 1) {
-        return false;
-    }
-    *value = size ? (long)size * (long)((PyLongObject *)number)->ob_digit[0] : 0;
-    return true;
-#endif
-}
-
-static inline int put_integer(Encoder *encoder, PyObject *number)
-{
-    long value;
-    if (!compact(number, &value)) {
-        return put_big(encoder, number);
-    }
-    uint8_t *p = encoder->p;
-    if (value >= 0 && value <= 255) {
-        p[0] = SMALL_INTEGER_EXT;
-        p[1] = (uint8_t)value;
-        encoder->p += 2;
-    }
-    else {
-        p[0] = INTEGER_EXT;
-        store_u32(p + 1, (uint32_t)value);
-        encoder->p += 5;
-    }
-    return 1;
-}
-
-static inline int put_float(Encoder *encoder, PyObject *number)
-{
-    double value = PyFloat_AS_DOUBLE(number);
-    uint64_t bits;
-    memcpy(&bits, &value, 8);
-    if ((bits >> 52 & 0x7FF) == 0x7FF) {
-        return refuse(encoder, PyUnicode_FromFormat("Erlang has no float %R", number));
-    }
-    encoder->p[0] = NEW_FLOAT_EXT;
-    store_u64(encoder->p + 1, bits);
-    encoder->p += 9;
-    return 1;
-}
-
-/* 1: written. 0: none of the usual types without terms in them. -1: refused, or an exception is set. */
-static inline int put_leaf(Encoder *encoder, PyObject *value)
-{
-    PyTypeObject *type = Py_TYPE(value);
-    if (ensure(encoder, HEADER_BYTES) < 0) {
-        return -1;
-    }
-    if (type == &PyBytes_Type) {
-        size_t size = (size_t)PyBytes_GET_SIZE(value);
-        if ((size_t)(encoder->limit - encoder->p) < size + HEADER_BYTES || size >= PART_BYTES) {
-            return put_binary(encoder, value);
-        }
-        uint8_t *p = encoder->p;
-        p[0] = BINARY_EXT;
-        store_u32(p + 1, (uint32_t)size);
-        memcpy(p + 5, PyBytes_AS_STRING(value), size);
-        encoder->p = p + 5 + size;
-        return 1;
-    }
-    if ((PyObject *)type == encoder->state->atom_type) {
-        PyObject *wire = SLOT(value, encoder->state->at.atom_wire);
-        if (wire == NULL || !PyBytes_CheckExact(wire)) {
-            PyErr_SetString(PyExc_SystemError, "an atom that its constructor did not make");
-            return -1;
-        }
-        size_t size = (size_t)PyBytes_GET_SIZE(wire);
-        if (ensure(encoder, size) < 0) {
-            return -1;
-        }
-        memcpy(encoder->p, PyBytes_AS_STRING(wire), size);
-        encoder->p += size;
-        return 1;
-    }
-    if (type == &PyLong_Type) {
-        return put_integer(encoder, value);
-    }
-    if (type == &PyFloat_Type) {
-        return put_float(encoder, value);
-    }
-    if (type == &PyUnicode_Type) {
-        size_t size;
-        if (!PyUnicode_IS_COMPACT_ASCII(value) || (size = (size_t)PyUnicode_GET_LENGTH(value)) >= PART_BYTES) {
-            return put_text(encoder, value);
-        }
-        if (ensure(encoder, size + HEADER_BYTES) < 0) {
-            return -1;
-        }
-        uint8_t *p = encoder->p;
-        p[0] = BINARY_EXT;
-        store_u32(p + 1, (uint32_t)size);
-        memcpy(p + 5, PyUnicode_1BYTE_DATA(value), size);
-        encoder->p = p + 5 + size;
-        return 1;
-    }
-    if (value == Py_None) {
-        memcpy(encoder->p, "w\3nil", 5);
-        encoder->p += 5;
-        return 1;
-    }
-    if (type == &PyBool_Type) {
-        if (value == Py_True) {
-            memcpy(encoder->p, "w\4true", 6);
-            encoder->p += 6;
-        }
-        else {
-            memcpy(encoder->p, "w\5false", 7);
-            encoder->p += 7;
-        }
-        return 1;
-    }
-    return 0;
-}
-
-/* -- containers -------------------------------------------------------------------------------------------------------- */
-
-/* Writes a list of bytes as STRING_EXT; 0 if it is none. */
-static int put_string(Encoder *encoder, PyObject *list)
-{
-    Py_ssize_t size = PyList_GET_SIZE(list);
-    long value;
-    if (size > STRING_LIMIT) {
-        return 0;
-    }
-    if (ensure(encoder, (size_t)size + HEADER_BYTES) < 0) {
-        return -1;
-    }
-    uint8_t *p = encoder->p + 3;
-    for (Py_ssize_t index = 0; index < size; index++) {
-        PyObject *element = PyList_GET_ITEM(list, index);
-        if (!PyLong_CheckExact(element) || !compact(element, &value) || value < 0 || value > 255) {
-            return 0;
-        }
-        *p++ = (uint8_t)value;
-    }
-    encoder->p[0] = STRING_EXT;
-    store_u16(encoder->p + 1, (uint16_t)size);
-    encoder->p = p;
-    return 1;
-}
 
 static bool all_of(PyObject *list, PyTypeObject *type)
 {
@@ -458,15 +23,32 @@ static bool all_of(PyObject *list, PyTypeObject *type)
 /* Whether no two keys of the dict can be one key in Erlang: all are of one type whose values Erlang tells apart too. */
 static bool keys_differ(State *state, PyObject *dict)
 {
-    Py_ssize_t at = 0;
-    PyObject *key, *value;
     PyTypeObject *type = NULL;
-    while (PyDict_Next(dict, &at, &key, &value)) {
-        if (Py_TYPE(key) != type) {
-            if (type != NULL) {
-                return false;
+    DictView view;
+    if (state->shapes.works && dict_view(dict, &view)) {
+        if (view.text) {
+            return true;
+        }
+        for (Py_ssize_t at = 0; at < view.count; at++) {
+            PyTypeObject *other = view.entries[at].me_value == NULL ? type : Py_TYPE(view.entries[at].me_key);
+            if (other != type) {
+                if (type != NULL) {
+                    return false;
+                }
+                type = other;
             }
-            type = Py_TYPE(key);
+        }
+    }
+    else {
+        Py_ssize_t at = 0;
+        PyObject *key, *value;
+        while (PyDict_Next(dict, &at, &key, &value)) {
+            if (Py_TYPE(key) != type) {
+                if (type != NULL) {
+                    return false;
+                }
+                type = Py_TYPE(key);
+            }
         }
     }
     return type == NULL || (PyObject *)type == state->atom_type || type == &PyUnicode_Type || type == &PyBytes_Type
@@ -547,33 +129,6 @@ static void pop(Encoder *encoder)
     Py_XDECREF(items);
     Py_XDECREF(held);
     Py_DECREF(owner);
-}
-
-/* The header of a fun, whose size is known at its end, is put into the place kept for it. */
-static int close_fun(Encoder *encoder, Frame *frame)
-{
-    State *state = encoder->state;
-    size_t total = encoder->gone + (size_t)(encoder->p - encoder->start);
-    PyObject *uniq = SLOT(frame->owner, state->at.fun_uniq), *free_ = SLOT(frame->owner, state->at.fun_free);
-    PyObject *arity = SLOT(frame->owner, state->at.fun_arity), *index = SLOT(frame->owner, state->at.fun_index);
-    uint8_t *p = encoder->start;
-    if (encoder->parts != NULL && PyList_GET_SIZE(encoder->parts) > frame->mark_part) {
-        p = (uint8_t *)PyBytes_AS_STRING(PyList_GET_ITEM(encoder->parts, frame->mark_part));
-    }
-    p += frame->mark;
-    if (uniq == NULL || !PyBytes_CheckExact(uniq) || PyBytes_GET_SIZE(uniq) != 16 || free_ == NULL
-        || !PyTuple_CheckExact(free_) || arity == NULL || !PyLong_Check(arity) || index == NULL
-        || !PyLong_Check(index)) {
-        PyErr_SetString(PyExc_SystemError, "a fun with fields that its constructor refuses");
-        return -1;
-    }
-    p[0] = NEW_FUN_EXT;
-    store_u32(p + 1, (uint32_t)(total - frame->mark_total - 1));
-    p[5] = (uint8_t)PyLong_AsUnsignedLongMask(arity);
-    memcpy(p + 6, PyBytes_AS_STRING(uniq), 16);
-    store_u32(p + 22, (uint32_t)PyLong_AsUnsignedLongMask(index));
-    store_u32(p + 26, (uint32_t)PyTuple_GET_SIZE(free_));
-    return 0;
 }
 
 /* -- refusals ------------------------------------------------------------------------------------------------------------ */
@@ -659,40 +214,42 @@ static int changed(Encoder *encoder, const Frame *frame, const char *cause)
 static int encode_into(Encoder *encoder, PyObject *term, bool deterministic)
 {
     State *state = encoder->state;
+    const PyObject *const atom_type = state->atom_type;
     Py_ssize_t capacity = FIRST_FRAMES;
     Frame *frame = encoder->frames;
     PyObject *value = term;
-    int put = put_leaf(encoder, term);
+    uint8_t *p = put_leaf(encoder, encoder->p, term, atom_type);
 
-    if (put > 0) {
+    if (p != NULL) {
+        encoder->p = p;
         return 0;
     }
-    if (put < 0) {
-        goto refused;
-    }
-    goto open;
+    goto not_leaf;
 
 next:
     switch (frame->kind) {
     case ROOT:
         return 0;
 
-    case LIST:
-        while (frame->at < PyList_GET_SIZE(frame->owner)) {
-            value = PyList_GET_ITEM(frame->owner, frame->at++);
-            put = put_leaf(encoder, value);
-            if (put <= 0) {
+    case LIST: {
+        PyObject *owner = frame->owner;
+        Py_ssize_t at = frame->at;
+        p = encoder->p;
+        while (at < PyList_GET_SIZE(owner)) {
+            value = PyList_GET_ITEM(owner, at++);
+            p = put_leaf(encoder, p, value, atom_type);
+            if (p == NULL) {
+                frame->at = at;
                 goto not_leaf;
             }
+            frame->at = at; /* for the guess of the whole's size */
         }
-        if (PyList_GET_SIZE(frame->owner) != frame->count) {
+        encoder->p = p;
+        if (PyList_GET_SIZE(owner) != frame->count) {
             refuse(encoder, PyUnicode_FromString("list changed while it was written"));
-            if (encoder->message != NULL) {
-                value = frame->owner;
-                encoder->depth--; /* the list's own place is told */
-                raise_refusal(encoder, value);
-                encoder->depth++;
-            }
+            encoder->depth--; /* the list's own place is told */
+            raise_refusal(encoder, owner);
+            encoder->depth++;
             return -1;
         }
         if (ensure(encoder, HEADER_BYTES) < 0) {
@@ -700,18 +257,21 @@ next:
         }
         *encoder->p++ = NIL_EXT;
         break;
+    }
 
     case TUPLE:
     case FLAT:
     case FUN: {
         PyObject *items = frame->kind == TUPLE ? frame->owner : frame->items;
+        p = encoder->p;
         while (frame->at < frame->count) {
             value = PyTuple_GET_ITEM(items, frame->at++);
-            put = put_leaf(encoder, value);
-            if (put <= 0) {
+            p = put_leaf(encoder, p, value, atom_type);
+            if (p == NULL) {
                 goto not_leaf;
             }
         }
+        encoder->p = p;
         if (frame->kind == FUN && close_fun(encoder, frame) < 0) {
             return -1;
         }
@@ -719,37 +279,47 @@ next:
     }
 
     case DICT: {
-        PyObject *key;
+        PyObject *key, *owner = frame->owner;
+        Py_ssize_t at, left;
+        DictView view = {0};
+        p = encoder->p;
         if (frame->value_next) {
             frame->value_next = false;
             value = frame->held;
-            put = put_leaf(encoder, value);
-            if (put <= 0) {
+            p = put_leaf(encoder, p, value, atom_type);
+            if (p == NULL) {
                 goto not_leaf;
             }
         }
-        for (;;) {
-            if (PyDict_GET_SIZE(frame->owner) != frame->size) {
-                return changed(encoder, frame, "dictionary changed size during iteration");
-            }
-            if (!PyDict_Next(frame->owner, &frame->at, &key, &value)) {
-                break;
-            }
-            if (frame->count-- == 0) {
+        if (PyDict_GET_SIZE(owner) != frame->size) {
+            return changed(encoder, frame, "dictionary changed size during iteration");
+        }
+        at = frame->at;
+        left = frame->count;
+        bool viewed = state->shapes.works && dict_view(owner, &view);
+        /* Nothing in this loop runs Python code: what the view looks at stays. */
+        while (viewed ? dict_view_next(&view, &at, &key, &value) : PyDict_Next(owner, &at, &key, &value)) {
+            if (left-- == 0) {
                 return changed(encoder, frame, "dictionary keys changed during iteration");
             }
-            put = put_leaf(encoder, key);
-            if (put <= 0) {
+            p = (const PyObject *)Py_TYPE(key) == atom_type ? put_atom_at(encoder, p, key)
+                                                            : put_leaf(encoder, p, key, atom_type);
+            if (p == NULL) {
+                frame->at = at;
+                frame->count = left;
                 Py_XSETREF(frame->held, Py_NewRef(value));
                 frame->value_next = true;
                 value = key;
                 goto not_leaf;
             }
-            put = put_leaf(encoder, value);
-            if (put <= 0) {
+            p = put_leaf(encoder, p, value, atom_type);
+            if (p == NULL) {
+                frame->at = at;
+                frame->count = left;
                 goto not_leaf;
             }
         }
+        encoder->p = p;
         break;
     }
     }
@@ -758,11 +328,10 @@ next:
     goto next;
 
 not_leaf:
-    if (put < 0) {
+    if (encoder->put < 0) {
         goto refused;
     }
 
-open:
     /* The room for a header is there: put_leaf made it. */
     if (PyDict_CheckExact(value)) {
         Py_ssize_t size = PyDict_GET_SIZE(value);
@@ -812,7 +381,7 @@ open:
         }
         PyObject *first = PyList_GET_ITEM(value, 0);
         if (PyLong_CheckExact(first)) {
-            put = put_string(encoder, value);
+            int put = put_string(encoder, value);
             if (put < 0) {
                 goto refused;
             }
@@ -1002,6 +571,7 @@ PyObject *encode(State *state, PyObject *term, bool deterministic, PyObject *def
     encoder.message = NULL;
     encoder.frames = encoder.first_frames;
     encoder.depth = 0;
+    encoder.put = 0;
     encoder.whole_list = false;
     encoder.frames[0].kind = ROOT;
     encoder.frames[0].owner = NULL;
@@ -1037,5 +607,6 @@ PyObject *encode(State *state, PyObject *term, bool deterministic, PyObject *def
         PyMem_Free(encoder.frames);
     }
     Py_XDECREF(encoder.bytes);
+    Py_XDECREF(encoder.message);
     return result;
 }

@@ -11,20 +11,7 @@
  * its place when it misses more than it hits, and after a run of maps without any hit the cache stands aside for a while.
  */
 
-#if defined(__has_include)
-#if __has_include("internal/pycore_dict.h")
-#define HAS_DICT_HEADER 1
-#endif
-#endif
-
-#include "codec.h"
-
-#if defined(HAS_DICT_HEADER) && PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
-#define KNOWS_DICT 1
-#define Py_BUILD_CORE 1
-#include "internal/pycore_dict.h"
-#undef Py_BUILD_CORE
-#endif
+#include "dicts.h"
 
 enum {
     FRUITLESS_MAPS = 64, /* maps without a hit before the cache stands aside */
