@@ -114,33 +114,53 @@ typedef struct {
 
 /* -- bytes ------------------------------------------------------------------------------------------------------- */
 
-static inline uint16_t load_u16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+#if PY_BIG_ENDIAN
+#define BIG16(value) (value)
+#define BIG32(value) (value)
+#define BIG64(value) (value)
+#else
+#define BIG16(value) __builtin_bswap16(value)
+#define BIG32(value) __builtin_bswap32(value)
+#define BIG64(value) __builtin_bswap64(value)
+#endif
+
+static inline uint16_t load_u16(const uint8_t *p)
+{
+    uint16_t value;
+    memcpy(&value, p, sizeof value);
+    return BIG16(value);
+}
 
 static inline uint32_t load_u32(const uint8_t *p)
 {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    uint32_t value;
+    memcpy(&value, p, sizeof value);
+    return BIG32(value);
 }
 
-static inline uint64_t load_u64(const uint8_t *p) { return (uint64_t)load_u32(p) << 32 | load_u32(p + 4); }
+static inline uint64_t load_u64(const uint8_t *p)
+{
+    uint64_t value;
+    memcpy(&value, p, sizeof value);
+    return BIG64(value);
+}
 
 static inline void store_u16(uint8_t *p, uint16_t value)
 {
-    p[0] = (uint8_t)(value >> 8);
-    p[1] = (uint8_t)value;
+    value = BIG16(value);
+    memcpy(p, &value, sizeof value);
 }
 
 static inline void store_u32(uint8_t *p, uint32_t value)
 {
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
+    value = BIG32(value);
+    memcpy(p, &value, sizeof value);
 }
 
 static inline void store_u64(uint8_t *p, uint64_t value)
 {
-    store_u32(p, (uint32_t)(value >> 32));
-    store_u32(p + 4, (uint32_t)value);
+    value = BIG64(value);
+    memcpy(p, &value, sizeof value);
 }
 
 static inline uint64_t word(const uint8_t *p)

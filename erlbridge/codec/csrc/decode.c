@@ -298,7 +298,17 @@ read_value:
         NEED(3);
         n = p[1];
         NEED(3 + n);
-        value = read_big(p + 3, n, p[2]);
+        if (n <= 8 && n && end - p >= 11) {
+            /* One load: the bytes beyond the number are shifted out. */
+            uint64_t magnitude = __builtin_bswap64(load_u64(p + 3));
+            magnitude = magnitude << (64 - 8 * n) >> (64 - 8 * n);
+            value = !p[2]                       ? PyLong_FromUnsignedLongLong(magnitude)
+                    : magnitude <= INT64_MAX ? PyLong_FromLongLong(-(int64_t)magnitude)
+                                                : read_big(p + 3, n, true);
+        }
+        else {
+            value = read_big(p + 3, n, p[2]);
+        }
         p += 3 + n;
         break;
 

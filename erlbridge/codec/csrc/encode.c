@@ -237,6 +237,28 @@ next:
         p = encoder->p;
         while (at < PyList_GET_SIZE(owner)) {
             value = PyList_GET_ITEM(owner, at++);
+            if (Py_TYPE(value) == &PyFloat_Type) {
+                /* Floats come in runs. Nothing here can change the list, so its items may be walked as an array. */
+                PyObject **item = ((PyListObject *)owner)->ob_item + at - 1;
+                PyObject **last = ((PyListObject *)owner)->ob_item + PyList_GET_SIZE(owner);
+                uint64_t bits;
+                for (; item < last && Py_TYPE(*item) == &PyFloat_Type && encoder->limit - p >= 3 * HEADER_BYTES; item++) {
+                    double number = PyFloat_AS_DOUBLE(*item);
+                    memcpy(&bits, &number, 8);
+                    if ((bits >> 52 & 0x7FF) == 0x7FF) {
+                        break;
+                    }
+                    *p = NEW_FLOAT_EXT;
+                    store_u64(p + 1, bits);
+                    p += 9;
+                }
+                at = item - ((PyListObject *)owner)->ob_item;
+                if (item == last) {
+                    break;
+                }
+                value = *item;
+                at++;
+            }
             p = put_leaf(encoder, p, value, atom_type);
             if (p == NULL) {
                 frame->at = at;

@@ -64,6 +64,13 @@ static inline int ensure(Encoder *encoder, size_t need)
     return (size_t)(encoder->limit - encoder->p) < need ? grow(encoder, need) : 0;
 }
 
+/* The loops of the encoder are worth a copy each of what they write. */
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
 /* memcpy for a few bytes, where a call costs more than the copy. */
 static inline void copy_short(uint8_t *to, const uint8_t *from, size_t size)
 {
@@ -93,23 +100,50 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t size)
     }
 }
 
-/* An int of one digit, as most are. */
-static inline bool compact(PyObject *number, long *value)
+/* The magnitude and sign of an int of few digits; false for longer ones, and on versions whose ints look otherwise. */
+static inline bool few_digits(PyObject *number, uint64_t *magnitude, bool *negative)
 {
+#if PYLONG_BITS_IN_DIGIT != 30 || PY_VERSION_HEX >= 0x030E0000
+    (void)number, (void)magnitude, (void)negative;
+    return false;
+#else
 #if PY_VERSION_HEX >= 0x030C0000
-    if (!PyUnstable_Long_IsCompact((PyLongObject *)number)) {
-        return false;
-    }
-    *value = (long)PyUnstable_Long_CompactValue((PyLongObject *)number);
-    return true;
+    uintptr_t tag = ((PyLongObject *)number)->long_value.lv_tag;
+    const digit *digits = ((PyLongObject *)number)->long_value.ob_digit;
+    size_t count = tag >> 3;
+    *negative = (tag & 3) == 2;
 #else
     Py_ssize_t size = Py_SIZE(number);
-    if (size < -1 || size > 1) {
-        return false;
-    }
-    *value = size ? (long)size * (long)((PyLongObject *)number)->ob_digit[0] : 0;
-    return true;
+    const digit *digits = ((PyLongObject *)number)->ob_digit;
+    *negative = size < 0;
+    size_t count = (size_t)(size < 0 ? -size : size);
 #endif
+    if (count <= 1) {
+        *magnitude = count ? digits[0] : 0;
+        return true;
+    }
+    if (count == 2) {
+        *magnitude = digits[0] | (uint64_t)digits[1] << 30;
+        return true;
+    }
+    return false;
+#endif
+}
+
+/* SMALL_BIG_EXT of 4 bytes at least. Writes up to 7 bytes beyond. */
+static inline uint8_t *put_magnitude(uint8_t *p, uint64_t magnitude, bool negative)
+{
+    int size = 4;
+    while (size < 8 && magnitude >> 8 * size) {
+        size++;
+    }
+    p[0] = SMALL_BIG_EXT;
+    p[1] = (uint8_t)size;
+    p[2] = negative;
+    for (int index = 0; index < 8; index++) {
+        p[3 + index] = (uint8_t)(magnitude >> 8 * index);
+    }
+    return p + 3 + size;
 }
 
 static inline uint8_t *put_slowly(Encoder *encoder, uint8_t *p, PyObject *value, int (*put)(Encoder *, PyObject *))
@@ -122,7 +156,7 @@ static inline uint8_t *put_slowly(Encoder *encoder, uint8_t *p, PyObject *value,
     return NULL;
 }
 
-static inline uint8_t *put_atom_at(Encoder *encoder, uint8_t *p, PyObject *atom)
+INLINE uint8_t *put_atom_at(Encoder *encoder, uint8_t *p, PyObject *atom)
 {
     PyObject *wire = SLOT(atom, encoder->state->at.atom_wire);
     if (wire == NULL || !PyBytes_CheckExact(wire)) {
@@ -147,7 +181,7 @@ static inline uint8_t *put_atom_at(Encoder *encoder, uint8_t *p, PyObject *atom)
 /* Writes a value that holds no terms at `p` and gives the place after it; `p` is a local of the caller's, since every byte
  * written could else be one of the encoder's own fields. NULL: not written, encoder->put says why, encoder->p is right.
  * Leaves room for a header. */
-static inline uint8_t *put_leaf(Encoder *encoder, uint8_t *p, PyObject *value, const PyObject *atom_type)
+INLINE uint8_t *put_leaf(Encoder *encoder, uint8_t *p, PyObject *value, const PyObject *atom_type)
 {
     const PyTypeObject *type = Py_TYPE(value);
     if (encoder->limit - p < 2 * HEADER_BYTES) {
@@ -172,18 +206,22 @@ static inline uint8_t *put_leaf(Encoder *encoder, uint8_t *p, PyObject *value, c
         return put_atom_at(encoder, p, value);
     }
     if (type == &PyLong_Type) {
-        long number;
-        if (!compact(value, &number)) {
+        uint64_t magnitude;
+        bool negative;
+        if (!few_digits(value, &magnitude, &negative)) {
             return put_slowly(encoder, p, value, put_big);
         }
-        if (number >= 0 && number <= 255) {
+        if (magnitude <= 255 && !negative) {
             p[0] = SMALL_INTEGER_EXT;
-            p[1] = (uint8_t)number;
+            p[1] = (uint8_t)magnitude;
             return p + 2;
         }
-        p[0] = INTEGER_EXT;
-        store_u32(p + 1, (uint32_t)number);
-        return p + 5;
+        if (magnitude <= (uint64_t)INT32_MAX + negative) {
+            p[0] = INTEGER_EXT;
+            store_u32(p + 1, negative ? 0 - (uint32_t)magnitude : (uint32_t)magnitude);
+            return p + 5;
+        }
+        return put_magnitude(p, magnitude, negative);
     }
     if (type == &PyFloat_Type) {
         double number = PyFloat_AS_DOUBLE(value);

@@ -185,21 +185,19 @@ int put_big(Encoder *encoder, PyObject *number)
     long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
     uint8_t *p = encoder->p;
     if (!overflow) {
+        if (value >= 0 && value <= 255) {
+            p[0] = SMALL_INTEGER_EXT;
+            p[1] = (uint8_t)value;
+            encoder->p += 2;
+            return 1;
+        }
         if (value >= INT32_MIN && value <= INT32_MAX) {
             p[0] = INTEGER_EXT;
             store_u32(p + 1, (uint32_t)value);
             encoder->p += 5;
             return 1;
         }
-        uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-        int size = 0;
-        for (uint64_t rest = magnitude; rest; rest >>= 8) {
-            p[3 + size++] = (uint8_t)rest;
-        }
-        p[0] = SMALL_BIG_EXT;
-        p[1] = (uint8_t)size;
-        p[2] = value < 0;
-        encoder->p += 3 + size;
+        encoder->p = put_magnitude(p, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, value < 0);
         return 1;
     }
     size_t bits = _PyLong_NumBits(number);
@@ -246,11 +244,24 @@ int put_big(Encoder *encoder, PyObject *number)
     return 1;
 }
 
+static bool small_value(PyObject *number, uint64_t *value, bool *negative)
+{
+    if (few_digits(number, value, negative)) {
+        return true;
+    }
+    int overflow;
+    long long whole = PyLong_AsLongLongAndOverflow(number, &overflow);
+    *negative = whole < 0;
+    *value = (uint64_t)whole;
+    return !overflow;
+}
+
 /* Writes a list of bytes as STRING_EXT; 0 if it is none. */
 int put_string(Encoder *encoder, PyObject *list)
 {
     Py_ssize_t size = PyList_GET_SIZE(list);
-    long value;
+    uint64_t value;
+    bool negative;
     if (size > STRING_LIMIT) {
         return 0;
     }
@@ -260,7 +271,7 @@ int put_string(Encoder *encoder, PyObject *list)
     uint8_t *p = encoder->p + 3;
     for (Py_ssize_t index = 0; index < size; index++) {
         PyObject *element = PyList_GET_ITEM(list, index);
-        if (!PyLong_CheckExact(element) || !compact(element, &value) || value < 0 || value > 255) {
+        if (!PyLong_CheckExact(element) || !small_value(element, &value, &negative) || negative || value > 255) {
             return 0;
         }
         *p++ = (uint8_t)value;
