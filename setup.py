@@ -1,7 +1,7 @@
 """Builds the compiled twin of the codec. All else is in pyproject.toml.
 
-Without a C compiler the package installs all the same and uses the pure twin. ERLBRIDGE_REQUIRE_COMPILED=1 makes a build
-that fails an error; CI and releases set it.
+Without a C compiler the package installs all the same and uses the pure twin. ERLBRIDGE_REQUIRE_COMPILED=1 makes a
+build that fails an error; CI and releases set it.
 """
 
 from __future__ import annotations

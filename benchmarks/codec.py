@@ -1,13 +1,13 @@
 """The codec against its peers, both ways, in one run: `python benchmarks/codec.py [rounds] [workloads]`.
 
-Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine meets
-all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1: ours is the
-faster). The garbage collector stays on, with the interpreter's own thresholds, for all. Each codec gets the same data in
-the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as lists.
+Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine
+meets all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1:
+ours is the faster). The garbage collector stays on, with the interpreter's own thresholds, for all. Each codec gets
+the same data in the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as lists.
 
-`floor` builds the objects of the decoded term from ready parts in C (benchmarks/floor.c, compiled on the spot). `BEAM` is a
-BEAM's binary_to_term and term_to_binary on the same bytes, timed by benchmarks/beam.exs before and after the others. Both
-and every peer that is not installed are left out.
+`floor` builds the objects of the decoded term from ready parts in C (benchmarks/floor.c, compiled on the spot). `BEAM`
+is a BEAM's binary_to_term and term_to_binary on the same bytes, timed by benchmarks/beam.exs before and after the
+others. Both and every peer that is not installed are left out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ WORKLOADS: dict[str, Callable[[], object]] = {
     "g no shapes": shapeless,
 }
 
-# -- the same terms in the peers' types ----------------------------------------------------------------------------------
+# -- the same terms in the peers' types --------------------------------------------------------------------------------
 
 
 def for_erlang_py(term: object) -> object:
@@ -194,13 +194,10 @@ def runs(term: object, floor: ModuleType | None, name: str) -> tuple[dict[str, R
         if erlpack and "bignums" not in name and "integers" not in name:
             bare = for_erlpack(term)
             encode["erlpack"] = lambda: erlpack.pack(bare)
-        elif erlpack:
-            encode["erlpack"] = lambda: erlpack.pack([value for value in ()])
-            del encode["erlpack"]
     return decode, encode
 
 
-# -- timing ----------------------------------------------------------------------------------------------------------------
+# -- timing ------------------------------------------------------------------------------------------------------------
 
 
 def rounds_of(some: dict[str, Run], rounds: int, slice_s: float = 0.01) -> dict[str, list[float]]:

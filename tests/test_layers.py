@@ -33,7 +33,7 @@ HANDS = {
     "selectors",
     "multiprocessing",
 }
-# The one look at the process's environment: which twin of the codec is in use must be known before the codec is imported.
+# The one look at the environment: which twin of the codec is in use must be known before the codec is imported.
 CHOICE = "codec/choice.py"
 DOORS = {"dspy": "programs", "psutil": "node", "tenacity": "programs"}
 

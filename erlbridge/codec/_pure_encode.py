@@ -81,8 +81,8 @@ def term_to_iovec(
 ) -> list[bytes]:
     """The bytes of `term_to_binary` in parts, for `os.writev`: large binaries are not copied into a whole.
 
-    A binary of 64 KiB and more is a part of its own, and is the object itself where that is `bytes`; what stands between
-    them is joined.
+    A binary of 64 KiB and more is a part of its own, and is the object itself where that is `bytes`; what stands
+    between them is joined.
 
     Raises:
         EncodeError: As `term_to_binary`.
@@ -133,6 +133,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
     owner: Any = None
     ending = _PLAIN_END
     todo: Iterator[Any] = iter((term,))
+    inner: Iterator[Any]
     asking = False  # whether an exception may come from `default`, which raises what it likes
     value: Any = None
     all_atoms = _ATOM_TYPE.issuperset
@@ -264,7 +265,8 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
     except UnicodeEncodeError as cause:
         if asking:
             raise
-        raise EncodeError(f"str with a lone surrogate at index {cause.start}{_place(_owners(stack, owner), value)}") from None
+        message = f"str with a lone surrogate at index {cause.start}"
+        raise refusal(message, _owners(stack, owner), value) from None
     except (RuntimeError, IndexError) as cause:
         if asking:
             raise
@@ -390,7 +392,7 @@ def located(error: EncodeError, owners: list[object], value: object) -> EncodeEr
     return again
 
 
-# -- what the compiled twin leaves to Python, because it is rare --------------------------------------------------------
+# -- what the compiled twin leaves to Python, because it is rare -------------------------------------------------------
 
 
 def sorted_values(pairs: dict[object, object], default: Callable[[object], object] | None) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """Which twin of the codec is in use: the compiled one where it was built, else the pure one, or what the operator says.
 
-`ERLBRIDGE_CODEC` is `auto` (the default), `compiled` or `pure`. The one file of the pure rooms that looks at the process's
-environment: the choice must be made before anything of the codec is imported, and by the operator.
+`ERLBRIDGE_CODEC` is `auto` (the default), `compiled` or `pure`. The one file of the pure rooms that looks at the
+process's environment: the choice must be made before anything of the codec is imported, and by the operator.
 """
 
 from __future__ import annotations
@@ -55,6 +55,4 @@ def is_compiled() -> bool:
 
 def _built() -> list[str]:
     """The extension's files for whatever Python."""
-    return sorted(
-        file.name for file in Path(__file__).parent.glob("_compiled.*") if file.suffix in _SUFFIXES
-    )
+    return sorted(file.name for file in Path(__file__).parent.glob("_compiled.*") if file.suffix in _SUFFIXES)

@@ -16,7 +16,7 @@
 enum {
     FRUITLESS_MAPS = 64, /* maps without a hit before the cache stands aside */
     ASLEEP_MAPS = 2048,  /* for how many maps it does */
-    MOST_SCORE = 32,
+    MOST_SCORE = 16,
     FIRST_SCORE = 4,
     MISS_COSTS = 2,
     LONGEST_KEY = 64, /* of a binary; longer ones are values rather than names */
@@ -202,7 +202,7 @@ void shape_learn(State *state, ShapeSet *set, PyObject **pairs, uint32_t n, uint
         return;
     }
     if (set->shape != NULL && set->shape->score > 0) {
-        set->shape->score--;
+        set->shape->score -= MISS_COSTS;
         return;
     }
     Shape *shape = shape_new(state, pairs, n, first_tag, text);
