@@ -54,7 +54,7 @@ def _inside(term: object) -> list[object] | None:
 
 
 def decoded_alike(data: bytes, **options: object) -> bool:
-    """Asserts that both twins say the same of these bytes and write the same of what they read; whether it is a term."""
+    """Asserts that both twins read these bytes alike, and write alike what they read; whether they are a term."""
     one, two = outcome(_compiled.binary_to_term, data, **options), outcome(_pure.binary_to_term, data, **options)
     assert alike(one, two), f"{data.hex()}, {options}: compiled {one!r:.300}, pure {two!r:.300}"
     if one[0] != "value":

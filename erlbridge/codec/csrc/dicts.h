@@ -15,9 +15,20 @@
 
 #ifdef KNOWS_DICT
 
+/* The interpreter's own headers, included from outside: 3.12 has a macro that stands in the way of a function there, and
+ * what they do with their own deprecated fields is not ours to mend. */
+#undef _PyGC_FINALIZED
+#ifdef __GNUC__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
 #define Py_BUILD_CORE 1
 #include "internal/pycore_dict.h"
 #undef Py_BUILD_CORE
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
+#endif
 
 typedef struct {
     PyDictKeyEntry *entries;
