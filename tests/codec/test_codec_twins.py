@@ -132,6 +132,17 @@ def test_maps_whose_shapes_repeat_are_read_alike(seed: int) -> None:
                 broken = bytearray(data)
 
 
+def test_maps_whose_shapes_repeat_come_back_identical_for_the_beam(
+    beam_verdicts: Callable[..., list[str]],
+) -> None:
+    rng = random.Random(7)
+    originals = [_pure.term_to_binary(records(rng)) for _ in range(400)]
+    originals += [with_old_atoms(data) for data in originals]
+    compiled._shape_cache(True)
+    ours = [compiled.term_to_binary(compiled.binary_to_term(data)) for data in originals]
+    assert set(beam_verdicts(originals, ours)) == {"same"}
+
+
 def test_mutated_encodings_are_read_and_written_alike_for_some_seconds() -> None:
     rng = random.Random(20240229)
     seeds = [golden(name) for name in GOLDENS] + [_pure.term_to_binary(records(rng)) for _ in range(20)]
