@@ -5,9 +5,9 @@ meets all of them; a figure is the median of the rounds, a ratio the median of e
 ours is the faster). The garbage collector stays on, with the interpreter's own thresholds, for all. Each codec gets
 the same data in the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as lists.
 
-`floor` builds the objects of the decoded term from ready parts in C (benchmarks/floor.c, compiled on the spot). `BEAM`
-is a BEAM's binary_to_term and term_to_binary on the same bytes, timed by benchmarks/beam.exs before and after the
-others. Both and every peer that is not installed are left out.
+`no shapes` is ours without its cache of map shapes. `floor` builds the objects of the decoded term from ready parts, in
+C (benchmarks/floor.c, compiled on the spot). `BEAM` is a BEAM's binary_to_term and term_to_binary on the same bytes,
+timed by benchmarks/beam.exs before and after the others. These and every peer that is not installed may be missing.
 """
 
 from __future__ import annotations
@@ -168,6 +168,17 @@ def runs(term: object, floor: ModuleType | None, name: str) -> tuple[dict[str, R
     data = term_to_binary(term)
     decode: dict[str, Run] = {"ours": lambda: binary_to_term(data)}
     encode: dict[str, Run] = {"ours": lambda: term_to_binary(term)}
+    if IMPLEMENTATION == "compiled":
+        switch = importlib.import_module("erlbridge.codec._compiled")._shape_cache
+
+        def key_by_key() -> object:
+            switch(False)
+            try:
+                return binary_to_term(data)
+            finally:
+                switch(True)
+
+        decode["no shapes"] = key_by_key
     if floor is not None:
         build = floor.build
         decode["floor"] = lambda: build(term)
@@ -247,10 +258,10 @@ def beam(folder: Path, terms: dict[str, object]) -> dict[str, tuple[float, float
         files.append(path)
     done = subprocess.run([elixir, HERE / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300)
     lines = [line.split() for line in done.stdout.splitlines()]
-    return {name.replace("_", " ", 1): (float(decode), float(encode)) for name, decode, encode in lines}
+    return {name.replace("_", " "): (float(decode), float(encode)) for name, decode, encode in lines}
 
 
-PEERS = ("floor", "ormsgpack", "msgspec", "msgpack", "BEAM", "pure", "erlpack", "erlang_py")
+PEERS = ("floor", "no shapes", "ormsgpack", "msgspec", "msgpack", "BEAM", "pure", "erlpack", "erlang_py")
 
 
 def main() -> None:

@@ -8,9 +8,11 @@ work.
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -177,6 +179,33 @@ def test_a_dict_from_the_cache_is_a_dict_like_any_other() -> None:
     fresh = compiled.binary_to_term(_pure.term_to_binary(rows))
     assert fresh == rows
     assert copy.deepcopy(fresh) == rows
+
+
+def test_a_decoded_dict_of_leaves_is_collected_once_it_is_part_of_a_cycle() -> None:
+    """The decoder leaves such dicts untracked, as the interpreter does; what is put into one later must undo that."""
+    data = _pure.term_to_binary([{Atom("id"): index, Atom("name"): b"x"} for index in range(6)])
+
+    class Watched:
+        held: object = None
+
+    ways: list[Callable[[dict[object, object], Watched], object]] = [
+        lambda row, watched: row.__setitem__(Atom("id"), watched),
+        lambda row, watched: row.setdefault("new", watched),
+        lambda row, watched: row.update({1: watched}),
+        lambda row, watched: row.__ior__([(2, watched)]),
+        lambda row, watched: row.update(new=(watched,)),
+        lambda row, watched: row.update(id=[watched]),
+    ]
+    rows: list[dict[object, object]] = compiled.binary_to_term(data)
+    watches = []
+    for row, way in zip(rows, ways, strict=True):
+        watched = Watched()
+        watched.held = row
+        way(row, watched)
+        watches.append(weakref.ref(watched))
+    del rows, row, watched
+    gc.collect()
+    assert [watch() for watch in watches] == [None] * len(ways)
 
 
 def test_duplicate_keys_in_a_known_shape_are_refused() -> None:

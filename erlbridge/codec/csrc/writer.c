@@ -14,7 +14,8 @@ int grow(Encoder *encoder, size_t need)
         const Frame *outer = &encoder->frames[1];
         if ((outer->kind == LIST || outer->kind == TUPLE) && outer->at > 0 && outer->at < outer->count) {
             double whole = (double)used / (double)outer->at * (double)outer->count * 1.04 + 256;
-            double most = (double)wanted * (outer->at >= 16 ? 256 : 16);
+            /* A first element may be larger than all others: no guess is trusted far. */
+            double most = (double)wanted * (outer->at < 16 ? 16 : wanted < 1 << 16 ? 256 : wanted < 1 << 20 ? 32 : 4);
             double guess = whole < most ? whole : most;
             if (guess > (double)wanted && need < used) {
                 room = (size_t)guess;
