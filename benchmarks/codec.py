@@ -1,29 +1,53 @@
-"""The codec against its peers, both ways, in one run: `python benchmarks/codec.py [rounds]`.
+"""The codec against its peers, both ways, in one run: `python benchmarks/codec.py [rounds] [workloads]`.
 
 Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine
-meets all of them; the figure is the median of the rounds, and the ratio is the peer's time over ours. The garbage
-collector stays on for all. Every codec gets the same bytes to decode, and to encode the same term in the types it
-wants for it (erlang_py: atoms and binaries wrapped, lists bare).
+meets all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1:
+ours is the faster). The garbage collector stays on, with the interpreter's own thresholds, for all. Each codec gets
+the same data in the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as lists.
 
-erlastic has neither maps nor UTF-8 atoms, so it takes part only where a workload has none.
+`no shapes` is ours without its cache of map shapes. `floor` builds the objects of the decoded term from ready parts, in
+C (benchmarks/floor.c, compiled on the spot). `BEAM` is a BEAM's binary_to_term and term_to_binary on the same bytes,
+timed by benchmarks/beam.exs before and after the others. These and every peer that is not installed may be missing.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import shutil
 import statistics
+import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
-import erlang
-import erlastic
+from erlbridge.codec import IMPLEMENTATION, Atom, _pure, binary_to_term, term_to_binary
 
-from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
+HERE = Path(__file__).resolve().parent
+Run = Callable[[], object]
+
+
+def module(name: str) -> ModuleType | None:
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+erlang = module("erlang")
+erlpack = module("erlpack")
+ormsgpack = module("ormsgpack")
+msgspec = module("msgspec")
+msgpack = module("msgpack")
+
+# -- the workloads -----------------------------------------------------------------------------------------------------
+
+WORDS = [b"alpha", b"river", b"storm", b"quiet", b"copper", b"lantern", b"winter", b"orchard"]
 
 
 def rpc() -> object:
-    """A request as the bridge gets it, about 300 bytes."""
+    """A request as the bridge gets it."""
     payload = {
         Atom("signature"): b"question -> answer",
         Atom("inputs"): {b"question": b"Which rivers flow through the town of Ulm, and where do they rise?"},
@@ -34,29 +58,71 @@ def rpc() -> object:
 
 
 def examples() -> object:
-    """10,000 training examples of five keys, 2.2 MB."""
+    """1,000 examples of three keys."""
     rng = random.Random(7)
-    words = [b"alpha", b"river", b"storm", b"quiet", b"copper", b"lantern", b"winter", b"orchard"]
+    return [
+        {
+            Atom("question"): b" ".join(rng.choices(WORDS, k=6)),
+            Atom("answer"): b" ".join(rng.choices(WORDS, k=2)),
+            Atom("category"): rng.choice(WORDS),
+        }
+        for _ in range(1000)
+    ]
+
+
+def vectors() -> object:
+    """10,000 examples of five keys, one of them a vector of 64 floats."""
+    rng = random.Random(7)
     return [
         {
             Atom("id"): index,
-            Atom("question"): b" ".join(rng.choices(words, k=14)),
-            Atom("answer"): b" ".join(rng.choices(words, k=7)),
-            Atom("score"): rng.random(),
-            Atom("category"): rng.choice(words),
+            Atom("question"): b" ".join(rng.choices(WORDS, k=14)),
+            Atom("answer"): b" ".join(rng.choices(WORDS, k=7)),
+            Atom("category"): rng.choice(WORDS),
+            Atom("vector"): [rng.random() for _ in range(64)],
         }
         for index in range(10_000)
     ]
 
 
+def large() -> object:
+    """One binary of 16 MB."""
+    return bytes(range(256)) * 65536
+
+
 def integers() -> object:
-    """100,000 integers of all sizes: one byte, four bytes, and bignums."""
+    """100,000 integers of 7 to 63 bits, which all peers can hold."""
+    rng = random.Random(7)
+    return [rng.choice((1, -1)) * rng.getrandbits(rng.choice((7, 16, 31, 40, 62))) for _ in range(100_000)]
+
+
+def bignums() -> object:
+    """100,000 integers of 7 to 128 bits."""
     rng = random.Random(7)
     return [rng.choice((1, -1)) * rng.getrandbits(rng.choice((7, 16, 31, 40, 62, 80, 128))) for _ in range(100_000)]
 
 
+def shapeless() -> object:
+    """1,000 examples no two of which have the same keys."""
+    rng = random.Random(7)
+    names = [Atom(f"field_{index}") for index in range(200)]
+    return [{name: rng.choice(WORDS) for name in rng.sample(names, 5)} for _ in range(1000)]
+
+
+WORKLOADS: dict[str, Callable[[], object]] = {
+    "a rpc": rpc,
+    "b examples": examples,
+    "c vectors": vectors,
+    "d 16 MB": large,
+    "e integers": integers,
+    "f bignums": bignums,
+    "g no shapes": shapeless,
+}
+
+# -- the same terms in the peers' types --------------------------------------------------------------------------------
+
+
 def for_erlang_py(term: object) -> object:
-    """The same term in erlang_py's types."""
     match term:
         case Atom():
             return erlang.OtpErlangAtom(str(term).encode())
@@ -71,53 +137,174 @@ def for_erlang_py(term: object) -> object:
     return term
 
 
-def median_ms(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of each run in milliseconds, the runs taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def for_erlpack(term: object) -> object:
+    match term:
+        case Atom():
+            return erlpack.Atom(str(term))
+        case dict():
+            return {for_erlpack(key): for_erlpack(value) for key, value in term.items()}
+        case list():
+            return [for_erlpack(value) for value in term]
+        case tuple():
+            return tuple(for_erlpack(value) for value in term)
+    return term
+
+
+def for_msgpack(term: object, key: bool = False) -> object:
+    match term:
+        case Atom():
+            return str(term)
+        case bytes():
+            return term.decode() if key else term
+        case dict():
+            return {for_msgpack(key, True): for_msgpack(value) for key, value in term.items()}
+        case list() | tuple():
+            return [for_msgpack(value) for value in term]
+    return term
+
+
+def runs(term: object, floor: ModuleType | None, name: str) -> tuple[dict[str, Run], dict[str, Run]]:
+    """What decodes and what encodes the term, ours first."""
+    data = term_to_binary(term)
+    decode: dict[str, Run] = {"ours": lambda: binary_to_term(data)}
+    encode: dict[str, Run] = {"ours": lambda: term_to_binary(term)}
+    if IMPLEMENTATION == "compiled":
+        switch = importlib.import_module("erlbridge.codec._compiled")._shape_cache
+
+        def key_by_key() -> object:
+            switch(False)
+            try:
+                return binary_to_term(data)
+            finally:
+                switch(True)
+
+        decode["no shapes"] = key_by_key
+    if floor is not None:
+        build = floor.build
+        decode["floor"] = lambda: build(term)
+    if "bignums" not in name:
+        theirs = for_msgpack(term)
+        for peer, pack, unpack in (
+            ("ormsgpack", ormsgpack and ormsgpack.packb, ormsgpack and ormsgpack.unpackb),
+            ("msgspec", msgspec and msgspec.msgpack.encode, msgspec and msgspec.msgpack.decode),
+            ("msgpack", msgpack and msgpack.packb, msgpack and msgpack.unpackb),
+        ):
+            if pack:
+                packed = pack(theirs)
+                decode[peer] = lambda unpack=unpack, packed=packed: unpack(packed)
+                encode[peer] = lambda pack=pack, theirs=theirs: pack(theirs)
+    if "16 MB" not in name:
+        slow = "vectors" not in name
+        if IMPLEMENTATION != "pure" and slow:
+            decode["pure"] = lambda: _pure.binary_to_term(data)
+            encode["pure"] = lambda: _pure.term_to_binary(term)
+        if erlang:
+            wrapped = for_erlang_py(term)
+            decode["erlang_py"] = lambda: erlang.binary_to_term(data)
+            encode["erlang_py"] = lambda: erlang.term_to_binary(wrapped)
+        if erlpack and "bignums" not in name and "integers" not in name:
+            bare = for_erlpack(term)
+            encode["erlpack"] = lambda: erlpack.pack(bare)
+    return decode, encode
+
+
+# -- timing ------------------------------------------------------------------------------------------------------------
+
+
+def rounds_of(some: dict[str, Run], rounds: int, slice_s: float = 0.01) -> dict[str, list[float]]:
+    """Microseconds of each run in each round, the runs taking turns; a slow one is run once in a round."""
     repeat = {}
-    for name, run in runs.items():  # one round to warm up, and to see how often a short one must repeat
+    for name, run in some.items():
+        run()
         start = time.perf_counter()
         run()
-        repeat[name] = max(1, int(0.01 / (time.perf_counter() - start)))
+        repeat[name] = max(1, int(slice_s / max(time.perf_counter() - start, 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in some}
     for _ in range(rounds):
-        for name, run in runs.items():
+        for name, run in some.items():
+            turns = range(repeat[name])
             start = time.perf_counter()
-            for _ in range(repeat[name]):
+            for _ in turns:
                 run()
-            times[name].append((time.perf_counter() - start) / repeat[name] * 1000)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+            times[name].append((time.perf_counter() - start) / repeat[name] * 1e6)
+    return times
+
+
+def compiled_floor(folder: Path) -> ModuleType | None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    built = folder / f"floor{sysconfig.get_config_var('EXT_SUFFIX')}"
+    include = sysconfig.get_paths()["include"]
+    subprocess.run(
+        [compiler, "-O3", "-shared", "-fPIC", f"-I{include}", HERE / "floor.c", "-o", built], check=True, timeout=60
+    )
+    spec = importlib.util.spec_from_file_location("floor", built)
+    assert spec
+    assert spec.loader
+    floor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(floor)
+    return floor
+
+
+def beam(folder: Path, terms: dict[str, object]) -> dict[str, tuple[float, float]]:
+    elixir = shutil.which("elixir")
+    if elixir is None:
+        return {}
+    files = []
+    for name, term in terms.items():
+        path = folder / name.replace(" ", "_")
+        path.write_bytes(term_to_binary(term))
+        files.append(path)
+    done = subprocess.run([elixir, HERE / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {name.replace("_", " "): (float(decode), float(encode)) for name, decode, encode in lines}
+
+
+PEERS = ("floor", "no shapes", "ormsgpack", "msgspec", "msgpack", "BEAM", "pure", "erlpack", "erlang_py")
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    wanted = sys.argv[2] if len(sys.argv) > 2 else "abcdefg"
     python = sys.version.split()[0]
-    print(f"erlbridge ({IMPLEMENTATION}), Python {python}, medians of {rounds} rounds, ratio = peer / ours")
-    print(f"{'workload':<38}{'':8}{'ours ms':>10}{'erlang_py':>12}{'ratio':>8}{'erlastic':>12}{'ratio':>8}")
-    workloads: list[tuple[str, object, bool]] = [
-        ("RPC tuple", rpc(), False),
-        ("10,000 examples, 5 keys", examples(), False),
-        ("100,000 integers", integers(), True),
-    ]
-    for name, term, erlastic_can in workloads:
-        data = term_to_binary(term)
-        theirs = for_erlang_py(term)
-        decode: dict[str, Callable[[], object]] = {
-            "ours": lambda data=data: binary_to_term(data),
-            "erlang_py": lambda data=data: erlang.binary_to_term(data),
-        }
-        encode: dict[str, Callable[[], object]] = {
-            "ours": lambda term=term: term_to_binary(term),
-            "erlang_py": lambda theirs=theirs: erlang.term_to_binary(theirs),
-        }
-        if erlastic_can:
-            decode["erlastic"] = lambda data=data: erlastic.decode(data)
-            encode["erlastic"] = lambda term=term: erlastic.encode(term)
-        for way, runs in (("decode", decode), ("encode", encode)):
-            ms = median_ms(runs, rounds)
-            line = f"{f'{name}, {len(data):,} B':<38}{way:>8}{ms['ours']:>10.3f}"
-            for peer in ("erlang_py", "erlastic"):
-                line += f"{ms[peer]:>12.3f}{ms[peer] / ms['ours']:>7.1f}x" if peer in ms else f"{'-':>12}{'-':>8}"
-            print(line)
+    terms = {name: make() for name, make in WORKLOADS.items() if name[0] in wanted}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        floor = compiled_floor(folder)
+        named = {name.replace(" ", "_"): term for name, term in terms.items()}
+        before = beam(folder, named)
+        tables: dict[str, list[str]] = {"decode": [], "encode": []}
+        measured: list[tuple[str, str, dict[str, list[float]]]] = []
+        for name, term in terms.items():
+            for way, some in zip(("decode", "encode"), runs(term, floor, name), strict=True):
+                fast = {peer: run for peer, run in some.items() if peer not in ("erlang_py", "pure", "erlpack")}
+                times = rounds_of(fast, rounds)
+                slow = {"ours": some["ours"]} | {peer: run for peer, run in some.items() if peer not in fast}
+                again = rounds_of(slow, 3)
+                for peer in slow.keys() - {"ours"}:  # the slow ones in their own rounds, scaled by ours of each
+                    ratio = statistics.median(a / b for a, b in zip(again[peer], again["ours"], strict=True))
+                    times[peer] = [ratio * own for own in times["ours"]]
+                measured.append((name, way, times))
+        after = beam(folder, named)
+    for name, way, times in measured:
+        ours = statistics.median(times["ours"])
+        line = f"| {name} | {ours:,.2f} |"
+        for peer in PEERS:
+            if peer in times:
+                ratio = statistics.median(a / b for a, b in zip(times[peer], times["ours"], strict=True))
+                line += f" {ratio:.2f} |"
+            elif peer == "BEAM" and name in before:
+                side = way == "encode"
+                line += f" {(before[name][side] + after[name][side]) / 2 / ours:.2f} |"
+            else:
+                line += " - |"
+        tables[way].append(line)
+    print(f"erlbridge ({IMPLEMENTATION}), Python {python}, medians of {rounds} rounds; ratio = peer / ours")
+    for way, lines in tables.items():
+        print(f"\n| {way} | ours us |" + "".join(f" {peer} |" for peer in PEERS))
+        print("|---" * (len(PEERS) + 2) + "|")
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

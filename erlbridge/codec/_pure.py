@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from erlbridge.codec._pure_decode import binary_to_term
-from erlbridge.codec._pure_encode import term_to_binary
+from erlbridge.codec._pure_encode import term_to_binary, term_to_iovec
 
 IMPLEMENTATION = "pure"
 
-__all__ = ["IMPLEMENTATION", "binary_to_term", "term_to_binary"]
+__all__ = ["IMPLEMENTATION", "binary_to_term", "term_to_binary", "term_to_iovec"]

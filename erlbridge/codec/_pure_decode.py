@@ -80,8 +80,16 @@ def binary_to_term(
         raise DecodeError(f"no version byte {VERSION_MAGIC}", 0)
     pos = 1
     if data[1:2] == b"P":
-        data = _inflate(data, max_bytes)
+        data = inflate(data, max_bytes)
         pos = 0
+    return decode_plain(data, pos, max_depth, text)
+
+
+def decode_plain(data: bytes, pos: int, max_depth: int, text: bool) -> object:
+    """The one term that stands in the data from `pos` to the end, not compressed.
+
+    The compiled twin comes here for the error of bytes that it has refused.
+    """
     size = len(data)
     if pos < size and data[pos] == LOCAL_EXT:
         return Local(data[pos + 1 :])
@@ -96,7 +104,7 @@ def binary_to_term(
     return term
 
 
-def _inflate(data: bytes, max_bytes: int) -> bytes:
+def inflate(data: bytes, max_bytes: int) -> bytes:
     """The term inside a COMPRESSED one, without version byte; no byte is unpacked before the claim is believable."""
     if len(data) < 6:
         raise DecodeError("input ends inside a compressed term's header", len(data))
@@ -227,7 +235,7 @@ def _decode(data: bytes, pos: int, max_depth: int, text: bool) -> tuple[object, 
                 append(value)
         else:
             if kind == _MAP:
-                value = _map(values, pos)
+                value = make_map(values, pos)
             elif kind == _TUPLE:
                 value = tuple(values)
             elif kind == _LIST:
@@ -254,7 +262,7 @@ def _decode(data: bytes, pos: int, max_depth: int, text: bool) -> tuple[object, 
                 if values:  # else a list of no elements, which is its tail
                     value = ImproperList(values, value)
             elif kind == _FUN:
-                value = _fun(data, begin, values)
+                value = make_fun(data, begin, values)
             else:
                 return values[0], pos
             counter, values, kind, begin = pop()
@@ -310,7 +318,7 @@ def _text_or_bytes(data: bytes) -> str | bytes:
         return data
 
 
-def _map(values: list[Any], pos: int) -> object:
+def make_map(values: list[Any], pos: int) -> object:
     """The map of these keys and values, alternating; `pos` is where it ends."""
     n = len(values) >> 1
     if n <= _CROWD or _hashes_differ(values[::2]):
@@ -338,7 +346,7 @@ def _hashes_differ(keys: list[Any]) -> bool:
         return False
 
 
-def _fun(data: bytes, pos: int, values: list[Any]) -> Fun:
+def make_fun(data: bytes, pos: int, values: list[Any]) -> Fun:
     module, old_index, old_uniq, pid, *free = values
     if module is None or module is True or module is False:
         module = Atom("nil" if module is None else str(module).lower())

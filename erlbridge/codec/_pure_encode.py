@@ -13,6 +13,7 @@ from struct import Struct, pack
 
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.order import TermMap, sorted_entries
+from erlbridge.codec.tags import BINARY_EXT
 from erlbridge.codec.terms import BitString, Export, Fun, ImproperList, Local, Pid, Port, Reference, plain
 from erlbridge.errors import EncodeError
 from erlbridge.limits import MAX_DEPTH, MAX_INTEGER_BYTES
@@ -35,6 +36,9 @@ _SHORT_LIST = [_byte_u32(108, size) for size in range(33)]
 _PLAIN_KEYS = frozenset((Atom, str, bytes, int, float, bool))
 _ATOM_TYPE = frozenset((Atom,))
 _LONGEST = (1 << 32) - 1
+
+PART_BYTES = 65536
+"""From this size on a binary is a part of its own in `term_to_iovec`."""
 
 # How a container ends, for the stack: a list as the count of elements that its header gave, a fun as its own kind.
 _PLAIN_END, _FUN_END = -1, -2
@@ -66,21 +70,58 @@ def term_to_binary(
     >>> term_to_binary((Atom("ok"), 1)).hex()
     '83680277026f6b6101'
     """
+    level = read_level(compressed)
+    if type(term) is Local:
+        return b"\x83y" + term.data
+    return squeeze(b"".join(_encode(term, deterministic, default)), level)
+
+
+def term_to_iovec(
+    term: object, *, deterministic: bool = False, default: Callable[[object], object] | None = None
+) -> list[bytes]:
+    """The bytes of `term_to_binary` in parts, for `os.writev`: large binaries are not copied into a whole.
+
+    A binary of 64 KiB and more is a part of its own, and is the object itself where that is `bytes`; what stands
+    between them is joined.
+
+    Raises:
+        EncodeError: As `term_to_binary`.
+
+    Source: `erlang:term_to_iovec/2`.
+
+    >>> [len(part) for part in term_to_iovec([b"small", bytes(100_000)])]
+    [21, 100000, 1]
+    """
+    if type(term) is Local:
+        return [b"\x83y" + term.data]
+    out = _encode(term, deterministic, default)
+    parts = []
+    begin = 0
+    for index, large in enumerate(out):
+        # Only the header of a binary is a part of five bytes that begins with BINARY_EXT.
+        if len(large) >= PART_BYTES and len(out[index - 1]) == 5 and out[index - 1][0] == BINARY_EXT:
+            parts += [b"".join(out[begin:index]), large]
+            begin = index + 1
+    if begin < len(out):
+        parts.append(b"".join(out[begin:]))
+    return parts
+
+
+def read_level(compressed: bool | int) -> int:
     level = 6 if compressed is True else int(compressed)
     if not 0 <= level <= 9:
         raise ValueError(f"compressed is {compressed!r}, expected a level from 0 to 9")
-    if type(term) is Local:
-        return b"\x83y" + term.data
-    parts = _encode(term, deterministic, default)
-    if level:
-        parts[0] = b""
-        packed = b"".join(parts)
-        if len(packed) < 1 << 32:
-            squeezed = zlib.compress(packed, level)
-            if len(squeezed) + 5 < len(packed):
-                return b"\x83P" + _u32(len(packed)) + squeezed
-        parts[0] = b"\x83"
-    return b"".join(parts)
+    return level
+
+
+def squeeze(data: bytes, level: int) -> bytes:
+    """The same term compressed at this level, if there is one and that makes it shorter."""
+    size = len(data) - 1
+    if level and size < 1 << 32:
+        squeezed = zlib.compress(memoryview(data)[1:], level)
+        if len(squeezed) + 5 < size:
+            return b"\x83P" + _u32(size) + squeezed
+    return data
 
 
 def _encode(term: object, deterministic: bool, default: Callable[[object], object] | None) -> list[bytes]:
@@ -92,6 +133,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
     owner: Any = None
     ending = _PLAIN_END
     todo: Iterator[Any] = iter((term,))
+    inner: Iterator[Any]
     asking = False  # whether an exception may come from `default`, which raises what it likes
     value: Any = None
     all_atoms = _ATOM_TYPE.issuperset
@@ -130,17 +172,18 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     emit(_SHORT_MAP[n] if n < 33 else _header(116, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
-                    stack.append((todo, owner, ending))
                     if deterministic:
                         asking = True
-                        todo = chain.from_iterable([entry[1:] for entry in sorted_entries(value, default)])
+                        inner = chain.from_iterable([entry[1:] for entry in sorted_entries(value, default)])
                         asking = False
                     else:
                         if not (all_atoms(map(type, value)) or _keys_differ(value)):
                             asking = True
                             sorted_entries(value, default)  # refuses keys that are one key in Erlang
                             asking = False
-                        todo = chain.from_iterable(value.items())
+                        inner = chain.from_iterable(value.items())
+                    stack.append((todo, owner, ending))
+                    todo = inner
                     owner = value
                     ending = _PLAIN_END
                     break
@@ -178,28 +221,28 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                 else:
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
-                    stack.append((todo, owner, ending))
-                    ending = _PLAIN_END
+                    opened = _PLAIN_END
                     if kind is TermMap:
                         emit(_header(116, len(value)))
-                        entries = value.entries
-                        forms = sorted(entries) if deterministic else entries
-                        todo = chain.from_iterable([entries[form] for form in forms])
+                        inner = iter(term_map_values(value, deterministic))
                     elif kind is ImproperList:
                         elements = tuple(value.elements)
                         if not elements:
                             raise EncodeError("improper list that was emptied")
                         emit(_header(108, len(elements)))
-                        todo = chain(elements, (value.tail,))
+                        inner = chain(elements, (value.tail,))
                     elif kind is Fun:
                         funs.append([len(out), len(out), 0])
                         emit(b"")
-                        todo = chain((value.module, value.old_index, value.old_uniq, value.pid), value.free)
-                        ending = _FUN_END
+                        inner = chain((value.module, value.old_index, value.old_uniq, value.pid), value.free)
+                        opened = _FUN_END
                     else:
                         asking = True
-                        todo = iter((plain(value, default),))
+                        inner = iter((plain(value, default),))
                         asking = False
+                    stack.append((todo, owner, ending))
+                    todo = inner
+                    ending = opened
                     owner = value
                     break
             else:
@@ -208,6 +251,8 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                         _close_fun(owner, funs, out)
                     else:
                         if len(owner) != ending:
+                            value = owner
+                            _, owner, _ = stack.pop()  # the list's own place is told
                             raise EncodeError("list changed while it was written")
                         emit(b"j")
                 if not stack:
@@ -216,11 +261,12 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
     except EncodeError as error:
         if asking and default is not None:
             raise
-        raise EncodeError(error.message + _place(stack, owner, value)) from error.__cause__
+        raise located(error, _owners(stack, owner), value) from error.__cause__
     except UnicodeEncodeError as cause:
         if asking:
             raise
-        raise EncodeError(f"str with a lone surrogate at index {cause.start}{_place(stack, owner, value)}") from None
+        message = f"str with a lone surrogate at index {cause.start}"
+        raise refusal(message, _owners(stack, owner), value) from None
     except (RuntimeError, IndexError) as cause:
         if asking:
             raise
@@ -313,9 +359,13 @@ def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, val
             raise EncodeError(f"{type(value).__name__} holds itself")
 
 
-def _place(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: object) -> str:
+def _owners(stack: list[tuple[Iterator[Any], Any, int]], owner: object) -> list[object]:
+    """The open containers, from the outermost on."""
+    return [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
+
+
+def _place(owners: list[object], value: object) -> str:
     """Where in the term the value stands, such as ` at [0]['name']`; for an error's message alone."""
-    owners = [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
     path = ""
     for container, held in zip(owners, [*owners[1:], value]):  # noqa: B905 - each with the one inside it
         try:
@@ -328,6 +378,42 @@ def _place(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: ob
         if len(path) > 200:
             return f" at {path[:200]}..."
     return f" at {path}" if path else ""
+
+
+def refusal(message: str, owners: list[object], value: object) -> EncodeError:
+    """The error for a value in these containers."""
+    return EncodeError(message + _place(owners, value))
+
+
+def located(error: EncodeError, owners: list[object], value: object) -> EncodeError:
+    """The same error, with the place of the value that it came from."""
+    again = refusal(error.message, owners, value)
+    again.__cause__ = error.__cause__
+    return again
+
+
+# -- what the compiled twin leaves to Python, because it is rare -------------------------------------------------------
+
+
+def sorted_values(pairs: dict[object, object], default: Callable[[object], object] | None) -> tuple[object, ...]:
+    """Keys and values, alternating, in Erlang's order of keys."""
+    return tuple(chain.from_iterable([entry[1:] for entry in sorted_entries(pairs, default)]))
+
+
+def term_map_values(pairs: TermMap, deterministic: bool) -> tuple[object, ...]:
+    """Keys and values, alternating, in their own order or in Erlang's."""
+    entries = pairs.entries
+    forms = sorted(entries) if deterministic else list(entries)
+    return tuple(chain.from_iterable([entries[form] for form in forms]))
+
+
+def is_float_run(values: list[Any]) -> bool:
+    """Whether a list of floats is written in one piece, and so opens nothing that could nest too deep."""
+    return _run(values, len(values), float) is not None
+
+
+def write_rare(value: object, _: object = None) -> bytes:
+    return _WRITERS[type(value)](value)
 
 
 def _write_bits(value: BitString) -> bytes:

@@ -377,6 +377,8 @@ def plain(value: object, default: Callable[[object], object] | None) -> object:
             return dict.copy(value)
         if isinstance(value, Mapping):
             return dict(value.items())
+    except MemoryError:
+        raise  # says nothing about the value
     except Exception as cause:
         raise EncodeError(f"cannot read {type(value).__name__}: {cause}") from cause
     if default is None:
