@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from pathlib import Path
 from erlbridge import __version__
 from erlbridge.codec import IMPLEMENTATION
 from erlbridge.node.config import NodeConfig
-from erlbridge.wire.messages import PROTOCOL, Term
+from erlbridge.wire.frames import HEADER_BYTES
+from erlbridge.wire.messages import PROTOCOL, Term, encode, ready
 from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
 
 
@@ -30,11 +30,19 @@ class About:
 
     config: NodeConfig
     started_at: float = field(default_factory=time.monotonic)
-    python: str = field(default_factory=platform.python_version)
+    python: str = sys.version.split(maxsplit=1)[0]
     dspy: str | None = field(default_factory=_dspy_version)
 
-    def introduction(self) -> dict[str, Term]:
-        """What `{:ready, …}` holds."""
+    def announce(self, outgoing: int) -> None:
+        """Writes `{:ready, …}`, the wire's first frame. The rest of the node loads while the host reads it."""
+        frame = encode(ready(self._introduction()))
+        try:
+            # Some 300 bytes, which an empty pipe takes whole.
+            os.write(outgoing, len(frame).to_bytes(HEADER_BYTES) + frame)
+        except OSError:
+            return  # the host is gone already, which the node sees when it reads
+
+    def _introduction(self) -> dict[str, Term]:
         return {
             "protocol": PROTOCOL,
             "version": __version__,

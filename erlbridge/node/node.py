@@ -53,22 +53,21 @@ _RUN: Final = Atom("run")
 class Node:
     """One node on one wire. `run` serves until the host is gone or says so, and gives the exit code."""
 
-    def __init__(self, config: NodeConfig, incoming: int, outgoing: int) -> None:
+    def __init__(self, config: NodeConfig, about: About, incoming: int, outgoing: int) -> None:
         self.config = config
+        self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
         self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.watchdog = Watchdog()
-        self.about = About(config)
         self.exit_code: int | None = None
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
-        self.host.send(messages.encode(messages.ready(self.about.introduction())))
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
@@ -287,11 +286,11 @@ def _grace_s(place: Place) -> float:
     )
 
 
-def serve(config: NodeConfig, wire: tuple[int, int]) -> NoReturn:
-    """Runs a node on the wire's descriptors and ends the process with its exit code."""
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
+    """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        code = Node(config, *wire).run()
+        code = Node(config, about, *wire).run()
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
 

@@ -32,19 +32,21 @@ def _serve(options: argparse.Namespace) -> int:
     except OSError as error:
         sys.stderr.write(f"erlbridge serve: the wire's descriptors {options.fds} cannot be used: {error}\n")
         return 2
+    from erlbridge.node.about import About  # noqa: PLC0415
     from erlbridge.node.config import NodeConfig, default_data, default_workers  # noqa: PLC0415
-    from erlbridge.node.node import serve  # noqa: PLC0415
 
-    return serve(
-        NodeConfig(
-            workers=options.workers or default_workers(),
-            data=options.data or default_data(),
-            max_frame_bytes=options.max_frame_bytes,
-            max_queue=options.max_queue,
-            credit=options.credit,
-        ),
-        wire,
+    config = NodeConfig(
+        workers=options.workers or default_workers(),
+        data=options.data or default_data(),
+        max_frame_bytes=options.max_frame_bytes,
+        max_queue=options.max_queue,
+        credit=options.credit,
     )
+    about = About(config)
+    about.announce(wire[1])
+    from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
+
+    return serve(config, about, wire)
 
 
 def _parser() -> argparse.ArgumentParser:
