@@ -11,10 +11,12 @@ import zlib
 from itertools import chain
 from struct import Struct, pack
 
+from erlbridge.codec._pure_refusal import located, refusal
+from erlbridge.codec._pure_writers import WRITERS, header
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.order import TermMap, sorted_entries
 from erlbridge.codec.tags import BINARY_EXT
-from erlbridge.codec.terms import BitString, Export, Fun, ImproperList, Local, Pid, Port, Reference, plain
+from erlbridge.codec.terms import Fun, ImproperList, Local, plain
 from erlbridge.errors import EncodeError
 from erlbridge.limits import MAX_DEPTH, MAX_INTEGER_BYTES
 
@@ -35,7 +37,6 @@ _SHORT_LIST = [_byte_u32(108, size) for size in range(33)]
 # Where all keys of a dict are of one of these types, no two of them are one key in Erlang.
 _PLAIN_KEYS = frozenset((Atom, str, bytes, int, float, bool))
 _ATOM_TYPE = frozenset((Atom,))
-_LONGEST = (1 << 32) - 1
 
 PART_BYTES = 65536
 """From this size on a binary is a part of its own in `term_to_iovec`."""
@@ -143,14 +144,14 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                 kind = type(value)
                 if kind is bytes:
                     n = len(value)
-                    emit(_SHORT_BINARY[n] if n < 256 else _header(109, n))
+                    emit(_SHORT_BINARY[n] if n < 256 else header(109, n))
                     emit(value)
                 elif kind is Atom:
                     emit(value.wire)
                 elif kind is str:
                     raw = value.encode()
                     n = len(raw)
-                    emit(_SHORT_BINARY[n] if n < 256 else _header(109, n))
+                    emit(_SHORT_BINARY[n] if n < 256 else header(109, n))
                     emit(raw)
                 elif kind is int:
                     if 0 <= value <= 255:
@@ -169,7 +170,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     emit(b"w\4true" if value else b"w\5false")
                 elif kind is dict:
                     n = len(value)
-                    emit(_SHORT_MAP[n] if n < 33 else _header(116, n))
+                    emit(_SHORT_MAP[n] if n < 33 else header(116, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     if deterministic:
@@ -198,7 +199,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                         if run is not None:
                             emit(run)
                             continue
-                    emit(_SHORT_LIST[n] if n < 33 else _header(108, n))
+                    emit(_SHORT_LIST[n] if n < 33 else header(108, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     stack.append((todo, owner, ending))
@@ -208,7 +209,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     break
                 elif kind is tuple:
                     n = len(value)
-                    emit(_SMALL_TUPLE[n] if n < 256 else _header(105, n))
+                    emit(_SMALL_TUPLE[n] if n < 256 else header(105, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     stack.append((todo, owner, ending))
@@ -216,20 +217,20 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     owner = value
                     ending = _PLAIN_END
                     break
-                elif (writer := _WRITERS.get(kind)) is not None:
+                elif (writer := WRITERS.get(kind)) is not None:
                     emit(writer(value))
                 else:
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     opened = _PLAIN_END
                     if kind is TermMap:
-                        emit(_header(116, len(value)))
+                        emit(header(116, len(value)))
                         inner = iter(term_map_values(value, deterministic))
                     elif kind is ImproperList:
                         elements = tuple(value.elements)
                         if not elements:
                             raise EncodeError("improper list that was emptied")
-                        emit(_header(108, len(elements)))
+                        emit(header(108, len(elements)))
                         inner = chain(elements, (value.tail,))
                     elif kind is Fun:
                         funs.append([len(out), len(out), 0])
@@ -279,12 +280,6 @@ def _keys_differ(pairs: dict[Any, Any]) -> bool:
     return len(kinds) == 1 and not kinds.isdisjoint(_PLAIN_KEYS)
 
 
-def _header(tag: int, size: int) -> bytes:
-    if size > _LONGEST:
-        raise EncodeError(f"size {size}, limit {_LONGEST}")
-    return _byte_u32(tag, size)
-
-
 def _big(value: int) -> bytes:
     """An integer beyond 32 bits. Its magnitude is written in one step, so that time stays linear in its length."""
     magnitude = abs(value)
@@ -311,11 +306,11 @@ def _run(values: list[Any], n: int, kind: type) -> bytes | None:
         lanes = bytearray(b"F\0\0\0\0\0\0\0\0") * n
         for lane in range(8):
             lanes[lane + 1 :: 9] = packed[lane::8]
-        return _header(108, n) + lanes + b"j"
+        return header(108, n) + lanes + b"j"
     try:
         small = bytes(values)
     except ValueError:
-        return _header(108, n) + b"".join(
+        return header(108, n) + b"".join(
             [
                 _SMALL_INTEGER[value]
                 if 0 <= value <= 255
@@ -329,7 +324,7 @@ def _run(values: list[Any], n: int, kind: type) -> bytes | None:
         return b"k" + n.to_bytes(2, "big") + small
     lanes = bytearray(b"a\0") * n
     lanes[1::2] = small
-    return _header(108, n) + lanes + b"j"
+    return header(108, n) + lanes + b"j"
 
 
 def _close_fun(fun: Fun, funs: list[list[int]], out: list[bytes]) -> None:
@@ -364,34 +359,6 @@ def _owners(stack: list[tuple[Iterator[Any], Any, int]], owner: object) -> list[
     return [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
 
 
-def _place(owners: list[object], value: object) -> str:
-    """Where in the term the value stands, such as ` at [0]['name']`; for an error's message alone."""
-    path = ""
-    for container, held in zip(owners, [*owners[1:], value]):  # noqa: B905 - each with the one inside it
-        try:
-            if isinstance(container, list | tuple):
-                path += f"[{next(index for index, element in enumerate(container) if element is held)}]"
-            elif isinstance(container, dict | TermMap):
-                path += f"[{next(key for key, element in container.items() if element is held)!r:.40}]"
-        except (StopIteration, RuntimeError):
-            continue  # a key, or a value that `default` or `plain` made
-        if len(path) > 200:
-            return f" at {path[:200]}..."
-    return f" at {path}" if path else ""
-
-
-def refusal(message: str, owners: list[object], value: object) -> EncodeError:
-    """The error for a value in these containers."""
-    return EncodeError(message + _place(owners, value))
-
-
-def located(error: EncodeError, owners: list[object], value: object) -> EncodeError:
-    """The same error, with the place of the value that it came from."""
-    again = refusal(error.message, owners, value)
-    again.__cause__ = error.__cause__
-    return again
-
-
 # -- what the compiled twin leaves to Python, because it is rare -------------------------------------------------------
 
 
@@ -410,44 +377,3 @@ def term_map_values(pairs: TermMap, deterministic: bool) -> tuple[object, ...]:
 def is_float_run(values: list[Any]) -> bool:
     """Whether a list of floats is written in one piece, and so opens nothing that could nest too deep."""
     return _run(values, len(values), float) is not None
-
-
-def write_rare(value: object, _: object = None) -> bytes:
-    return _WRITERS[type(value)](value)
-
-
-def _write_bits(value: BitString) -> bytes:
-    return _header(77, len(value.data)) + bytes((value.bits,)) + value.data
-
-
-def _write_pid(value: Pid) -> bytes:
-    return b"X" + value.node.wire + pack(">III", value.id, value.serial, value.creation)
-
-
-def _write_port(value: Port) -> bytes:
-    if value.id < 1 << 28:  # where the BEAM changes from NEW_PORT_EXT to V4_PORT_EXT
-        return b"Y" + value.node.wire + pack(">II", value.id, value.creation)
-    return b"x" + value.node.wire + pack(">QI", value.id, value.creation)
-
-
-def _write_reference(value: Reference) -> bytes:
-    n = len(value.ids)
-    return pack(">BH", 90, n) + value.node.wire + pack(f">{n + 1}I", value.creation, *value.ids)
-
-
-def _write_export(value: Export) -> bytes:
-    return b"q" + value.module.wire + value.function.wire + b"a%c" % value.arity
-
-
-def _refuse_local(_: Local) -> bytes:
-    raise EncodeError("a Local is a whole term and no part of one")
-
-
-_WRITERS: dict[type, Callable[[Any], bytes]] = {
-    BitString: _write_bits,
-    Pid: _write_pid,
-    Port: _write_port,
-    Reference: _write_reference,
-    Export: _write_export,
-    Local: _refuse_local,
-}

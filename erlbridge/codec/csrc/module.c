@@ -398,9 +398,10 @@ static int module_exec(PyObject *module)
         || import_all("erlbridge.codec._pure_decode", "decode_plain", &state->pure_decode, "inflate",
                       &state->pure_inflate, "make_map", &state->pure_map, "make_fun", &state->pure_fun, NULL) < 0
         || import_all("erlbridge.codec._pure_encode", "read_level", &state->pure_level, "squeeze",
-                      &state->pure_squeeze, "write_rare", &state->pure_write, "sorted_values", &state->sorted_values,
-                      "term_map_values", &state->term_map_values, "is_float_run", &state->run, "refusal",
-                      &state->refusal, "located", &state->located, NULL) < 0
+                      &state->pure_squeeze, "sorted_values", &state->sorted_values, "term_map_values",
+                      &state->term_map_values, "is_float_run", &state->run, NULL) < 0
+        || import_all("erlbridge.codec._pure_writers", "write_rare", &state->pure_write, NULL) < 0
+        || import_all("erlbridge.codec._pure_refusal", "refusal", &state->refusal, "located", &state->located, NULL) < 0
         || find_slots(state) < 0) {
         return -1;
     }
