@@ -60,7 +60,7 @@ PROGRESS_CREDIT: Final = 16
 """The last of the credit, which log lines leave to progress: a job that prints much must not hide how far it is."""
 
 MAX_LOG_LINE_BYTES: Final = 8 * 1024
-"""Longest line of captured output passed on as one log event; the rest of the line is dropped and said to be."""
+"""Longest line of captured output passed on as one log event; the rest of the line is dropped."""
 
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
