@@ -73,7 +73,6 @@ class Worker:
     state: str = "starting"
     os_pid: int | None = None
     entry: Entry | None = None
-    started_at: float = 0.0
     kill_at: float | None = None
     killed: bool = False
 
@@ -131,7 +130,7 @@ class Scheduler:
         """What to do about an event, and about every deadline that has passed by `now`."""
         actions = [*self._handle(event, now), *self._expire(now)]
         actions += self._forks(now)
-        actions += self._dispatch(now)
+        actions += self._dispatch()
         actions += self._stop(now)
         return actions
 
@@ -288,16 +287,16 @@ class Scheduler:
         self._fork_at = [at for at in self._fork_at if at > now]
         for _ in due:
             self._last_number += 1
-            self.workers[self._last_number] = Worker(self._last_number, started_at=now)
+            self.workers[self._last_number] = Worker(self._last_number)
             yield Fork(self._last_number)
 
-    def _dispatch(self, now: float) -> Iterator[Action]:
+    def _dispatch(self) -> Iterator[Action]:
         for worker in self.workers.values():
             if not self.queue:
                 return
             if worker.state == "idle":
                 entry = self.queue.popleft()
-                worker.state, worker.entry, worker.started_at = "busy", entry, now
+                worker.state, worker.entry = "busy", entry
                 yield Send(worker.number, entry.frame)
 
     def _stop(self, now: float) -> Iterator[Action]:

@@ -209,6 +209,7 @@ def test_a_length_above_the_limit_is_refused_before_anything_is_allocated(
 ) -> None:
     node = start_node("--workers", "1", "--max-frame-bytes", "100000")
     node.ready()
+    node.health()  # the node says that it is ready before all of it is loaded; this answer comes after
     before = rss_bytes(node.process.pid)
     node.send_bytes((2**31).to_bytes(4) + b"x" * 50_000)
     tag, request_id, error = node.receive()
