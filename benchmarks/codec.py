@@ -2,8 +2,11 @@
 
 Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine
 meets all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1:
-ours is the faster). The garbage collector stays on, with the interpreter's own thresholds, for all. Each codec gets
-the same data in the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as lists.
+ours is the faster). The garbage collector stays on, with the interpreter's own thresholds, for all; what stands before
+the rounds begin is frozen, so that a full collection walks over the codec's own results alone. Ours shows a term to
+the collector when it is whole, which leaves the walk over it to later; `h kept` counts that walk, for all. Each codec
+gets the same data in the types and the format that are natural for it: for MessagePack, atoms as `str` and tuples as
+lists.
 
 `no shapes` is ours without its cache of map shapes. `floor` builds the objects of the decoded term from ready parts, in
 C (benchmarks/floor.c, compiled on the spot). `BEAM` is a BEAM's binary_to_term and term_to_binary on the same bytes,
@@ -12,6 +15,7 @@ timed by benchmarks/beam.exs before and after the others. These and every peer t
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import random
 import shutil
@@ -119,6 +123,7 @@ WORKLOADS: dict[str, Callable[[], object]] = {
     "e integers": integers,
     "f bignums": bignums,
     "g no shapes": shapeless,
+    "h kept": vectors,
 }
 
 # -- the same terms in the peers' types --------------------------------------------------------------------------------
@@ -196,7 +201,7 @@ def runs(term: object, floor: ModuleType | None, name: str) -> tuple[dict[str, R
                 decode[peer] = lambda unpack=unpack, packed=packed: unpack(packed)
                 encode[peer] = lambda pack=pack, theirs=theirs: pack(theirs)
     if "16 MB" not in name:
-        slow = "vectors" not in name
+        slow = "vectors" not in name and "kept" not in name
         if IMPLEMENTATION != "pure" and slow:
             decode["pure"] = lambda: _pure.binary_to_term(data)
             encode["pure"] = lambda: _pure.term_to_binary(term)
@@ -207,7 +212,20 @@ def runs(term: object, floor: ModuleType | None, name: str) -> tuple[dict[str, R
         if erlpack and "bignums" not in name and "integers" not in name:
             bare = for_erlpack(term)
             encode["erlpack"] = lambda: erlpack.pack(bare)
+    if "kept" in name:
+        decode = {peer: walked(run) for peer, run in decode.items()}
     return decode, encode
+
+
+def walked(run: Run) -> Run:
+    """The run, and the collector's walk over the young objects that it leaves."""
+
+    def both() -> object:
+        result = run()
+        gc.collect(1)
+        return result
+
+    return both
 
 
 # -- timing ------------------------------------------------------------------------------------------------------------
@@ -222,10 +240,16 @@ def rounds_of(some: dict[str, Run], rounds: int, slice_s: float = 0.01) -> dict[
         run()
         repeat[name] = max(1, int(slice_s / max(time.perf_counter() - start, 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in some}
+    gc.collect()
+    gc.freeze()
+    order = list(some.items())
+    shuffle = random.Random(7).shuffle
     for _ in range(rounds):
-        for name, run in some.items():
+        shuffle(order)  # what runs first in a round meets the coldest caches
+        for name, run in order:
             spent = together(run, repeat[name]) if repeat[name] > TOGETHER else apart(run, repeat[name])
             times[name].append(spent / repeat[name] * 1e6)
+    gc.unfreeze()
     return times
 
 
@@ -284,7 +308,7 @@ PEERS = ("floor", "no shapes", "ormsgpack", "msgspec", "msgpack", "BEAM", "pure"
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    wanted = sys.argv[2] if len(sys.argv) > 2 else "abcdefg"
+    wanted = sys.argv[2] if len(sys.argv) > 2 else "abcdefgh"
     python = sys.version.split()[0]
     terms = {name: make() for name, make in WORKLOADS.items() if name[0] in wanted}
     with tempfile.TemporaryDirectory() as place:

@@ -44,6 +44,7 @@ FREE = {"small integer", "integer", "float", "latin atom", "utf-8 atom", "long u
 CALLS: dict[str, Callable[[], object]] = {
     **{f"decode {name}": partial(compiled.binary_to_term, golden(name)) for name in GOLDENS},
     "decode records": lambda: compiled.binary_to_term(b"\x83l\0\0\0\6" + RECORD * 3 + OTHER + RECORD * 2 + b"j"),
+    "decode many containers": lambda: compiled.binary_to_term(b"\x83l\0\0\0\x96" + b"l\0\0\0\1a\1j" * 150 + b"j"),
     "decode deep": lambda: compiled.binary_to_term(b"\x83" + b"h\1" * 300 + b"l\0\0\0\1a\1" * 3 + b"a\2"),
     "decode wide map": lambda: compiled.binary_to_term(WIDE),
     "decode a bytearray": lambda: compiled.binary_to_term(bytearray(golden("list"))),

@@ -1,8 +1,9 @@
 /* The decoder: one loop over the bytes with a stack of its own, so that nesting costs no C stack.
  *
  * Values are stored through `slot` until it meets `slot_end`: straight into the items of an open list or tuple, or into
- * scratch memory for a map, whose dict is made at its end. A container under construction is hidden from the collector,
- * and through it from everybody else; the collector sees it once it is complete.
+ * scratch memory for a map, whose dict is made at its end. The collector is shown the containers when the term is whole:
+ * before, it would find some half filled, and none of the others could be garbage, as the term holds them. It runs as
+ * often as ever meanwhile, and walks over each container once where it walked twice and thrice.
  *
  * Every value takes a byte at least. So what open containers still owe can never exceed the bytes that are left, and a
  * count that would make it so is refused before anything is allocated for it.
@@ -10,7 +11,7 @@
 
 #include "codec.h"
 
-enum { FIRST_FRAMES = 48, FIRST_SCRATCH = 256, MAP_CROWD = 256 };
+enum { FIRST_FRAMES = 48, FIRST_SCRATCH = 256, FIRST_NEWBORNS = 64, MAP_CROWD = 256 };
 
 typedef enum { ROOT, LIST, CHAIN, TAIL, TUPLE, MAP, SHAPED, FUN } Kind;
 
@@ -70,6 +71,45 @@ static void scratch_give_back(Scratch *scratch, PyObject **base)
         scratch->top = chunk->top_before;
         scratch->limit = chunk->limit_before;
         PyMem_Free(chunk);
+    }
+}
+
+/* Complete containers that the collector is yet to be shown. Each is held here, for what the pure twin makes of odd keys
+ * need not hold all that it was given. */
+typedef struct {
+    PyObject **held;
+    size_t count, room;
+    PyObject *first[FIRST_NEWBORNS];
+} Newborns;
+
+static bool newborns_add(Newborns *newborns, PyObject *container)
+{
+    if (newborns->count == newborns->room) {
+        size_t room = newborns->room * 2;
+        PyObject **held = newborns->held == newborns->first ? NULL : newborns->held;
+        held = PyMem_Realloc(held, room * sizeof(PyObject *));
+        if (held == NULL) {
+            PyErr_NoMemory();
+            return false;
+        }
+        if (newborns->held == newborns->first) {
+            memcpy(held, newborns->first, sizeof newborns->first);
+        }
+        newborns->held = held;
+        newborns->room = room;
+    }
+    newborns->held[newborns->count++] = Py_NewRef(container);
+    return true;
+}
+
+static void newborns_show(Newborns *newborns)
+{
+    for (size_t index = 0; index < newborns->count; index++) {
+        PyObject_GC_Track(newborns->held[index]);
+        Py_DECREF(newborns->held[index]);
+    }
+    if (newborns->held != newborns->first) {
+        PyMem_Free(newborns->held);
     }
 }
 
@@ -175,6 +215,10 @@ PyObject *decode(State *state, const uint8_t *data, Py_ssize_t size, Py_ssize_t 
     scratch.top = scratch.first;
     scratch.limit = scratch.first + FIRST_SCRATCH;
     scratch.chunk = NULL;
+    Newborns newborns;
+    newborns.held = newborns.first;
+    newborns.count = 0;
+    newborns.room = FIRST_NEWBORNS;
     PyObject *root = NULL;
     PyObject **slot = &root, **slot_end = &root + 1;
     Py_ssize_t pending = 0; /* values owed by all open containers but the innermost */
@@ -487,12 +531,15 @@ store:
             goto fail;
         }
         value = root;
+        newborns_show(&newborns);
         goto done;
 
     case TUPLE:
         value = frame->box;
         if (frame->holds) {
-            PyObject_GC_Track(value);
+            if (!newborns_add(&newborns, value)) {
+                goto fail;
+            }
             frame[-1].holds = true;
         } /* else nothing in it can be part of a cycle, and the collector would untrack it in passing */
         break;
@@ -502,12 +549,15 @@ store:
         if (value == NULL) {
             goto fail;
         }
-        if (frame->holds) {
-            PyObject_GC_Track(value);
+        shape_release(frame->shape);
+        frame->shape = NULL;
+        scratch_give_back(&scratch, frame->base);
+        frame->base = NULL;
+        frame->box = value;
+        if (frame->holds && !newborns_add(&newborns, value)) {
+            goto fail;
         }
         frame[-1].holds = true;
-        shape_release(frame->shape);
-        scratch_give_back(&scratch, frame->base);
         break;
 
     case MAP:
@@ -527,8 +577,16 @@ store:
             PyObject_GC_UnTrack(value);
         }
 #endif
-        frame[-1].holds = true;
         scratch_give_back(&scratch, frame->base);
+        frame->base = NULL;
+        frame->box = value;
+        if (PyDict_CheckExact(value) && PyObject_GC_IsTracked(value)) {
+            PyObject_GC_UnTrack(value);
+            if (!newborns_add(&newborns, value)) {
+                goto fail;
+            }
+        }
+        frame[-1].holds = true;
         break;
 
     case FUN:
@@ -570,9 +628,13 @@ store:
                 Py_DECREF(tail);
                 goto fail;
             }
-            PyObject_GC_Track(frame->box);
-            SLOT(value, state->at.improper_elements) = frame->box;
+            SLOT(value, state->at.improper_elements) = Py_NewRef(frame->box);
             SLOT(value, state->at.improper_tail) = tail;
+            bool added = newborns_add(&newborns, frame->box);
+            Py_SETREF(frame->box, value);
+            if (!added) {
+                goto fail;
+            }
         }
         frame[-1].holds = true;
         break;
@@ -625,11 +687,14 @@ store:
             goto read_value;
         }
         value = frame->box;
-        PyObject_GC_Track(value);
-        frame[-1].holds = true;
         if (frame->base != NULL) {
             scratch_give_back(&scratch, frame->base);
+            frame->base = NULL;
         }
+        if (!newborns_add(&newborns, value)) {
+            goto fail;
+        }
+        frame[-1].holds = true;
         break;
     }
     depth--;
@@ -643,6 +708,7 @@ store:
 fail:
     frame->slot = slot;
     value = NULL;
+    newborns_show(&newborns); /* also here: a traceback may hold what Python code was given */
     for (; depth > 0; depth--, frame--) {
         if (frame->base != NULL) {
             for (PyObject **held = frame->base; held != frame->slot; held++) {
