@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from erlbridge.core.configs import Metric
+from erlbridge.core.metrics import Metric
 from erlbridge.errors import OptimizationError
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.guard import Guard, Stop

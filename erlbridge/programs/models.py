@@ -18,7 +18,7 @@ import dspy  # type: ignore[import-untyped]
 from dspy.clients.cache import Cache  # type: ignore[import-untyped]
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from erlbridge.core import configs
+from erlbridge.core.lms import LM
 from erlbridge.errors import LMFailed
 from erlbridge.programs.failures import Secrets, is_transient
 from erlbridge.programs.guard import Guard
@@ -41,7 +41,7 @@ _NO_KEY: Final = "none"
 key must not go wherever a request points."""
 
 
-def build_lm(lm: configs.LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) -> BridgeLM:
+def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) -> BridgeLM:
     """The model, ready for `dspy.context(lm=…)`; opens no connection.
 
     Args:

@@ -178,3 +178,8 @@ def shown(term: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def given(entries: Mapping[str, Place], key: str) -> bool:
+    """Whether an entry is there and is not nil."""
+    return key in entries and entries[key].term is not None

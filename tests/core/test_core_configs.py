@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from erlbridge.codec import Atom
-from erlbridge.core.configs import LM, Budget, Config, Metric, parse_config
+from erlbridge.core.configs import Budget, Config, parse_config
+from erlbridge.core.lms import LM
+from erlbridge.core.metrics import Metric
 from erlbridge.core.optimizers import OPTIONS
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place

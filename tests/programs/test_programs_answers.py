@@ -10,7 +10,8 @@ from dspy.lm15 import Message, Request
 from program_jobs import Endpoint, Jobs, Reply, Watcher, completion, failure, plain
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.core.configs import LM, Budget
+from erlbridge.core.configs import Budget
+from erlbridge.core.lms import LM
 from erlbridge.errors import LMFailed, PythonRuntimeError
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard

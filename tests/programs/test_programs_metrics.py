@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from program_jobs import Watcher
 
-from erlbridge.core.configs import Budget, Metric
+from erlbridge.core.configs import Budget
+from erlbridge.core.metrics import Metric
 from erlbridge.programs import metrics
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.metrics import Scorer

@@ -1,0 +1,83 @@
+"""Language models as a request names them. Knows names and limits; opens no connection and imports no DSPy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from erlbridge.codec import Atom
+from erlbridge.errors import ValidationError
+from erlbridge.limits import LM_TIMEOUT_S
+from erlbridge.wire.place import Place, given
+
+_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}\Z")
+_ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+_LM_KEYS: Final = ("model", "api_base", "api_key_env", "timeout_ms", "temperature", "max_tokens", "latency_ms")
+_DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class LM:
+    """A language model: `offline`, or a name as DSPy takes it. Its key is named by its variable, never given."""
+
+    model: str
+    api_base: str | None = None
+    api_key_env: str | None = None
+    timeout_s: float = LM_TIMEOUT_S
+    temperature: float | None = None
+    max_tokens: int | None = None
+    latency_s: float = 0.0
+
+    @property
+    def offline(self) -> bool:
+        """Whether this is the embedded offline LM."""
+        return self.model == "offline"
+
+
+def parse_lm(place: Place) -> LM:
+    """The model at a place: a name, `:offline`, or a map. Raises `ValidationError` with the path."""
+    if isinstance(place.term, tuple):
+        raise place.refused("a model's name, a map or :offline (this node calls no Elixir functions)")
+    if not isinstance(place.term, Mapping):
+        return LM(_model(place))
+    entries = place.only(_LM_KEYS)
+
+    def text(key: str, pattern: re.Pattern[str] | None, expected: str) -> str | None:
+        if not given(entries, key):
+            return None
+        found = entries[key].text()
+        if pattern is not None and not pattern.match(found):
+            raise entries[key].refused(expected)
+        return found
+
+    lm = LM(
+        model=_model(place.required(entries, "model")),
+        api_base=text("api_base", re.compile(r"https?://[^\s@]+\Z"), "an http(s) address without a user in it"),
+        api_key_env=text("api_key_env", _ENVIRONMENT_NAME, "the name of an environment variable"),
+        timeout_s=entries["timeout_ms"].integer(minimum=1, maximum=_DAY_MS) / 1000
+        if given(entries, "timeout_ms")
+        else LM_TIMEOUT_S,
+        temperature=entries["temperature"].number(minimum=0, maximum=2) if given(entries, "temperature") else None,
+        max_tokens=entries["max_tokens"].integer(minimum=1, maximum=10_000_000)
+        if given(entries, "max_tokens")
+        else None,
+        latency_s=entries["latency_ms"].integer(minimum=0, maximum=60_000) / 1000
+        if given(entries, "latency_ms")
+        else 0.0,
+    )
+    if lm.offline and (lm.api_base or lm.api_key_env):
+        raise ValidationError("the offline LM takes no api_base and no api_key_env", place.path)
+    if lm.latency_s and not lm.offline:
+        raise ValidationError("latency_ms belongs to the offline LM", place.path)
+    return lm
+
+
+def _model(place: Place) -> str:
+    found = place.name()
+    if not _MODEL.match(found):
+        raise place.refused("a model's name such as `openai/gpt-4o-mini`, or :offline")
+    if isinstance(place.term, Atom) and found != "offline":
+        raise place.refused("a model's name as a binary, or :offline")
+    return found
