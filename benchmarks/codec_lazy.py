@@ -18,7 +18,7 @@ from codec import rounds_of
 
 from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
 from erlbridge.codec.lazy import LazyTerm
-from erlbridge.codec.skip import skip
+from erlbridge.codec.scan import skip
 
 
 def examples() -> object:

@@ -11,7 +11,7 @@ from operator import index as as_index
 from erlbridge.codec import binary_to_term, tags
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.places import Index, Source, key_form
-from erlbridge.codec.skip import WholeScan
+from erlbridge.codec.scan import WholeScan
 from erlbridge.errors import DecodeError, EncodeError
 from erlbridge.limits import MAX_ATOM_CHARACTERS, MAX_DEPTH, MAX_TERM_BYTES
 

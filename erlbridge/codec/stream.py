@@ -8,7 +8,7 @@ each whole term is given to `binary_to_term`, so what it refuses is refused here
 from __future__ import annotations
 
 from erlbridge.codec import binary_to_term
-from erlbridge.codec.skip import WholeScan, moved, skip
+from erlbridge.codec.scan import WholeScan, moved, skip
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_DEPTH, MAX_TERM_BYTES
 

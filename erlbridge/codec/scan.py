@@ -1,30 +1,23 @@
-"""Where a term ends, found without building it, in data that is whole or still coming.
+"""Where a term ends, found without building it, in data that is whole or still coming, compressed or not.
 
-A `Scan` keeps its own stack and goes on where it stopped, so that all its steps together are linear in the bytes. Of
-what a term holds it knows nothing but tags, sizes and counts: what passes here may still be refused by
-`binary_to_term` (see `skip`), never the other way round.
+What passes here may still be refused by `binary_to_term` (see `skip`), never the other way round. The loop over the
+bytes is `Scan`'s.
 """
 
 from __future__ import annotations
 
 import zlib
-from struct import error as struct_error
 
-from erlbridge.codec.sizes import CONTAINERS, FIXED, count_row, end_of_rare, open_container, read_u16, read_u32
-from erlbridge.codec.tags import (
-    COMPRESSED,
-    LIST_EXT,
-    LOCAL_EXT,
-    NIL_EXT,
-    STRING_EXT,
-    VERSION_MAGIC,
-)
+from erlbridge.codec._pure_scan import Scan
+from erlbridge.codec.tags import COMPRESSED, LOCAL_EXT, VERSION_MAGIC
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_DEPTH, MAX_TERM_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from erlbridge.codec.sizes import Data
+
+__all__ = ["Inflation", "Scan", "WholeScan", "moved", "skip"]
 
 _PIECE = 1 << 14  # compressed bytes given to zlib at once: what it leaves of them is copied
 _UNPACKED = 1 << 18  # most bytes unpacked at once
@@ -53,6 +46,7 @@ def skip(
     Raises:
         DecodeError: The data end inside the term, or hold an unknown tag, or exceed a limit. LOCAL_EXT is refused, as
             its length is not in the format.
+        TypeError: `data` is not bytes-like, or has gaps.
         ValueError: `offset` is negative.
 
     Source: External Term Format.
@@ -62,8 +56,10 @@ def skip(
     """
     if offset < 0:
         raise ValueError(f"offset {offset}, expected 0 or more")
-    if isinstance(data, memoryview) and data.format != "B":
+    if isinstance(data, memoryview):
         data = data.cast("B")
+    elif not isinstance(data, bytes | bytearray):
+        raise TypeError(f"skip takes bytes, not {type(data).__name__}")
     scan: Scan | WholeScan
     if data[offset : offset + 1] == b"\x83":
         scan = WholeScan(offset, max_depth=max_depth, max_bytes=max_bytes)
@@ -72,104 +68,6 @@ def skip(
     if not scan.advance(data):
         raise DecodeError("input ends inside a term", len(data))
     return scan.pos
-
-
-class Scan:
-    """Finds the end of one term without version byte, step by step.
-
-    `advance` goes as far as the data allow and says whether `pos` is the end. Later calls give the same data, with more
-    at their end; if bytes were taken off the front, `pos` must be reduced by as many.
-    """
-
-    __slots__ = ("_in_list", "_max_depth", "_room", "_stack", "left", "pos")
-
-    def __init__(self, pos: int, *, max_depth: int = MAX_DEPTH, depth: int = 0) -> None:
-        self.pos = pos
-        self.left = 1
-        """Values still due in the innermost container; each takes a byte at least."""
-        self._in_list = False
-        self._stack: list[int] = []  # of every outer container twice the values left, and one more for a list
-        self._max_depth = max_depth
-        self._room = max_depth - depth  # of a part, `depth` says how deep it stands in its term
-
-    def restart(self, pos: int) -> None:
-        """Makes it one of the term at `pos`, as deep as the last."""
-        self.pos = pos
-        self.left = 1
-        self._in_list = False
-        self._stack.clear()
-
-    def advance(self, data: Data) -> bool:
-        pos = self.pos
-        left = self.left
-        in_list = self._in_list
-        stack = self._stack
-        u32 = read_u32
-        fixed = FIXED
-        fresh = True  # whether a row of numbers may begin here: a container's first value, or where this call begins
-        try:
-            while True:
-                if fresh and left > 3:
-                    step = fixed[data[pos]]
-                    if step and data[pos + step] == data[pos]:
-                        count = count_row(data, pos, left)
-                        pos += step * count
-                        left -= count
-                while left:
-                    tag = data[pos]
-                    if tag == 109:  # BINARY_EXT
-                        pos += 5 + u32(data, pos + 1)[0]
-                    elif tag == 119:  # SMALL_ATOM_UTF8_EXT
-                        pos += 2 + data[pos + 1]
-                    elif fixed[tag]:
-                        pos += fixed[tag]
-                    elif tag == 110:  # SMALL_BIG_EXT
-                        pos += 3 + data[pos + 1]
-                    elif tag in CONTAINERS:
-                        if len(stack) >= self._room:
-                            raise DecodeError(f"term nested deeper than {self._max_depth}", pos)
-                        if tag == 116:  # MAP_EXT
-                            count, start = u32(data, pos + 1)[0] * 2, pos + 5
-                        else:
-                            count, start = open_container(data, pos, tag)
-                        stack.append((left - 1) * 2 + in_list)
-                        left = count
-                        in_list = tag == LIST_EXT
-                        pos = start
-                        fresh = True
-                        break
-                    else:
-                        pos = end_of_rare(data, pos)
-                    left -= 1
-                else:
-                    fresh = False
-                    if in_list:
-                        tag = data[pos]
-                        if tag == LIST_EXT:  # a list as tail goes on in this one
-                            (left,) = u32(data, pos + 1)
-                            pos += 5
-                            fresh = True
-                            continue
-                        if tag == NIL_EXT:
-                            pos += 1
-                        elif tag == STRING_EXT:
-                            pos += 3 + read_u16(data, pos + 1)[0]
-                        else:
-                            left = 1
-                        in_list = False
-                        if left:
-                            continue
-                    if not stack:
-                        return pos <= len(data)
-                    outer = stack.pop()
-                    left = outer >> 1
-                    in_list = outer & 1 == 1
-        except (IndexError, struct_error):
-            return False
-        finally:
-            self.pos = pos
-            self.left = left
-            self._in_list = in_list
 
 
 class Inflation:
