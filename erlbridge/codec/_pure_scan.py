@@ -161,3 +161,8 @@ class Scan:
             self.pos = pos
             self.left = left
             self._in_list = in_list
+
+
+def refuse(data: Data, pos: int, max_depth: int, room: int) -> None:
+    """Raises what is wrong with the term at `pos`, where `room` more containers may nest."""
+    Scan(pos, max_depth=max_depth, depth=max_depth - room).advance(data)

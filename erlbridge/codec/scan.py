@@ -1,14 +1,14 @@
 """Where a term ends, found without building it, in data that is whole or still coming, compressed or not.
 
 What passes here may still be refused by `binary_to_term` (see `skip`), never the other way round. The loop over the
-bytes is `Scan`'s.
+bytes, `Scan`, is that of the twin in use.
 """
 
 from __future__ import annotations
 
 import zlib
 
-from erlbridge.codec._pure_scan import Scan
+from erlbridge.codec import IMPLEMENTATION
 from erlbridge.codec.tags import COMPRESSED, LOCAL_EXT, VERSION_MAGIC
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_DEPTH, MAX_TERM_BYTES
@@ -16,6 +16,11 @@ from erlbridge.limits import MAX_DEPTH, MAX_TERM_BYTES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from erlbridge.codec.sizes import Data
+
+if IMPLEMENTATION == "compiled":
+    from erlbridge.codec._compiled import Scan
+else:
+    from erlbridge.codec._pure import Scan  # type: ignore[assignment] # a class of the same calls, not the same class
 
 __all__ = ["Inflation", "Scan", "WholeScan", "moved", "skip"]
 
