@@ -22,7 +22,7 @@ if IMPLEMENTATION == "compiled":
 else:
     from erlbridge.codec._pure import Scan  # type: ignore[assignment] # a class of the same calls, not the same class
 
-__all__ = ["Inflation", "Scan", "WholeScan", "moved", "skip"]
+__all__ = ["Inflation", "Scan", "begin", "moved", "skip"]
 
 _PIECE = 1 << 14  # compressed bytes given to zlib at once: what it leaves of them is copied
 _UNPACKED = 1 << 18  # most bytes unpacked at once
@@ -65,12 +65,12 @@ def skip(
         data = data.cast("B")
     elif not isinstance(data, bytes | bytearray):
         raise TypeError(f"skip takes bytes, not {type(data).__name__}")
-    scan: Scan | WholeScan
+    scan: Scan | Inflation | None
     if data[offset : offset + 1] == b"\x83":
-        scan = WholeScan(offset, max_depth=max_depth, max_bytes=max_bytes)
+        scan = begin(data, offset, max_depth=max_depth, max_bytes=max_bytes)
     else:
         scan = Scan(offset, max_depth=max_depth)
-    if not scan.advance(data):
+    if scan is None or not scan.advance(data):
         raise DecodeError("input ends inside a term", len(data))
     return scan.pos
 
@@ -112,62 +112,29 @@ class Inflation:
                 return ended
 
 
-class WholeScan:
-    """Finds the end of a term with its version byte, compressed or not; `advance` as that of `Scan`."""
+def begin(
+    data: Data, start: int, *, max_depth: int, max_bytes: int, kept: list[bytes] | None = None
+) -> Scan | Inflation | None:
+    """What finds the end of the term whose version byte is at `start`; None until the first bytes are there that tell.
 
-    __slots__ = ("_inside", "_kept", "_max_bytes", "_max_depth", "_start")
-
-    def __init__(self, start: int, *, max_depth: int, max_bytes: int, kept: list[bytes] | None = None) -> None:
-        self._start = start
-        self._inside: Scan | Inflation | None = None
-        self._max_depth = max_depth
-        self._max_bytes = max_bytes
-        self._kept = kept
-
-    @property
-    def pos(self) -> int:
-        return self._start if self._inside is None else self._inside.pos
-
-    @property
-    def left(self) -> int:
-        """Least bytes still due after `pos`."""
-        return 2 if self._inside is None else self._inside.left
-
-    @property
-    def compressed(self) -> bool:
-        return type(self._inside) is Inflation
-
-    def move(self, by: int) -> None:
-        """Tells that as many bytes were taken off the front of the data."""
-        self._start -= by
-        if self._inside is not None:
-            self._inside.pos -= by
-
-    def advance(self, data: Data) -> bool:
-        if self._inside is None:
-            self._inside = self._begin(data)
-            if self._inside is None:
-                return False
-        return self._inside.advance(data)
-
-    def _begin(self, data: Data) -> Scan | Inflation | None:
-        """What finds the end, once the first bytes are there that tell."""
-        start = self._start
-        head = bytes(data[start : start + 6])
-        if head and head[0] != VERSION_MAGIC:
-            raise DecodeError(f"no version byte {VERSION_MAGIC}", start)
-        if len(head) < 2:
-            return None
-        if head[1] == LOCAL_EXT:
-            raise DecodeError("LOCAL_EXT, whose length is not in the format, among other data", start + 1)
-        if head[1] != COMPRESSED:
-            return Scan(start + 1, max_depth=self._max_depth)
-        if len(head) < 6:
-            return None
-        size = int.from_bytes(head[2:], "big")
-        if not 0 < size <= self._max_bytes:
-            raise DecodeError(f"compressed term of {size} bytes, limit {self._max_bytes}", start + 2)
-        return Inflation(start + 6, size, self._kept)
+    What a compressed term unpacks to is put into `kept`, if that is a list.
+    """
+    size = len(data) - start
+    if size > 0 and data[start] != VERSION_MAGIC:
+        raise DecodeError(f"no version byte {VERSION_MAGIC}", start)
+    if size < 2:
+        return None
+    tag = data[start + 1]
+    if tag == LOCAL_EXT:
+        raise DecodeError("LOCAL_EXT, whose length is not in the format, among other data", start + 1)
+    if tag != COMPRESSED:
+        return Scan(start + 1, max_depth=max_depth)
+    if size < 6:
+        return None
+    claimed = int.from_bytes(data[start + 2 : start + 6], "big")
+    if not 0 < claimed <= max_bytes:
+        raise DecodeError(f"compressed term of {claimed} bytes, limit {max_bytes}", start + 2)
+    return Inflation(start + 6, claimed, kept)
 
 
 def moved(error: DecodeError, by: int) -> DecodeError:
