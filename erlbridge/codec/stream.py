@@ -26,7 +26,7 @@ class StreamDecoder:
 
     A DecodeError ends the stream, as no later boundary is known: the terms before it are given, then it is raised, and
     raised again by every later use. Its offset counts from the beginning of the stream; of what is wrong inside of
-    a compressed term it is the offset of that term.
+    a compressed term it is the offset of that term. Not for several threads at once.
 
     Args:
         max_term_bytes: Longest term, as it stands in the stream and, if it is compressed, unpacked.
@@ -88,9 +88,11 @@ class StreamDecoder:
         """
         while (end := self._end_of_next()) is not None:
             start = self._start
-            frame = self._buffer[start:end]
             try:
-                term = binary_to_term(frame, max_depth=self._max_depth, max_bytes=self._max_term_bytes, text=self._text)
+                with memoryview(self._buffer)[start:end] as frame:  # no copy: fresh pages cost more than the scan
+                    term = binary_to_term(
+                        frame, max_depth=self._max_depth, max_bytes=self._max_term_bytes, text=self._text
+                    )
             except DecodeError as error:
                 packed = type(self._scan) is Inflation
                 raise self._refused(self._inside(error) if packed else moved(error, start)) from None

@@ -142,8 +142,7 @@ static int64_t end_of_value(const State *state, const uint8_t *data, int64_t siz
     }
 }
 
-/* Where the first value of the container at `pos` is, and in `*count` how many there are; END_NONE also of what is no
-   container, as nothing else is left by then. */
+/* Where the first value of the container at `pos` is, and in `*count` how many it has (a list, without its tail). */
 static int64_t open_container(const uint8_t *data, int64_t size, int64_t pos, uint64_t *count)
 {
     const uint8_t *p = data + pos;
