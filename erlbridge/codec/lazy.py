@@ -11,7 +11,7 @@ from operator import index as as_index
 from erlbridge.codec import binary_to_term, tags
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.places import Index, Source, key_form
-from erlbridge.codec.skip import WholeScan
+from erlbridge.codec.scan import begin
 from erlbridge.errors import DecodeError, EncodeError
 from erlbridge.limits import MAX_ATOM_CHARACTERS, MAX_DEPTH, MAX_TERM_BYTES
 
@@ -237,8 +237,8 @@ class LazyTerm:
 def _unpacked(data: bytes | memoryview, max_depth: int, max_bytes: int) -> bytes:
     """What a compressed term unpacks to: a term without version byte."""
     parts: list[bytes] = []
-    scan = WholeScan(0, max_depth=max_depth, max_bytes=max_bytes, kept=parts)
-    if not scan.advance(data):
+    scan = begin(data, 0, max_depth=max_depth, max_bytes=max_bytes, kept=parts)
+    if scan is None or not scan.advance(data):
         raise DecodeError("input ends inside a term", len(data))
     if scan.pos != len(data):
         raise DecodeError(f"{len(data) - scan.pos} bytes after the term", scan.pos)
