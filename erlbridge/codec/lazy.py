@@ -34,6 +34,9 @@ _KINDS = {
     "fun": (tags.NEW_FUN_EXT, tags.EXPORT_EXT),
     "local": (tags.LOCAL_EXT,),
 }
+_BINARY_HEADER = 5
+"""Bytes of a binary before its own: the tag and a length of four."""
+
 _KIND_OF = {tag: kind for kind, kinds in _KINDS.items() for tag in kinds}
 
 
@@ -115,6 +118,25 @@ class LazyTerm:
         if self._start:
             return binary_to_term(source.data, max_depth=source.max_depth, text=source.text)
         return source.value(0, source.size, 0)
+
+    def view(self) -> memoryview:
+        """The bytes of a binary where they stand, read-only. Nothing is copied; the data lives as long as the view.
+
+        Raises:
+            TypeError: The part is no binary.
+            DecodeError: It ends beyond the data.
+
+        >>> import erlbridge.codec as codec
+        >>> bytes(codec.LazyTerm(codec.term_to_binary((1, b"large")))[1].view())
+        b'large'
+        """
+        if self.kind != "binary":
+            raise TypeError(f"{self.kind} has no bytes to view")
+        source = self._source
+        end = source.end_of(self._start, self._depth)
+        if not self._depth and end != source.size:
+            raise DecodeError(f"{source.size - end} bytes after the term", end)
+        return source.view[self._start + _BINARY_HEADER : end].toreadonly()
 
     def __len__(self) -> int:
         """How many elements: a map's entries, a tuple's or list's elements (without an improper list's tail).

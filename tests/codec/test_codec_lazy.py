@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
+import tracemalloc
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,26 @@ def test_an_index_takes_eight_bytes_an_element() -> None:
     assert len(term) == 100_000
     (index,) = term._source.indexes.values()
     assert sys.getsizeof(index.offsets) < 8.6 * 100_000
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_a_binary_is_viewed_where_it_stands(wrap: Callable[[bytes], bytes]) -> None:
+    large = bytes(range(256)) * 400
+    for term, reach in ((large, lambda t: t), ([1, {b"k": large}], lambda t: t[1]["k"])):
+        data = wrap(term_to_binary(term))
+        tracemalloc.start()
+        view = reach(LazyTerm(data)).view()
+        spent = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert view == large
+        assert view.readonly
+        assert spent < len(large) / 4
+    with pytest.raises(TypeError, match="integer has no bytes to view"):
+        LazyTerm(wrap(term_to_binary([large, 1])))[1].view()
+    with pytest.raises(DecodeError, match="ends inside a term"):
+        LazyTerm(wrap(term_to_binary(large)[:-1])).view()
+    with pytest.raises(DecodeError, match="1 bytes after the term"):
+        LazyTerm(wrap(term_to_binary(large) + b"j")).view()
 
 
 def test_a_memory_map_is_read_in_place(tmp_path: Path) -> None:
