@@ -46,12 +46,15 @@ defmodule Pipeline.DSPy.PythonBridge.Functions do
       iex> {payload.config, functions["config.lm"].(%{})}
       {%{lm: {:call, "config.lm"}}, "hi"}
   """
-  @spec take_out(map) :: {map, t}
-  def take_out(payload) do
+  @spec take_out(term) :: {term, t}
+  def take_out(payload) when is_map(payload) and not is_struct(payload) do
     {data, settings} = Enum.split_with(payload, fn {key, _value} -> data_key?(key) end)
     {settings, functions} = walk(Map.new(settings), "", %{})
     {Map.merge(settings, Map.new(data)), functions}
   end
+
+  # No payload of any verb; the node says so.
+  def take_out(other), do: {other, %{}}
 
   defp data_key?(key), do: key in @data_keys or key in Enum.map(@data_keys, &Atom.to_string/1)
 
