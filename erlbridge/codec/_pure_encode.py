@@ -44,8 +44,9 @@ _all_atoms = frozenset((Atom,)).issuperset
 PART_BYTES = 65536
 """From this size on a binary is a part of its own in `term_to_iovec`."""
 
-# How a container ends, for the stack: a list as the count of elements that its header gave, a fun as its own kind.
-_PLAIN_END, _FUN_END = -1, -2
+# What the stack holds of a container is how it ends: a list with the count of elements that its header gave, a fun with
+# this, all others with None.
+_FUN_END = -1
 
 
 def term_to_binary(
@@ -132,10 +133,10 @@ def squeeze(data: bytes, level: int) -> bytes:
 def _encode(term: object, deterministic: bool, default: Callable[[object], object] | None) -> list[bytes]:
     """The parts whose concatenation is the term."""
     out: list[bytes] = [b"\x83"]
-    stack: list[tuple[Iterator[Any], Any, int]] = []
+    stack: list[tuple[Iterator[Any], Any, int | None]] = []
     funs: list[list[int]] = []
     owner: Any = None
-    ending = _PLAIN_END
+    ending: int | None = None
     todo: Iterator[Any] = iter((term,))
     inner: Iterator[Any]
     asking = False  # whether an exception may come from `default`, which raises what it likes
@@ -180,7 +181,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     stack.append((todo, owner, ending))
                     todo = inner
                     owner = value
-                    ending = _PLAIN_END
+                    ending = None
                     break
                 elif kind is tuple:
                     n = len(value)
@@ -190,7 +191,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     stack.append((todo, owner, ending))
                     todo = iter(value)
                     owner = value
-                    ending = _PLAIN_END
+                    ending = None
                     break
                 elif kind is list:
                     n = len(value)
@@ -224,7 +225,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                 else:
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
-                    opened = _PLAIN_END
+                    opened = None
                     if kind is TermMap:
                         out.append(header(116, len(value)))
                         inner = iter(term_map_values(value, deterministic))
@@ -249,7 +250,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     owner = value
                     break
             else:
-                if ending != _PLAIN_END:
+                if ending is not None:
                     if ending == _FUN_END:
                         _close_fun(owner, funs, out)
                     else:
@@ -344,7 +345,7 @@ def _close_fun(fun: Fun, funs: list[list[int]], out: list[bytes]) -> None:
         outer[1] = len(out)
 
 
-def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: object) -> None:
+def _check_depth(stack: list[tuple[Iterator[Any], Any, int | None]], owner: object, value: object) -> None:
     """Refuses what nests too deep. Looks for cycles at each doubling of the depth, so that it costs next to nothing."""
     depth = len(stack)
     if depth >= MAX_DEPTH:
@@ -356,7 +357,7 @@ def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, val
             raise EncodeError(f"{type(value).__name__} holds itself")
 
 
-def _owners(stack: list[tuple[Iterator[Any], Any, int]], owner: object) -> list[object]:
+def _owners(stack: list[tuple[Iterator[Any], Any, int | None]], owner: object) -> list[object]:
     """The open containers, from the outermost on."""
     return [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
 
