@@ -90,6 +90,8 @@ KEYS: Final = (
     "predictors",
     "format", "signature", "module", "config", "scores", "usage", "dataset", "metric", "field", "threshold",
     "worker", "stream", "line", "mode", "result",
+    # programs made of several, or of examples
+    "members", "reduce", "nearest", "k", "examples",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(
