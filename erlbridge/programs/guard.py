@@ -311,7 +311,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             program, size = self._evaluations.pop(call_id, (None, 0))
         if exception is None and outputs is not None and program is not None and self.course.listens:
-            self.trial(float(outputs.score) / 100, size, program.dump_state)
+            self.trial(_mean(outputs), size, program.dump_state)
 
     def _tell(self) -> None:
         # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
@@ -335,6 +335,12 @@ class Guard(BaseCallback):  # type: ignore[misc]
 def _proposes(module: Any) -> bool:
     """Whether a module of DSPy's writes instructions: one of its proposers, or a predictor with such a signature."""
     return {type(module).__name__, getattr(getattr(module, "signature", None), "__name__", "")} & _PROPOSERS != set()
+
+
+def _mean(evaluated: Any) -> float:
+    """The score of an evaluation. DSPy's own is rounded: a sixth would become better than a sixth."""
+    scores = [float(score) for *_, score in evaluated.results]
+    return sum(scores) / len(scores) if scores else float(evaluated.score) / 100
 
 
 def _exceeded(used: str, limit: float) -> BudgetExceeded:

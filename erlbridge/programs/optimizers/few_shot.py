@@ -37,11 +37,15 @@ def bootstrap(search: Search, student: Any) -> Found:
 
 def random_search(search: Search, student: Any) -> Found:
     """BootstrapFewShotWithRandomSearch: the best of several bootstraps."""
-    candidates = search.integer("num_candidate_programs", _CANDIDATES)
-    # Besides its candidates it tries no demos, labeled demos, and one bootstrap in the given order.
-    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=candidates + 3)
+    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=random_search_trials(search))
     optimizer = random_search_optimizer(search)
     return Found(optimizer.compile(student, trainset=search.shuffled, valset=list(search.valset)))
+
+
+def random_search_trials(search: Search) -> int:
+    """How many programs a random search scores: besides its candidates no demos, labeled demos, and one bootstrap in
+    the given order."""
+    return search.integer("num_candidate_programs", _CANDIDATES) + 3
 
 
 def random_search_optimizer(search: Search) -> Any:

@@ -8,7 +8,7 @@ from dspy import teleprompt  # type: ignore[import-untyped]
 
 from erlbridge.core.configs import Config
 from erlbridge.errors import OptimizationError
-from erlbridge.programs.optimizers.few_shot import random_search_optimizer
+from erlbridge.programs.optimizers.few_shot import random_search_optimizer, random_search_trials
 from erlbridge.programs.optimizers.search import Found, Search
 
 _STRATEGY: Final = "p -> w -> p"
@@ -39,9 +39,11 @@ def bootstrap_finetune(search: Search, student: Any) -> Found:
 
 def better_together(search: Search, student: Any) -> Found:
     """BetterTogether: random search (`p`) and BootstrapFinetune (`w`) in the order of `strategy`."""
-    strategy = str(search.config.options.get("strategy", _STRATEGY))
-    if "w" in strategy:
-        search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=None)
+    strategy = _strategy(search.config)
+    # The program that it starts from is scored, and the one after each step; `w` runs the program on the trainset.
+    steps = {"p": random_search_trials(search) + 1, "w": 2}
+    trials = 1 + sum(steps[step] for step in strategy.split(" -> "))
+    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=trials)
     student.set_lm(search.task_lm)
     optimizer = teleprompt.BetterTogether(metric=search.scorer, p=random_search_optimizer(search), w=_finetune(search))
     found = optimizer.compile(
