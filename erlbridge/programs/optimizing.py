@@ -53,7 +53,7 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     if not work.found.assembled:
         work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after)
+    return _optimized(work, work.found, before, after, None if found.lm is None else found.lm.model)
 
 
 def _compile(work: Work, search: Search) -> Found:
@@ -72,7 +72,7 @@ def _compile(work: Work, search: Search) -> Found:
     return found
 
 
-def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> Outcome:
+def _optimized(work: Work, artifact: Artifact, before: float, after: float, model: str | None) -> Outcome:
     spent = work.guard.spent()
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
@@ -98,4 +98,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "optimized_signature": shown,
         "optimization_metrics": atom_keys(metrics),
     }
+    if model is not None:
+        result["model"] = model
     return Outcome(atom_keys(result), program_id, data)

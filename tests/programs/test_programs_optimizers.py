@@ -33,7 +33,6 @@ from erlbridge.programs.ensembles import vote
 from erlbridge.programs.feedback import Feedback
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
-from erlbridge.programs.offline import OfflineEngine
 from erlbridge.programs.run import run
 from erlbridge.wire.messages import error_map
 from erlbridge.wire.vocabulary import STAGES
@@ -426,36 +425,43 @@ def test_a_neighbour_program_that_is_stopped_after_its_compile_is_kept_whole(job
 # -- weights ----------------------------------------------------------------------------------------------------------
 
 
-class Memory(OfflineEngine):
-    """A model that gives back what it was trained on."""
-
-    def __init__(self, learned: Mapping[str, str]) -> None:
-        super().__init__()
-        self.learned = learned
-
-    def complete(self, request: Any) -> Any:
-        known = self.learned.get(request.messages[-1].text)
-        response = super().complete(request)
-        if known is None:
-            return response
-        message = dspy.lm15.Message.assistant([dspy.lm15.TextPart(known)])
-        import dataclasses
-
-        return dataclasses.replace(response, message=message)
-
-
-class MemoryProvider(Provider):
-    """Trains by heart."""
+class Trainer(Provider):
+    """A provider whose training is quick: it keeps what it was given and names the model that came of it."""
 
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.finetunable, self.fails = True, fails
+        self.learned: list[Any] = []
 
-    def finetune(self, job: TrainingJob, model: str, train_data: Any, **_: Any) -> str:
+    def finetune(self, job: TrainingJob, model: str, train_data: list[Any], **_: Any) -> str:
         if self.fails:
             raise RuntimeError("the training failed")
-        job.learned = {call["messages"][-2]["content"]: call["messages"][-1]["content"] for call in train_data}
-        return "offline-tuned"
+        self.learned += train_data
+        return f"{model}-tuned"
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap_finetune", "better_together"])
+def test_a_trained_model_is_measured_and_named(
+    jobs: Jobs, offline_endpoint: OfflineEndpoint, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    right = {row["body"]: row["category"] for row in jobs.tickets}
+
+    def reply(request: dict[str, Any]) -> Reply:
+        if request["model"] == "x-tuned":
+            question = request["messages"][-1]["content"]
+            return category(next(label for body, label in right.items() if body in question))
+        return offline_endpoint.complete(request)
+
+    provider = Trainer()
+    offline_endpoint.default = reply
+    monkeypatch.setattr(trainers, "TRAINERS", (Trainer,))
+    monkeypatch.setattr(dspy.LM, "infer_provider", lambda lm: provider)
+    options = {"strategy": "w"} if optimizer == "better_together" else {}
+    result, _ = jobs.optimize(optimizer, **DATA, lm=offline_endpoint.lm(), cache=False, options=options)
+    assert result["model"] == "openai/x-tuned"
+    assert result["optimization_metrics"]["score_after"] == 1.0
+    assert 0 < len(provider.learned) < 12  # only the answers that the metric accepted
+    assert result["optimization_metrics"]["lm_calls"] == len(offline_endpoint.requests)
 
 
 def test_without_somebody_to_train_the_model_nothing_is_spent(jobs: Jobs) -> None:
@@ -476,8 +482,8 @@ def test_a_provider_that_dspy_guesses_from_a_name_is_not_trusted_with_data(
 
 @pytest.mark.parametrize("optimizer", ["bootstrap_finetune", "better_together"])
 def test_a_training_that_fails_is_no_success(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
-    monkeypatch.setattr(trainers, "TRAINERS", (MemoryProvider,))
-    monkeypatch.setattr(dspy.LM, "infer_provider", lambda lm: MemoryProvider(fails=True))
+    monkeypatch.setattr(trainers, "TRAINERS", (Trainer,))
+    monkeypatch.setattr(dspy.LM, "infer_provider", lambda lm: Trainer(fails=True))
     options = {"strategy": "w"} if optimizer == "better_together" else {}
     with pytest.raises(OptimizationError, match=r"a step of `w` failed|the training failed"):
         jobs.optimize(optimizer, **DATA, options=options)
