@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from dspy.lm15 import Config, Message, Request, TextPart
@@ -18,6 +19,12 @@ class OfflineEndpoint(Endpoint):
         super().__init__()
         self._engine = OfflineEngine()
         self.default = self.complete
+
+    def answer(self, request: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """Keeps the request and answers it, several at a time."""
+        with self._lock:
+            self.requests.append(request)
+        return self.default(request)
 
     def complete(self, request: dict[str, Any]) -> Reply:
         system = "".join(_text(message) for message in request["messages"] if message["role"] == "system")
