@@ -61,18 +61,18 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """What is taken, in a few words: `1..1000`, `light, medium or heavy`."""
+        """What is taken, in a few words, as the documentation has it: `1..1000`, `light, medium, heavy`."""
         match self.kind:
             case "integer" | "number":
-                return f"{self.minimum:g}..{self.maximum:g}"
+                return f"{self.minimum:.9g}..{self.maximum:.9g}"
             case "boolean":
                 return "true, false"
             case "choice":
                 return ", ".join(self.choices)
             case "strategy":
-                return f"steps `p` and `w`, at most {_MAX_STEPS}, such as `p -> w -> p`"
+                return f"1..{_MAX_STEPS} steps"
             case "programs":
-                return f"2..{MAX_PROGRAMS} program ids or programs"
+                return f"2..{MAX_PROGRAMS} programs"
             case "map":
                 return "a map"
             case _:

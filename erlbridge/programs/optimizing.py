@@ -47,13 +47,13 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     work.found = capture_found(work.recipe, found)
     # Rebuilt from what is kept, so that the score is that of the program the host gets.
     compiled = work.found.build()
-    if found.lm is not None:
-        compiled.set_lm(found.lm)  # what is kept names no model; the trained one is the host's to name from now on
+    for predictor, lm in zip(compiled.predictors(), found.lms, strict=bool(found.lms)):
+        predictor.lm = lm  # what is kept names no model; the trained one is the host's to name from now on
     after = mean_score(work.runner.evaluate(compiled, validation, scorer, "evaluating"))
     if not work.found.assembled:
         work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after, None if found.lm is None else found.lm.model)
+    return _optimized(work, work.found, before, after, [lm.model for lm in found.lms])
 
 
 def _compile(work: Work, search: Search) -> Found:
@@ -72,7 +72,7 @@ def _compile(work: Work, search: Search) -> Found:
     return found
 
 
-def _optimized(work: Work, artifact: Artifact, before: float, after: float, model: str | None) -> Outcome:
+def _optimized(work: Work, artifact: Artifact, before: float, after: float, models: list[str]) -> Outcome:
     spent = work.guard.spent()
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
@@ -98,6 +98,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float, mode
         "optimized_signature": shown,
         "optimization_metrics": atom_keys(metrics),
     }
-    if model is not None:
-        result["model"] = model
+    if models:
+        result["model"] = models[0] if len(set(models)) == 1 else models
     return Outcome(atom_keys(result), program_id, data)

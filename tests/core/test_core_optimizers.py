@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dspy
 import pytest
 
@@ -106,8 +108,17 @@ def test_an_option_out_of_its_range_is_refused_with_its_place(
     assert caught.value.path == HERE + where
 
 
-def test_every_option_can_say_what_it_allows() -> None:
-    assert all(option.allowed for table in OPTIONS.values() for option in table.values())
+def test_the_documentation_names_every_optimizer_spelling_option_and_range(root: Path) -> None:
+    text = (root / "docs" / "optimizers.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    sections = {part.split("`")[1]: part for part in text.split("\n### ")[1:]}
+    assert set(sections) == set(OPTIONS)
+    for optimizer, table in OPTIONS.items():
+        assert optimizer in rows
+        for spelling in (alias for alias, name in ALIASES.items() if name == optimizer):
+            assert f"`{spelling}`" in sections[optimizer]
+        for name, option in table.items():
+            assert f"| `{name}` | {option.allowed} |" in sections[optimizer], f"{optimizer}: {name}"
 
 
 def payload(count: int, **config: object) -> dict[bytes, object]:

@@ -108,10 +108,10 @@ class Found:
         program: The `dspy.Module` whose state is kept.
         members: States of the programs that vote, where it is an ensemble; `program` is the best of them.
         nearest: Where its demos come from, where it has others for each input.
-        lm: The model whose weights were trained for the program, None where none were.
+        lms: The trained model of each predictor, in order, where weights were trained.
     """
 
     program: Any
     members: tuple[Mapping[str, Any], ...] = ()
     nearest: Nearest | None = None
-    lm: Any = None
+    lms: tuple[Any, ...] = ()

@@ -34,7 +34,7 @@ def bootstrap_finetune(search: Search, student: Any) -> Found:
     search.guard.compiling(full_size=len(search.valset), bootstraps=len(search.trainset), trials=None, listens=False)
     student.set_lm(search.task_lm)  # it trains the models of the predictors, and none of the context
     found = _finetune(search).compile(student, trainset=search.shuffled)
-    return Found(found, lm=found.predictors()[0].lm)
+    return Found(found, lms=tuple(predictor.lm for predictor in found.predictors()))
 
 
 def better_together(search: Search, student: Any) -> Found:
@@ -59,8 +59,9 @@ def better_together(search: Search, student: Any) -> Found:
     if found.flag_compilation_error_occurred:
         # It would give the best program so far, and nobody would know that a step is missing.
         raise OptimizationError(f"a step of `{strategy}` failed; the log lines of this job say which and why")
-    lm = found.predictors()[0].lm
-    return Found(found, lm=None if lm.model == search.task_lm.model else lm)
+    lms = tuple(predictor.lm for predictor in found.predictors())
+    trained = any(lm.model != search.task_lm.model for lm in lms)
+    return Found(found, lms=lms if trained else ())
 
 
 def _finetune(search: Search) -> Any:
