@@ -6,7 +6,6 @@ run it. Knows payloads as values; knows no DSPy, no process and no clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -14,11 +13,10 @@ from typing import Final, Protocol, TypeAlias
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Config, parse_config
 from erlbridge.core.examples import Examples
+from erlbridge.core.options import PROGRAM_ID
 from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
 from erlbridge.wire.place import Place
-
-_PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def _parse_optimize(place: Place) -> OptimizeSignature:
     training = Examples.at(place.required(entries, "training_data"))
     validation = entries.get("validation_data")
     valset = None if validation is None or validation.term is None else Examples.at(validation)
-    config = _config(entries, place, len(training if valset is None else valset), source)
+    config = _config(entries, place, len(training if valset is None else valset), source, len(training))
     return OptimizeSignature(source, training, valset, config)
 
 
@@ -121,9 +119,12 @@ _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
 }
 
 
-def _config(entries: dict[str, Place], parent: Place, count: int, source: Source) -> Config:
+def _config(
+    entries: dict[str, Place], parent: Place, count: int, source: Source, training: int | None = None
+) -> Config:
     outputs = [output.name for output in source.output_fields] if isinstance(source, Signature) else None
-    return parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    config = parent.required(entries, "config")
+    return parse_config(config, entries.get("metric"), count=count, outputs=outputs, training=training)
 
 
 WORKER_VERBS: Final = frozenset(_PARSERS)
@@ -131,8 +132,11 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 
 def stored_programs(job: Job) -> tuple[str, ...]:
-    """The ids of the stored programs that a job needs beside its payload."""
-    return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+    """The ids of the stored programs that a job needs beside its payload: its own, and the members of an ensemble."""
+    own = (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+    members = job.config.options.get("programs", ())
+    assert isinstance(members, tuple)  # noqa: S101 - `core.options` has read them
+    return (*own, *(member for member in members if isinstance(member, str)))
 
 
 def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
@@ -154,7 +158,7 @@ def _source(place: Place) -> Source:
 
 def _stored(place: Place) -> StoredProgram:
     found = place.text("a program_id, `program:` and 64 hexadecimal digits")
-    if not _PROGRAM_ID.match(found):
+    if not PROGRAM_ID.match(found):
         raise place.refused("a program_id, `program:` and 64 hexadecimal digits")
     return StoredProgram(found)
 

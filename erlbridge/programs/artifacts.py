@@ -16,11 +16,15 @@ import dspy  # type: ignore[import-untyped]
 
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.configs import MODULES, Config
+from erlbridge.core.examples import Examples, read_value
 from erlbridge.core.examples import plain as plain_term
-from erlbridge.core.examples import read_value
+from erlbridge.core.options import MAX_PROGRAMS
 from erlbridge.core.signatures import Field, Signature, parse_signature
 from erlbridge.errors import ValidationError
+from erlbridge.programs.ensembles import REDUCE, vote
 from erlbridge.programs.modules import Program, Recipe, recipe
+from erlbridge.programs.neighbours import Nearest
+from erlbridge.programs.optimizers import Found
 from erlbridge.programs.predictions import plain, text
 from erlbridge.programs.signatures import signature_term
 from erlbridge.wire.place import Place
@@ -30,9 +34,11 @@ FORMAT: Final = 1
 
 _ENVELOPE: Final = (
     "format", "signature", "module", "optimizer", "config", "state", "scores", "usage", "dataset", "dspy",
+    "members", "reduce", "nearest",
 )  # fmt: skip
 _REQUIRED: Final = ("format", "signature", "module", "state")
 _MAX_DEMOS: Final = 10_000
+_MAX_NEAREST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,27 @@ class Artifact:
 
     recipe: Recipe
     state: State
+    members: tuple[State, ...] = ()
+    """The states that vote, where it is an ensemble; `state` is then the first of them."""
+    nearest: Nearest | None = None
+    """Where the demos come from, where each input has its own."""
 
-    def build(self) -> Program:
+    def build(self) -> Any:
         """A new program in this state, by way of DSPy's own loader."""
+        if self.members:
+            return vote([self._program(state) for state in self.members])
+        program = self._program(self.state)
+        return program if self.nearest is None else self.nearest.build(program)
+
+    def _program(self, state: State) -> Program:
         program = self.recipe.build()
-        program.load_state({name: _dspy_state(part) for name, part in self.state.items()})
+        program.load_state({name: _dspy_state(part) for name, part in state.items()})
         return program
+
+    @property
+    def assembled(self) -> bool:
+        """Whether it is more than one program's state; DSPy's optimizers cannot go on from there."""
+        return bool(self.members) or self.nearest is not None
 
     @property
     def instructions(self) -> str:
@@ -100,6 +121,12 @@ def capture(made: Recipe, state: Mapping[str, Any]) -> Artifact:
     )
 
 
+def capture_found(made: Recipe, found: Found) -> Artifact:
+    """The artifact of what a compile found: a program's state, and what stands beside it."""
+    members = tuple(capture(made, state).state for state in found.members)
+    return replace(capture(made, found.program.dump_state()), members=members, nearest=found.nearest)
+
+
 def _capture_demo(found: Mapping[str, object], known: tuple[Field, ...]) -> dict[str, object] | None:
     allowed = {"augmented", *(field.name for field in known)}
     try:
@@ -134,20 +161,24 @@ def envelope(
 ) -> dict[object, object]:
     """The artifact as a term. It names no model, address or key; times are left out, so that the same search on the
     same data has the same id."""
-    return atom_keys(
-        {
-            "format": FORMAT,
-            "signature": signature_term(artifact.recipe.signature),
-            "module": artifact.recipe.module,
-            "optimizer": None if config is None else config.optimizer,
-            "config": {} if config is None else _config_term(config),
-            "state": {name: _state_term(part) for name, part in artifact.state.items()},
-            "scores": atom_keys(scores or {}),
-            "usage": atom_keys(usage or {}),
-            "dataset": dataset,
-            "dspy": dspy.__version__,
-        }
-    )
+    term = {
+        "format": FORMAT,
+        "signature": signature_term(artifact.recipe.signature),
+        "module": artifact.recipe.module,
+        "optimizer": None if config is None else config.optimizer,
+        "config": {} if config is None else _config_term(config),
+        "state": _states_term(artifact.state),
+        "scores": atom_keys(scores or {}),
+        "usage": atom_keys(usage or {}),
+        "dataset": dataset,
+        "dspy": dspy.__version__,
+    }
+    if artifact.members:
+        term["members"] = [_states_term(state) for state in artifact.members]
+        term["reduce"] = REDUCE
+    if artifact.nearest is not None:
+        term["nearest"] = atom_keys({"k": artifact.nearest.k, "examples": [*map(dict, artifact.nearest.examples)]})
+    return atom_keys(term)
 
 
 def _config_term(config: Config) -> dict[str, object]:
@@ -162,8 +193,13 @@ def _config_term(config: Config) -> dict[str, object]:
         "max_demos": config.max_demos,
         "max_labeled_demos": config.max_labeled_demos,
         "seed": config.seed,
-        "options": dict(config.options),
+        # The programs that an ensemble was made of stand in it themselves.
+        "options": {name: value for name, value in config.options.items() if name != "programs"},
     }
+
+
+def _states_term(state: State) -> dict[str, object]:
+    return {name: _state_term(part) for name, part in state.items()}
 
 
 def _state_term(part: Predictor) -> dict[str, object]:
@@ -212,11 +248,36 @@ def read_envelope(place: Place) -> Artifact:
     module = entries["module"].choice(MODULES)
     made = recipe(signature, module, place.path)
     for name in set(_ENVELOPE) - set(_REQUIRED):
-        if name in entries:
+        if name in entries and name not in ("members", "nearest"):
             plain_term(entries[name])  # of no effect on the program, yet data and not too deep
+    artifact = Artifact(made, _read_state(entries["state"], made))
+    if "members" in entries:
+        return replace(artifact, members=_read_members(entries, place, made))
+    if "nearest" in entries:
+        return replace(artifact, nearest=_read_nearest(entries["nearest"], made))
+    return artifact
+
+
+def _read_state(place: Place, made: Recipe) -> State:
     predictors = [name for name, _ in made.build().named_parameters()]
-    state = entries["state"].only(predictors)
-    return Artifact(made, {name: _read_predictor(entries["state"].required(state, name), made) for name in predictors})
+    state = place.only(predictors)
+    return {name: _read_predictor(place.required(state, name), made) for name in predictors}
+
+
+def _read_members(entries: dict[str, Place], place: Place, made: Recipe) -> tuple[State, ...]:
+    if not 1 <= len(entries["members"].elements()) <= MAX_PROGRAMS:
+        raise entries["members"].refused(f"a list of 1 to {MAX_PROGRAMS} states")
+    place.required(entries, "reduce").choice((REDUCE,))
+    return tuple(_read_state(item, made) for item in entries["members"].items())
+
+
+def _read_nearest(place: Place, made: Recipe) -> Nearest:
+    entries = place.only(("k", "examples"))
+    examples = Examples.at(place.required(entries, "examples"))
+    if len(examples) > _MAX_NEAREST:
+        raise entries["examples"].refused(f"at most {_MAX_NEAREST} examples")
+    k = place.required(entries, "k").integer(minimum=1, maximum=len(examples))
+    return Nearest(k, tuple(field.name for field in made.inputs), tuple(examples.read(made.signature)))
 
 
 def _read_predictor(place: Place, made: Recipe) -> Predictor:

@@ -154,6 +154,8 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
         self._secrets = secrets
         self._free = free
         self._endpoint = endpoint
+        # With its own engines DSPy makes a request for each of `n` candidates; litellm asks for all of them at once.
+        self._one_each = "engine" in options
         self._warned_zero_temp_rollout = True  # the rollout below is ours, not a wish for another answer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BridgeLM:
@@ -169,7 +171,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
             options["rollout_id"] = f"{self._endpoint} {rollout}"
         asking = _asking.set(self._secrets)
         try:
-            return _with_texts(self._attempts(prompt, messages, options), self._clean)
+            return _with_texts(self._candidates(prompt, messages, options), self._clean)
         except Exception as error:
             self._secrets.scrub(error)
             self._guard.gave_up(error)
@@ -183,6 +185,21 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
 
     def _clean(self, answer: str) -> str:
         return text(self._secrets.redact_answer(answer))
+
+    def _candidates(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        """The answer, or those to a call for `n` of them: a call each where each is a request, so that each is counted,
+        can be stopped, and is tried again alone."""
+        count = options.get("n", self.kwargs.get("n")) or 1
+        if count == 1 or not self._one_each:
+            return self._attempts(prompt, messages, options)
+        rollout = options.get("rollout_id", self.kwargs.get("rollout_id"))
+        found: list[Any] = []
+        for index in range(count):
+            one = {**options, "n": 1}
+            if self.cache:
+                one["rollout_id"] = f"{rollout} {index}"  # or the first answer would be all of them
+            found += self._attempts(prompt, messages, one)
+        return found
 
     def _attempts(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         retrying = Retrying(

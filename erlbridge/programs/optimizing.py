@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from erlbridge.core.jobs import OptimizeSignature, Outcome
-from erlbridge.errors import BridgeError, MissingPackage, OptimizationError
-from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, pack
+from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
+from erlbridge.programs.artifacts import Artifact, capture_found, dataset_sha256, pack
 from erlbridge.programs.evaluation import mean_score
 from erlbridge.programs.failures import traceback_text
-from erlbridge.programs.optimizers import Search
+from erlbridge.programs.optimizers import Found, Search, check, compile_program
 from erlbridge.programs.signatures import signature_term
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -21,6 +21,11 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     work.dataset = dataset_sha256(training)
     scorer = work.scorer()
     config = work.config
+    if work.start.assembled:
+        raise ValidationError(
+            "expected a single program to go on from, got an ensemble or a nearest-neighbour program",
+            "payload.signature",
+        )
     search = Search(
         config=config,
         trainset=[work.example(item) for item in training],
@@ -31,23 +36,29 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
         prompt_lm=work.lm_or_task(config.prompt_lm, "payload.config.prompt_lm"),
         teacher_lm=work.lm_or_task(config.teacher_lm, "payload.config.teacher_lm"),
         threads=work.threads,
+        members=[member.build().dump_state() for member in work.members()],
     )
+    check(search)
     student = work.start.build()
     before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
     work.score_before = before
     work.guard.candidate(before, student.dump_state)
-    work.found = _compile(work, search)
+    found = _compile(work, search)
+    work.found = capture_found(work.recipe, found)
     # Rebuilt from what is kept, so that the score is that of the program the host gets.
     compiled = work.found.build()
+    for predictor, lm in zip(compiled.predictors(), found.lms, strict=bool(found.lms)):
+        predictor.lm = lm  # what is kept names no model; the trained one is the host's to name from now on
     after = mean_score(work.runner.evaluate(compiled, validation, scorer, "evaluating"))
-    work.guard.candidate(after, compiled.dump_state)
+    if not work.found.assembled:
+        work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after)
+    return _optimized(work, work.found, before, after, [lm.model for lm in found.lms])
 
 
-def _compile(work: Work, search: Search) -> Artifact:
+def _compile(work: Work, search: Search) -> Found:
     try:
-        compiled = search.compile(work.start.build())
+        found = compile_program(search, work.start.build())
     except BridgeError:
         raise
     except ImportError as error:
@@ -58,10 +69,10 @@ def _compile(work: Work, search: Search) -> Artifact:
             f"{work.config.optimizer} failed: {type(error).__name__}: {error}", traceback=traceback_text(error)
         ) from error
     work.guard.check_alive()
-    return capture(work.recipe, compiled.dump_state())
+    return found
 
 
-def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> Outcome:
+def _optimized(work: Work, artifact: Artifact, before: float, after: float, models: list[str]) -> Outcome:
     spent = work.guard.spent()
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
@@ -75,7 +86,7 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "duration_ms": work.duration_ms,
         "cached": False,
         "seed": config.seed,
-        # Every optimizer draws from seeded generators only, so the models and the metric decide.
+        # Every optimizer here draws from seeded generators only, so the models and the metric decide.
         "repeatable": all(lm.offline for lm in lms) and config.metric.function is None,
     }
     shown = signature_term(artifact.signature, work.spelling.key)
@@ -87,4 +98,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "optimized_signature": shown,
         "optimization_metrics": atom_keys(metrics),
     }
+    if models:
+        result["model"] = models[0] if len(set(models)) == 1 else models
     return Outcome(atom_keys(result), program_id, data)

@@ -52,7 +52,8 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
     )
     guard = Guard(observer, job.config.budget)
     try:
-        work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
+        start = resolve(job.source, job.config, programs)
+        work = Work(job.config, start, guard, secrets, spelling, programs=programs)
         return _in_context(work, job)
     except BridgeError as error:
         secrets.scrub(error)

@@ -25,6 +25,7 @@ from erlbridge.programs.host_metric import HostMetric
 from erlbridge.programs.metrics import Scorer
 from erlbridge.programs.models import BridgeLM, build_lm
 from erlbridge.programs.modules import Recipe, recipe
+from erlbridge.wire.place import Place
 from erlbridge.wire.vocabulary import atom_keys
 
 THREADS: Final = 8
@@ -60,6 +61,7 @@ class Work:
     found: Artifact | None = None
     score_before: float | None = None
     dataset: str | None = None
+    programs: Mapping[str, bytes] = field(default_factory=dict)
     lms: list[BridgeLM] = field(default_factory=list)
     task_lm: BridgeLM = field(init=False)
 
@@ -134,6 +136,21 @@ class Work:
         """Field values as DSPy takes them."""
         return dspy.Example(dict(values)).with_inputs(*(given.name for given in self.recipe.inputs))
 
+    def members(self) -> list[Artifact]:
+        """The programs that `options.programs` names, each of the same fields and module as the job's own."""
+        given = self.config.options.get("programs", ())
+        assert isinstance(given, tuple)  # noqa: S101 - `core.options` has read them
+        return [self._member(item, f"payload.config.options.programs[{index}]") for index, item in enumerate(given)]
+
+    def _member(self, given: str | Place, path: str) -> Artifact:
+        source = StoredProgram(given) if isinstance(given, str) else GivenProgram(given)
+        found = resolve(source, self.config, self.programs)
+        if found.assembled or found.recipe.module != self.recipe.module:
+            raise ValidationError(f"expected a single program of the module {self.recipe.module}", path)
+        if found.recipe.inputs != self.recipe.inputs or found.recipe.outputs != self.recipe.outputs:
+            raise ValidationError("expected a program with the fields of `signature`, in the same order", path)
+        return found
+
     def fields(self, answer: Answer) -> dict[object, object] | None:
         """A prediction in the host's spelling."""
         return None if answer.prediction is None else self.spelling.fields(answer.prediction)
@@ -159,7 +176,7 @@ class Work:
         reason.context.setdefault("failed_calls", self.guard.failed_calls)
         score, state = self.guard.course.best_score, self.guard.course.best_state
         artifact = None if state is None else capture(self.recipe, state)
-        if self.found is not None and self.guard.trials == 0:
+        if self.found is not None and (self.guard.trials == 0 or self.found.assembled):
             score, artifact = None, self.found  # compiled and paid for, but not measured yet
         if artifact is not None:
             reason.context["best_score"] = score

@@ -93,6 +93,8 @@ KEYS: Final = (
     "worker", "stream", "line", "mode", "result",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
+    # programs made of several, or of examples
+    "members", "reduce", "nearest", "k", "examples",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(
