@@ -57,7 +57,13 @@ class Config:
 
 
 def parse_config(
-    place: Place, metric: Place | None, *, count: int, outputs: Collection[str] | None, training: int | None = None
+    place: Place,
+    metric: Place | None,
+    *,
+    count: int,
+    outputs: Collection[str] | None,
+    training: int | None = None,
+    default: str = "bootstrap_few_shot",
 ) -> Config:
     """The config at a place. Raises `ValidationError` with the path of what is wrong.
 
@@ -67,9 +73,10 @@ def parse_config(
         count: How many examples trials are scored on; some options must not exceed it.
         outputs: The signature's output fields, None when the signature is not known yet.
         training: How many examples an optimizer learns from, None when they are the ones that trials are scored on.
+        default: The optimizer where none is named.
     """
     config = place.only(_CONFIG_KEYS)
-    optimizer = parse_optimizer(config["optimizer"]) if given(config, "optimizer") else "bootstrap_few_shot"
+    optimizer = parse_optimizer(config["optimizer"]) if given(config, "optimizer") else default
     if metric is None or metric.term is None:
         metric = config.get("metric")
     options: dict[str, object] = {}

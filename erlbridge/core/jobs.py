@@ -7,7 +7,7 @@ run it. Knows payloads as values; knows no DSPy, no process and no clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from erlbridge.codec import Atom
@@ -15,6 +15,7 @@ from erlbridge.core.configs import Config, parse_config
 from erlbridge.core.examples import Examples
 from erlbridge.core.options import PROGRAM_ID
 from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.core.training import TRAINING_KEYS, TrainModel, parse_training
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
 from erlbridge.wire.place import Place
 
@@ -71,7 +72,7 @@ class Predict:
         return self.place.items() if self.batch else iter((self.place,))
 
 
-Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict | TrainModel
 
 
 def parse_job(verb: str, payload: object) -> Job:
@@ -112,10 +113,16 @@ def _parse_predict(place: Place) -> Predict:
     return Predict(source, inputs, batch, _config(entries, place, 1, source))
 
 
+def _parse_train(place: Place) -> TrainModel:
+    entries = place.only(TRAINING_KEYS)
+    return parse_training(place, entries, _program_or_signature(entries, place))
+
+
 _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
     "optimize_signature": _parse_optimize,
     "evaluate_pipeline": _parse_evaluate,
     "predict": _parse_predict,
+    "train_model": _parse_train,
 }
 
 
@@ -132,11 +139,15 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 
 def stored_programs(job: Job) -> tuple[str, ...]:
-    """The ids of the stored programs that a job needs beside its payload: its own, and the members of an ensemble."""
+    """The ids of what a job needs of the store: its own program, its teacher, the members of an ensemble, and the
+    offline models that were trained."""
     own = (job.source.id,) if isinstance(job.source, StoredProgram) else ()
     members = job.config.options.get("programs", ())
     assert isinstance(members, tuple)  # noqa: S101 - `core.options` has read them
-    return (*own, *(member for member in members if isinstance(member, str)))
+    teacher = (job.teacher,) if isinstance(job, TrainModel) else ()
+    lms = (job.config.lm, job.config.prompt_lm, job.config.teacher_lm)
+    models = (lm.model for lm in lms if lm is not None and lm.trained)
+    return (*own, *models, *(program for program in (*teacher, *members) if isinstance(program, str)))
 
 
 def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
@@ -203,8 +214,9 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job gave: the result term for the host, and a program to keep, as id and bytes."""
+    """What a job gave: the result term for the host; a program to keep, as id and bytes; trained models, by name."""
 
     result: object
     program_id: str | None = None
     program: bytes | None = None
+    models: Mapping[str, bytes] = field(default_factory=dict)

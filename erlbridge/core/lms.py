@@ -17,6 +17,7 @@ _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}\Z")
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _LM_KEYS: Final = ("model", "api_base", "api_key_env", "timeout_ms", "temperature", "max_tokens", "latency_ms")
 _DAY_MS: Final = 86_400_000
+_TRAINED: Final = re.compile(r"offline:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,13 @@ class LM:
 
     @property
     def offline(self) -> bool:
-        """Whether this is the embedded offline LM."""
-        return self.model == "offline" and self.function is None
+        """Whether this is the embedded offline LM, as it is or trained."""
+        return (self.model == "offline" or self.trained) and self.function is None
+
+    @property
+    def trained(self) -> bool:
+        """Whether this is an offline LM that was trained; the node keeps it under this name."""
+        return self.model.startswith("offline:") and self.function is None
 
 
 def parse_lm(place: Place) -> LM:
@@ -101,4 +107,6 @@ def _model(place: Place) -> str:
         raise place.refused("a model's name such as `openai/gpt-4o-mini`, or :offline")
     if isinstance(place.term, Atom) and found != "offline":
         raise place.refused("a model's name as a binary, or :offline")
+    if found.startswith("offline:") and not _TRAINED.match(found):
+        raise place.refused("a trained offline model, `offline:` and 64 hexadecimal digits")
     return found

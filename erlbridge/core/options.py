@@ -90,10 +90,11 @@ def _programs(place: Place) -> tuple[str | Place, ...]:
     """Stored programs by their ids, given ones as the places of their envelopes, which the worker reads."""
     if not 2 <= len(place.elements()) <= MAX_PROGRAMS:
         raise place.refused(f"a list of 2 to {MAX_PROGRAMS} program ids or programs")
-    return tuple(_program(item) for item in place.items())
+    return tuple(read_program(item) for item in place.items())
 
 
-def _program(place: Place) -> str | Place:
+def read_program(place: Place) -> str | Place:
+    """A stored program by its id, a given one as the place of its envelope."""
     if isinstance(place.term, Mapping):
         return place
     found = place.text("a program, or a program_id, `program:` and 64 hexadecimal digits")

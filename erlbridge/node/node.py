@@ -40,6 +40,7 @@ from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.health import health
+from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.store import ProgramStore
 from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
@@ -69,6 +70,7 @@ class Node:
         self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
+        self.models = ModelStore(config.data / "models")
         self.watchdog = Watchdog()
         self.exit_code: int | None = None
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
@@ -180,7 +182,7 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        programs = {program_id: self.store.get(program_id) for program_id in stored_programs(job)}
+        programs = {name: self._stored(name) for name in stored_programs(job)}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, programs))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
@@ -246,12 +248,16 @@ class Node:
         if entry is not None and entry.request.meta.progress:
             self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
 
+    def _stored(self, name: str) -> bytes:
+        return self.models.get(name) if names_model(name) else self.store.get(name)
+
     def _keep(self, program_id: str, content: bytes) -> None:
-        """Stores a program. The result holds the program itself as well, so a disk that refuses loses nothing."""
+        """Stores a program or a trained model. The result holds a program itself as well, so that a disk that refuses
+        loses none; a model is lost then, and the line in the log says so."""
         try:
-            self.store.put(program_id, content)
+            (self.models if names_model(program_id) else self.store).put(program_id, content)
         except (OSError, ValidationError) as error:
-            self._log("error", f"program {program_id} was not stored: {error}".encode(), worker=None)
+            self._log("error", f"{program_id} was not stored: {error}".encode(), worker=None)
 
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))

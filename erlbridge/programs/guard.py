@@ -348,6 +348,29 @@ class Guard(BaseCallback):  # type: ignore[misc]
         if exception is None and outputs is not None and program is not None and self.course.listens:
             self.trial(_mean(outputs), size, program.dump_state)
 
+    def training(self, message: str, done: int = 0, total: int | None = None) -> None:
+        """How far a model's training is, in its provider's words. It may stand in the middle of a search, whose stage
+        goes on behind it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._observer.progress(
+                Progress(
+                    stage="training",
+                    done=done,
+                    total=total,
+                    best_score=self.course.best_score,
+                    lm_calls=self.lm_calls,
+                    cost_usd=self.cost_usd,
+                    message=message,
+                )
+            )
+
+    def unpriced(self) -> None:
+        """Something was done whose price nobody knows; from now on nobody knows what the job costs."""
+        with self._lock:
+            self._unpriced_calls += 1
+
     def _tell(self) -> None:
         # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
         with self._lock:

@@ -58,7 +58,7 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
     if lm.offline:
         engine = OfflineEngine(latency_s=lm.latency_s)
         options |= {"engine": engine, "async_engine": AsyncOfflineEngine(engine), "cache": False}
-        return BridgeLM("offline", options, guard=guard, secrets=secrets, free=True)
+        return BridgeLM(lm.model, options, guard=guard, secrets=secrets, free=True)
     if cache:
         keep_cache_in_memory()
     options |= {"timeout": lm.timeout_s, "cache": cache}

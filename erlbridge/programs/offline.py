@@ -5,6 +5,8 @@ what the adapter wrote, answers by a vote over the demos and the rule lines in t
 instruction (by MIPROv2's proposer, GEPA's reflection, InferRules, SIMBA or COPRO), writes rule lines induced from the
 examples that this prompt shows. Without demos and rules it guesses among the values that the prompt states.
 
+Trained (`offline_memory`), it also knows pairs by heart and lets them vote where the prompt's own demos do.
+
 What it is not: a language model. It understands nothing, knows no language and no facts, and the scores it reaches say
 nothing about a real model. It shows that a program, its optimizer and the bridge around them work, at no cost and with
 the same result each time: an answer depends on the prompt, the temperature and the seed only.
@@ -36,6 +38,7 @@ from dspy.lm15 import (  # type: ignore[import-untyped]
 )
 
 from erlbridge.programs.offline_learner import Ballot, Rule, induce_rules, merge_rules, read_rules, vote
+from erlbridge.programs.offline_memory import Memory
 from erlbridge.programs.offline_prompt import Field, Prompt, UnreadablePromptError, read_examples, read_prompt
 
 StreamEvent: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent  # lm15 exports the members, not the union
@@ -43,6 +46,7 @@ MODEL = "offline"
 REASONING = "reasoning"  # the field that dspy.ChainOfThought adds
 _ASKS_FOR_INSTRUCTIONS = re.compile(r"instruction|advice|rules?\b", re.IGNORECASE)
 _ATTEMPT = re.compile(r"Instruction #\d+: (.*?)»?$", re.MULTILINE)
+_UNTRAINED = Memory()
 _PIECE = re.compile(r"\S+\s*|\s+")
 _TEXT = re.compile(r"str$|Union\[(?:.*\W)?str\W")
 _NUMBERS = {"int": "0", "float": "0.0"}
@@ -79,6 +83,15 @@ class OfflineEngine:
             raise ValueError(f"latency of {latency_s} s, expected 0 or more")
         self.seed = seed
         self.latency_s = latency_s
+        self._memories: dict[str, Memory] = {}
+
+    def remember(self, model: str, memory: Memory) -> None:
+        """Answers as the trained model of this name where an LM of that name asks."""
+        self._memories[model] = memory
+
+    def memory(self, model: str) -> Memory:
+        """What the model of this name has learned; nothing when it was not trained."""
+        return self._memories.get(model, _UNTRAINED)
 
     def complete(self, request: Request) -> Response:
         """Answer one request; raises `InvalidRequestError` for a prompt it cannot read."""
@@ -92,7 +105,8 @@ class OfflineEngine:
                 f"the offline LM reads only prompts of DSPy's chat and JSON adapters: {error}"
             ) from error
         key = f"{MODEL}\0{self.seed}\0{request.config.temperature}\0{system}\0{turns}"
-        text = write(prompt, _Dice(key))
+        memory = self.memory(request.model)
+        text = known_by_heart(prompt, memory) or write(memory.remind(prompt), _Dice(key))
         asked, answered = len(system.split()) + sum(len(turn.split()) for _, turn in turns), len(text.split())
         return Response(
             id=None,
@@ -195,6 +209,16 @@ def write(prompt: Prompt, dice: _Dice) -> str:
     last = prompt.outputs[-1].name
     if REASONING in values and last != REASONING:
         values[REASONING] = _reason(ballots[last], last, values[last])
+    return _in_form(prompt, values)
+
+
+def known_by_heart(prompt: Prompt, memory: Memory) -> str | None:
+    """The answer to a prompt whose question was learned word for word."""
+    found = memory.answer(prompt)
+    return None if found is None else _in_form(prompt, {field.name: found[field.name] for field in prompt.outputs})
+
+
+def _in_form(prompt: Prompt, values: Mapping[str, str]) -> str:
     if prompt.as_json:
         return json.dumps({f.name: _json_value(f, values[f.name]) for f in prompt.outputs}, ensure_ascii=False)
     sections = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]

@@ -170,7 +170,7 @@ def as_text(value: object) -> str:
 def _sections(text: str, names: frozenset[str]) -> dict[str, str]:
     """The values under `[[ ## name ## ]]` lines; a marker of an unknown name is text."""
     starts = [m for m in _MARKER.finditer(text) if m.group(1) in names or m.group(1) == "completed"]
-    ends = [m.start() for m in starts[1:]] + [len(text)]
+    ends = [*(m.start() for m in starts[1:]), len(text)][: len(starts)]  # a text without any marker has no section
     found: dict[str, str] = {}
     for marker, end in zip(starts, ends, strict=True):
         if marker.group(1) in names:

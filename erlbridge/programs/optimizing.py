@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from erlbridge.core.jobs import OptimizeSignature, Outcome
 from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
 from erlbridge.programs.artifacts import Artifact, capture_found, dataset_sha256, pack
@@ -43,20 +45,38 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
     work.score_before = before
     work.guard.candidate(before, student.dump_state)
-    found = _compile(work, search)
+    found = find(work, search)
     work.found = capture_found(work.recipe, found)
-    # Rebuilt from what is kept, so that the score is that of the program the host gets.
-    compiled = work.found.build()
-    for predictor, lm in zip(compiled.predictors(), found.lms, strict=bool(found.lms)):
-        predictor.lm = lm  # what is kept names no model; the trained one is the host's to name from now on
+    compiled = rebuilt(work.found, found)
     after = mean_score(work.runner.evaluate(compiled, validation, scorer, "evaluating"))
     if not work.found.assembled:
         work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after, [lm.model for lm in found.lms])
+    return _optimized(work, work.found, before, after, found)
 
 
-def _compile(work: Work, search: Search) -> Found:
+def rebuilt(artifact: Artifact, found: Found) -> Any:
+    """The program from what is kept of it, so that a score is that of the program the host gets."""
+    compiled = artifact.build()
+    for predictor, lm in zip(compiled.predictors(), found.lms, strict=bool(found.lms)):
+        predictor.lm = lm  # what is kept names no model; the trained one is the host's to name from now on
+    return compiled
+
+
+def named_models(found: Found) -> dict[str, object]:
+    """The models that were trained, for the result: one name, or one for each predictor."""
+    models = [lm.model for lm in found.lms]
+    return {"model": models[0] if len(set(models)) == 1 else models} if models else {}
+
+
+def kept_models(work: Work, found: Found) -> dict[str, bytes]:
+    """Those of them that are kept here, by name."""
+    trained = {lm.model: work.trained().get(lm.model) for lm in found.lms}
+    return {name: one.content for name, one in trained.items() if one is not None and one.content is not None}
+
+
+def find(work: Work, search: Search) -> Found:
+    """What the optimizer finds. Raises the bridge's errors, and the guard's `Stop`."""
     try:
         found = compile_program(search, work.start.build())
     except BridgeError:
@@ -72,7 +92,7 @@ def _compile(work: Work, search: Search) -> Found:
     return found
 
 
-def _optimized(work: Work, artifact: Artifact, before: float, after: float, models: list[str]) -> Outcome:
+def _optimized(work: Work, artifact: Artifact, before: float, after: float, found: Found) -> Outcome:
     spent = work.guard.spent()
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
@@ -98,6 +118,5 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float, mode
         "optimized_signature": shown,
         "optimization_metrics": atom_keys(metrics),
     }
-    if models:
-        result["model"] = models[0] if len(set(models)) == 1 else models
-    return Outcome(atom_keys(result), program_id, data)
+    result |= named_models(found)
+    return Outcome(atom_keys(result), program_id, data, kept_models(work, found))

@@ -17,12 +17,14 @@ import dspy  # type: ignore[import-untyped]
 
 from erlbridge.core.jobs import EvaluatePipeline, Job, Observer, OptimizeSignature, Outcome, Predict
 from erlbridge.core.spelling import Spelling
+from erlbridge.core.training import TrainModel
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
+from erlbridge.programs.training import train
 from erlbridge.programs.work import Work, resolve
 from erlbridge.wire.vocabulary import atom
 
@@ -90,6 +92,8 @@ def _in_context(work: Work, job: Job) -> Outcome:
                     return evaluate(work, job)
                 case Predict():
                     return predict(work, job)
+                case TrainModel():
+                    return train(work, job)
                 case _:
                     assert_never(job)
     except Stop:

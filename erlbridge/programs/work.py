@@ -25,6 +25,8 @@ from erlbridge.programs.host_metric import HostMetric
 from erlbridge.programs.metrics import Scorer
 from erlbridge.programs.models import BridgeLM, build_lm
 from erlbridge.programs.modules import Recipe, recipe
+from erlbridge.programs.providers import equip
+from erlbridge.programs.trainers import Trained
 from erlbridge.wire.place import Place
 from erlbridge.wire.vocabulary import atom_keys
 
@@ -102,6 +104,7 @@ class Work:
             built: BridgeLM = build_host_lm(lm, self.host(lm.function), self.secrets)
         else:
             built = build_lm(lm, cache=self.config.cache, guard=self.guard, secrets=self.secrets, path=path)
+        equip(built, lm, self.guard, self.programs)
         self.lms.append(built)
         return built
 
@@ -140,16 +143,21 @@ class Work:
         """The programs that `options.programs` names, each of the same fields and module as the job's own."""
         given = self.config.options.get("programs", ())
         assert isinstance(given, tuple)  # noqa: S101 - `core.options` has read them
-        return [self._member(item, f"payload.config.options.programs[{index}]") for index, item in enumerate(given)]
+        return [self.member(item, f"payload.config.options.programs[{index}]") for index, item in enumerate(given)]
 
-    def _member(self, given: str | Place, path: str) -> Artifact:
+    def member(self, given: str | Place, path: str) -> Artifact:
+        """A program beside the job's own, of the same fields and module. Raises `ValidationError` for another one."""
         source = StoredProgram(given) if isinstance(given, str) else GivenProgram(given)
         found = resolve(source, self.config, self.programs)
         if found.assembled or found.recipe.module != self.recipe.module:
             raise ValidationError(f"expected a single program of the module {self.recipe.module}", path)
         if found.recipe.inputs != self.recipe.inputs or found.recipe.outputs != self.recipe.outputs:
-            raise ValidationError("expected a program with the fields of `signature`, in the same order", path)
+            raise ValidationError("expected a program with the fields of the job's own, in the same order", path)
         return found
+
+    def trained(self) -> dict[str, Trained]:
+        """The models that trainings of this job gave, by name."""
+        return {name: one for lm in self.lms for name, one in getattr(lm.provider, "trained", {}).items()}
 
     def fields(self, answer: Answer) -> dict[object, object] | None:
         """A prediction in the host's spelling."""

@@ -17,6 +17,7 @@ VERBS: Final = (
     "optimize_signature",
     "evaluate_pipeline",
     "predict",
+    "train_model",
     "cancel",
     "shutdown",
 )
@@ -31,6 +32,7 @@ STAGES: Final = (
     "bootstrapping",
     "proposing",
     "searching",
+    "training",
     "evaluating",
     "predicting",
     "finishing",
@@ -95,6 +97,8 @@ KEYS: Final = (
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
     # programs made of several, or of examples
     "members", "reduce", "nearest", "k", "examples",
+    # trainings
+    "training_examples", "trained_examples", "trained_tokens",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

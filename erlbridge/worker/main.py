@@ -2,13 +2,14 @@
 
 It speaks the same frames and terms with the node as the node does with the host:
 
-    {:run, verb, payload, %{program_id => bytes}}     the next job
+    {:run, verb, payload, %{program_id => bytes}}     the next job, with the programs and trained models it names
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
     :booted                                           said once, before the first job
     {:progress, map}
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
-    {:program, program_id, bytes}                     for the node to keep; said before the answer that names it
+    {:program, program_id, bytes}                     for the node to keep, as trained models are; said before the
+                                                      answer that names it
     {:ok, result}
     {:error, error_map}
 
@@ -58,6 +59,8 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     failure: BridgeError
     try:
         outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
+        for name, content in outcome.models.items():
+            desk.say((_PROGRAM, name, content))
         if outcome.program_id is not None:
             desk.say((_PROGRAM, outcome.program_id, outcome.program))
         frame = encode((_OK, outcome.result), head=1)

@@ -34,7 +34,7 @@ class OfflineEndpoint(Endpoint):
             if message["role"] != "system"
         ]
         config = Config(temperature=request.get("temperature"))
-        response = self._engine.complete(Request(model="x", messages=turns, system=system, config=config))
+        response = self._engine.complete(Request(model=request["model"], messages=turns, system=system, config=config))
         return completion(
             response.message.text, asked=response.usage.input_tokens, answered=response.usage.output_tokens
         )

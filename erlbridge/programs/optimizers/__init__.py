@@ -52,7 +52,7 @@ def check(search: Search) -> None:
     """Raises `MissingPackage` or `ValidationError` where the optimizer cannot run here, before anything is spent."""
     search.require(*_NEEDS.get(search.config.optimizer, ()))
     if trains_weights(search.config):
-        require_trainer(search.task_lm, search.config.optimizer)
+        require_trainer(search.task_lm, search.config)
 
 
 def compile_program(search: Search, student: Any) -> Found:

@@ -33,6 +33,7 @@ class Search:
         teacher_lm: Answers while demos are bootstrapped.
         threads: How many examples a trial runs at once.
         members: States of the programs that `options.programs` names.
+        teacher: The program whose answers are learned where weights are trained; None is the student itself.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Search:
     teacher_lm: Any
     threads: int
     members: Sequence[Mapping[str, Any]] = ()
+    teacher: Any = None
 
     @property
     def max_errors(self) -> int:
