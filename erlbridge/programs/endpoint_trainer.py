@@ -248,7 +248,7 @@ def _named(job: Mapping[str, Any]) -> str:
     """The trained model as later requests name it."""
     name = job.get("fine_tuned_model")
     try:
-        if isinstance(name, str):
+        if isinstance(name, str) and name:
             return parse_lm(Place(f"{PREFIX}{name.removeprefix(PREFIX)}", "fine_tuned_model")).model
     except ValidationError:
         pass

@@ -22,7 +22,8 @@ SMALL: dict[str, dict[str, object]] = {
     "simba": {"bsize": 8, "num_candidates": 2, "max_steps": 2},
     "gepa": {"max_metric_calls": 30},
     "infer_rules": {"num_candidates": 1},
-    "better_together": {"strategy": b"p", "num_candidate_programs": 1},
+    "bootstrap_finetune": {},
+    "better_together": {"strategy": b"p -> w", "num_candidate_programs": 1},
 }
 
 
@@ -42,7 +43,12 @@ def test_its_program_is_stored_and_answers(node: NodeClient, optimizer: str) -> 
     assert metrics[Atom("repeatable")] is True
     stages = [str(event[2][Atom("stage")]) for event in node.events if str(event[0]) == "progress"]
     assert stages[0] == "baseline"
-    payload = {Atom("program"): result[Atom("program_id")], Atom("config"): OFFLINE, Atom("data"): TICKETS[12:18]}
+    lm = result.get(Atom("model"), Atom("offline"))
+    payload = {
+        Atom("program"): result[Atom("program_id")],
+        Atom("config"): {Atom("lm"): lm},
+        Atom("data"): TICKETS[12:18],
+    }
     tag, scored = node.ask("evaluate_pipeline", payload)
     assert (tag, scored[Atom("score")]) == ("ok", metrics[Atom("score_after")])
 
@@ -69,8 +75,6 @@ def test_a_member_that_is_not_stored_is_not_found(node: NodeClient) -> None:
         ("avatar", {}, b"ships AvatarOptimizer broken"),
         ("simba", {"bsize": 13}, b"at most 12, the number of training examples, got 13"),
         ("gepa", {"max_metric_calls": 6}, b"more than 6, the number of validation examples"),
-        ("bootstrap_finetune", {}, b"no provider here can train `offline`"),
-        ("better_together", {}, b"no provider here can train `offline`"),
     ],
 )
 def test_what_cannot_be_done_is_a_typed_error(

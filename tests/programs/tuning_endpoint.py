@@ -75,7 +75,11 @@ class TuningEndpoint(OfflineEndpoint):
                 except OSError:
                     pass  # the client did not wait
 
-            do_GET = do_DELETE = tune
+            def do_GET(self) -> None:
+                self.tune()
+
+            def do_DELETE(self) -> None:
+                self.tune()
 
         self._server.RequestHandlerClass = Handler
 
