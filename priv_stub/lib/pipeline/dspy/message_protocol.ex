@@ -92,6 +92,22 @@ defmodule Pipeline.DSPy.MessageProtocol do
     create_request(:evaluate_pipeline, put_given(payload, :metric, metric), opts)
   end
 
+  @doc """
+  Asks for a trained model. `source` as in `create_evaluation_request/4`. Options: `:validation_data`, `:teacher` (a
+  program, by its id or as a map), and those of `create_request/3`.
+  """
+  @spec create_training_request(term, [map], map, keyword) :: t
+  def create_training_request(source, training_data, config, opts \\ []) do
+    {given, opts} = Keyword.split(opts, [:validation_data, :teacher])
+    payload = Map.merge(source(source), %{training_data: training_data, config: config})
+
+    create_request(
+      :train_model,
+      Enum.reduce(given, payload, fn {key, value}, payload -> put_given(payload, key, value) end),
+      opts
+    )
+  end
+
   @doc "Asks for the outputs of one input map, or of a list of them. `source` as in `create_evaluation_request/4`."
   @spec create_prediction_request(term, map | [map], map, keyword) :: t
   def create_prediction_request(source, input, config, opts \\ []) do

@@ -86,7 +86,8 @@ defmodule Pipeline.DSPy.PythonBridge do
     health_check: 5_000,
     cancel: 5_000,
     evaluate_pipeline: 300_000,
-    optimize_signature: 600_000
+    optimize_signature: 600_000,
+    train_model: 3_600_000
   }
   @stop_margin_ms 15_000
 
@@ -195,6 +196,34 @@ defmodule Pipeline.DSPy.PythonBridge do
   def evaluate_pipeline(bridge, source, data, opts \\ []) do
     {request_opts, config, rest} = split(opts, [:metric])
     message = MessageProtocol.create_evaluation_request(source, data, config, rest)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Trains the model of a program on the good answers of a teacher. Default timeout: 3600000 ms, an hour.
+
+  Options: those of every request, `:validation_data`, `:teacher` (`{:program, id_or_map}`, by default the program
+  itself), and the job's configuration as in `optimize_signature/4`: `:lm` is the model that is trained, `:teacher_lm` the
+  one that the teacher runs on. Only `:offline` and `"openai/…"` models can be trained.
+
+      {:ok, %{model: model, program_id: program}} =
+        PythonBridge.train_model(bridge, "question -> answer", examples, lm: :offline, metric: :exact_match)
+
+      PythonBridge.predict(bridge, {:program, program}, %{question: "1 + 1"}, lm: model)
+
+  A request that times out or is cancelled has the training cancelled at its endpoint as well.
+  """
+  @spec train_model(bridge, source, [map], keyword) :: answer
+  def train_model(bridge, source, training_data, opts \\ []) do
+    {request_opts, config, rest} = split(opts, [:validation_data, :teacher])
+
+    rest =
+      Enum.map(rest, fn
+        {:teacher, {:program, program}} -> {:teacher, program}
+        given -> given
+      end)
+
+    message = MessageProtocol.create_training_request(source, training_data, config, rest)
     request(bridge, message.request_type, message.payload, request_opts)
   end
 

@@ -87,6 +87,46 @@ defmodule Pipeline.DSPy.PythonBridgeTest do
                PythonBridge.predict(bridge, {:program, program}, [ticket, ticket], lm: :offline)
     end
 
+    test "a model is trained, answers under its name, and teaches another", %{bridge: bridge} do
+      {train, rest} = Enum.split(Tickets.read(), 32)
+      held_out = Enum.take(rest, 12)
+      test_process = self()
+
+      assert {:ok, %{status: :success, model: model, program_id: program, metrics: metrics}} =
+               PythonBridge.train_model(bridge, Tickets.signature(), train,
+                 validation_data: held_out,
+                 lm: :offline,
+                 progress: &send(test_process, {:heard, &1.stage})
+               )
+
+      assert "offline:" <> _ = model
+      assert %{training_examples: 32, trained_examples: learned, trained_tokens: nil} = metrics
+      assert 0 < learned and learned < 32
+      assert metrics.score_before < metrics.score_after
+      assert_received {:heard, :training}
+
+      assert {:ok, %{score: score}} =
+               PythonBridge.evaluate_pipeline(bridge, {:program, program}, held_out, lm: model)
+
+      assert score == metrics.score_after
+
+      assert {:ok, %{metrics: %{trained_examples: taught}}} =
+               PythonBridge.train_model(bridge, Tickets.signature(), train,
+                 teacher: {:program, program},
+                 teacher_lm: model,
+                 lm: :offline
+               )
+
+      assert taught > learned
+
+      assert {:error, %PythonError{error_type: :validation_error, context: %{path: path}}} =
+               PythonBridge.train_model(bridge, Tickets.signature(), train,
+                 lm: fn _request -> {:error, :unasked} end
+               )
+
+      assert path == "payload.config.lm"
+    end
+
     test "async gives progress and then the answer as messages", %{bridge: bridge} do
       payload = %{slow_payload() | config: %{optimizer: :bootstrap_few_shot, lm: :offline}}
       ref = PythonBridge.async(bridge, :optimize_signature, payload)
