@@ -5,8 +5,8 @@ of the environment, whatever the request says; it sleeps twenty seconds at a tim
 stopped. Not the `openai` client either, which takes organisation, project and headers from the environment and follows
 redirects with the training data. Five requests need no more than `httpx`.
 
-Address and key are those that the request names for the model. What is still asked when a job is stopped is answered
-too late: then the training is cancelled at the endpoint, and the uploaded data deleted.
+Address and key are those that the request names for the model. When the job is stopped, the training is cancelled at
+the endpoint; the uploaded data is deleted however it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from erlbridge.core.configs import Config
 from erlbridge.core.lms import parse_lm
 from erlbridge.errors import LMFailed, ValidationError
 from erlbridge.programs.guard import Guard
+from erlbridge.programs.predictions import text
 from erlbridge.programs.trainers import OPTIONS_PATH, Conversation, Trained, Trainer
 from erlbridge.wire.place import Place, listed
 
@@ -33,6 +34,7 @@ PREFIX: Final = "openai/"
 _OPENAI: Final = "https://api.openai.com/v1"
 _HYPERPARAMETERS: Final = ("n_epochs", "batch_size", "learning_rate_multiplier")
 _SETTINGS: Final = ("suffix", "seed")
+_EXPECTED: Final = {"suffix": "a text of 1 to 64 characters", "seed": "an integer from 0"}
 _RUNNING_STATES: Final = ("validating_files", "queued", "running", "paused")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
 
@@ -149,8 +151,8 @@ class _Endpoint:
         clearing = self._threads.submit(self._clear)
         try:
             clearing.result(_FAREWELL_S)
-        except Exception as error:  # noqa: BLE001 - the training has its own outcome, and this is not it
-            _log.warning("what the training left at the endpoint is still there: %s", type(error).__name__)
+        except TimeoutError:
+            _log.warning("what the training left at the endpoint is not cleared away after %s s", _FAREWELL_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
         if clearing.done():
             self._client.close()
@@ -222,8 +224,12 @@ class _Endpoint:
         """Cancels the job first: it costs money. One whose beginning was still being asked for is waited for."""
         for path, method, end in (("/fine_tuning/jobs", "POST", "/cancel"), ("/files", "DELETE", "")):
             future = self._left.pop(path, None)
-            if future is not None and future.exception() is None:
+            if future is None or future.exception() is not None:
+                continue
+            try:
                 self._send(method, f"{path}/{_id(future.result())}{end}", {"timeout": _FAREWELL_S})
+            except LMFailed as failure:
+                _log.warning("what the training left at the endpoint may still be there: %s %s", path, failure.kind)
 
 
 # -- what an endpoint says --------------------------------------------------------------------------------------------
@@ -259,12 +265,17 @@ def _count(found: object) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**63 else None
 
 
+def _short(said: object) -> str:
+    """Words of an endpoint that an error may repeat; a lone surrogate in them could not be sent."""
+    return text(str(said or "")[:_SHOWN_CHARACTERS])
+
+
 def _failed(number: str, status: str, error: object) -> LMFailed:
     said = error if isinstance(error, Mapping) else {}
-    code, message = str(said.get("code") or ""), str(said.get("message") or "")
+    code, message = str(said.get("code") or ""), _short(said.get("message"))
     return LMFailed(
         f"the training {number} {'failed' if status == 'failed' else 'was cancelled'} at the endpoint"
-        + (f": {message[:_SHOWN_CHARACTERS]}" if message else ""),
+        + (f": {message}" if message else ""),
         kind="invalid_request" if code.startswith("invalid") else "server",
         transient=False,
         context={"job": number},
@@ -275,7 +286,7 @@ def _refused(response: httpx.Response, what: str, found: Mapping[str, Any] | Non
     status = response.status_code
     said = (found or {}).get("error")
     error = said if isinstance(said, Mapping) else {}
-    message = str(error.get("message") or said or "")[:_SHOWN_CHARACTERS]
+    message = _short(error.get("message") or said)
     match status:
         case 401 | 403:
             kind = "auth"
@@ -332,6 +343,3 @@ def _check_option(name: str, value: object) -> None:
         good = value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6)
     if not good:
         raise ValidationError(f"expected {_EXPECTED.get(name, 'a number above 0, or auto')}", path)
-
-
-_EXPECTED: Final = {"suffix": "a text of 1 to 64 characters", "seed": "an integer from 0"}

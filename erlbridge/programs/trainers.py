@@ -15,7 +15,8 @@ from typing import Any
 from dspy.clients.provider import Provider, TrainingJob  # type: ignore[import-untyped]
 
 from erlbridge.core.configs import Config
-from erlbridge.errors import BridgeError, ValidationError
+from erlbridge.errors import BridgeError, OptimizationError, ValidationError
+from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.guard import Guard, Stop
 
 OPTIONS_PATH = "payload.config.options.train_kwargs"
@@ -66,6 +67,12 @@ class Trainer(Provider):  # type: ignore[misc]
                 found = self.train(model, train_data, train_kwargs or {})
             except BridgeError as failure:
                 self.guard.stop(failure)
+            except Exception as fault:  # noqa: BLE001 - whatever it is, other trainings of the job stop with it
+                self.guard.stop(
+                    OptimizationError(
+                        f"the training failed: {type(fault).__name__}: {fault}", traceback=traceback_text(fault)
+                    )
+                )
         except Stop:
             raise RuntimeError("the training was stopped") from None
         self.trained[found.model] = found

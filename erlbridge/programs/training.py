@@ -22,7 +22,9 @@ def train(work: Work, job: TrainModel) -> Outcome:
     """Trains the program's model, and gives the model's name beside the program to be kept."""
     config = work.config
     if work.start.assembled:
-        raise ValidationError("expected a single program, got an ensemble or a nearest-neighbour program", "payload")
+        raise ValidationError(
+            "expected a single program, got an ensemble or a nearest-neighbour program", "payload.program"
+        )
     training = job.training_data.read(work.recipe.signature)
     validation = [] if job.validation_data is None else job.validation_data.read(work.recipe.signature)
     work.dataset = dataset_sha256(training)

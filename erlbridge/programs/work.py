@@ -182,6 +182,8 @@ class Work:
         reason = self.guard.reason or InternalError("the job was stopped without a reason")
         reason.context.setdefault("lm_calls", self.guard.lm_calls)
         reason.context.setdefault("failed_calls", self.guard.failed_calls)
+        if models := [one.model for one in self.trained().values() if one.content is None]:
+            reason.context["trained_models"] = models  # paid for, and there at the endpoint
         score, state = self.guard.course.best_score, self.guard.course.best_state
         artifact = None if state is None else capture(self.recipe, state)
         if self.found is not None and (self.guard.trials == 0 or self.found.assembled):

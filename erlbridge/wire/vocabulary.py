@@ -98,7 +98,7 @@ KEYS: Final = (
     # programs made of several, or of examples
     "members", "reduce", "nearest", "k", "examples",
     # trainings
-    "training_examples", "trained_examples", "trained_tokens",
+    "training_examples", "trained_examples", "trained_tokens", "trained_models",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

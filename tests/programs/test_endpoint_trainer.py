@@ -10,8 +10,9 @@ import pytest
 from program_jobs import Reply, Watcher, failure
 from tuning_endpoint import TuningEndpoint
 
+from erlbridge.codec import term_to_binary
 from erlbridge.core.configs import Budget
-from erlbridge.errors import BudgetExceeded, Cancelled, LMFailed
+from erlbridge.errors import BudgetExceeded, Cancelled, LMFailed, OptimizationError
 from erlbridge.programs.endpoint_trainer import EndpointTrainer
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.trainers import Trained
@@ -46,6 +47,7 @@ def test_a_training_names_its_model_and_leaves_no_data_behind(tuning: TuningEndp
     [
         ("failed", {"code": "invalid_training_file", "message": "line 3"}, "invalid_request", "failed .*: line 3"),
         ("failed", None, "server", "failed at the endpoint"),
+        ("failed", {"message": "\ud800" * 1000}, "server", "failed at the endpoint"),
         ("cancelled", None, "server", "was cancelled at the endpoint"),
     ],
 )
@@ -57,6 +59,7 @@ def test_a_training_that_fails_is_an_lm_error(
         train(tuning)
     assert (caught.value.kind, caught.value.transient) == (kind, False)
     assert caught.value.context["job"] == "ftjob-1"
+    assert len(term_to_binary(caught.value.message)) < 2000  # and it can be sent
     assert not tuning.account.jobs["ftjob-1"].cancelled  # it has ended by itself
     assert tuning.account.deleted == ["file-1"]
 
@@ -113,6 +116,14 @@ def test_a_model_without_a_name_that_can_be_used_is_no_success(tuning: TuningEnd
         train(tuning)
 
 
+def test_data_is_deleted_where_the_training_cannot_be_cancelled(tuning: TuningEndpoint) -> None:
+    gone = failure(400, "it has just ended")
+    tuning.account.faults = {STATE: [failure(403, "no longer")], "POST /fine_tuning/jobs/": [gone]}
+    with pytest.raises(LMFailed, match="no longer"):
+        train(tuning)
+    assert tuning.account.deleted == ["file-1"]
+
+
 def test_a_request_in_flight_keeps_nobody_from_stopping(tuning: TuningEndpoint) -> None:
     tuning.account.faults = {STATE: [Reply(hangs=True)]}
     watcher = Watcher(lambda state: state.message == "validating_files", Cancelled("cancelled as asked"))
@@ -146,3 +157,11 @@ def test_a_stop_goes_to_dspy_as_an_exception_or_it_would_wait_for_ever(tuning: T
         trainer.finetune(None, "openai/x", CONVERSATIONS, "chat")
     assert isinstance(guard.reason, BudgetExceeded)
     assert tuning.account.jobs["ftjob-1"].cancelled
+
+
+def test_a_fault_of_a_training_stops_the_job(tuning: TuningEndpoint) -> None:
+    guard = Guard(Watcher(), Budget())
+    trainer = EndpointTrainer(guard, address=tuning.url, key="sk-1234", timeout_s=5)
+    with pytest.raises(RuntimeError, match="was stopped"):
+        trainer.finetune(None, "openai/x", [{"messages": {1, 2}}], "chat")  # a set is no JSON
+    assert isinstance(guard.reason, OptimizationError)

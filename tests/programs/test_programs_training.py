@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from node_client import NodeClient
-from program_jobs import Jobs, Reply, Watcher, atoms, completion, plain
+from program_jobs import Jobs, Watcher, atoms, completion, plain
 from tuning_endpoint import TuningEndpoint
 
 from erlbridge.codec import Atom, term_to_binary
@@ -154,17 +154,6 @@ def test_nothing_to_train_on_is_an_error_that_says_so(jobs: Jobs) -> None:
         )
 
 
-def test_one_answer_that_cannot_be_read_teaches_nothing_and_ends_nothing(jobs: Jobs, tuning: TuningEndpoint) -> None:
-    answers = iter(range(100))
-
-    def reply(request: dict[str, Any]) -> Reply:
-        return completion("no fields at all") if next(answers) in (0, 1) else tuning.complete(request)
-
-    tuning.default = reply
-    result, _ = train(jobs, tuning.lm(), count=16, config={"num_threads": 1})
-    assert result["metrics"]["trained_examples"] > 0
-
-
 # -- an endpoint ------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +225,14 @@ def test_the_budget_s_time_ends_a_training(jobs: Jobs, tuning: TuningEndpoint) -
     assert tuning.account.jobs["ftjob-1"].cancelled
 
 
+def test_what_was_trained_and_paid_for_is_named_when_the_job_ends_early(jobs: Jobs, tuning: TuningEndpoint) -> None:
+    budget = {"max_lm_calls": 2 + 12 + 1}
+    with pytest.raises(BudgetExceeded) as caught:
+        train(jobs, tuning.lm(), validation_data=jobs.tickets[64:66], config={"budget": budget, "num_threads": 1})
+    assert caught.value.context["trained_models"] == ["openai/ft:x:org::1"]
+    assert "best_program" in caught.value.context
+
+
 @pytest.mark.parametrize(
     ("lm", "config", "place", "said"),
     [
@@ -257,6 +254,29 @@ def test_what_cannot_be_trained_costs_nothing(
         train(jobs, wanted, config=config)
     assert caught.value.path == f"payload.{place}"
     assert jobs.watcher.seen == []
+
+
+def test_a_teacher_with_other_fields_is_refused(jobs: Jobs) -> None:
+    payload = {
+        "signature": "body -> category",
+        "training_data": jobs.tickets[:4],
+        "config": {"lm": Atom("offline"), "optimizer": "labeled_few_shot"},
+    }
+    other, _ = jobs.run("optimize_signature", payload)
+    with pytest.raises(ValidationError, match="with the fields of the job's own") as caught:
+        train(jobs, Atom("offline"), teacher=atoms(other["program"]))
+    assert caught.value.path == "payload.teacher"
+
+
+def test_an_answer_that_cannot_be_read_teaches_nothing_is_not_judged_and_ends_nothing(
+    jobs: Jobs, tuning: TuningEndpoint
+) -> None:
+    answers = iter(range(100))
+    tuning.default = lambda request: completion("?") if next(answers) < 2 else tuning.complete(request)
+    jobs.watcher.functions = {"score": lambda example, found: float(found["category"] in example["category"])}
+    metric = (Atom("call"), b"score")
+    result, _ = train(jobs, tuning.lm(), count=16, config={"num_threads": 1, "metric": metric})
+    assert 0 < result["metrics"]["trained_examples"] <= result["metrics"]["host_calls"] < 16
 
 
 def test_a_host_s_function_cannot_be_trained_but_can_teach(jobs: Jobs) -> None:

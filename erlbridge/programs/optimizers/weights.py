@@ -88,7 +88,7 @@ def _on_its_model(optimizer: Any) -> Any:
 def _finetune(search: Search) -> _Finetune:
     def accepted(example: Any, prediction: Any, trace: object = None) -> bool:  # noqa: ARG001 - DSPy's shape
         # It never passes a trace, and would train on every answer whose score is not 0.
-        return bool(search.scorer(example, prediction, ()))
+        return bool(prediction.keys()) and bool(search.scorer(example, prediction, ()))
 
     return _Finetune(search, accepted)
 
@@ -132,7 +132,7 @@ class _Finetune(teleprompt.BootstrapFinetune):  # type: ignore[misc]
 
 
 def _forgiving(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A program's `forward` whose failure is an answer without any field, which no metric accepts."""
+    """A program's `forward` whose failure is an answer without any field, which is not accepted."""
 
     def forgiven(**inputs: Any) -> Any:
         try:

@@ -185,6 +185,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :traceback,
     :train_model,
     :trained_examples,
+    :trained_models,
     :trained_tokens,
     :training,
     :training_examples,
