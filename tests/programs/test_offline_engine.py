@@ -322,3 +322,12 @@ def test_the_code_holds_no_word_of_the_demo_data() -> None:
     labels = {row.split("\t")[2] for row in rows[1:]}
     assert len(labels) == 4
     assert not words & {*labels, "ticket", "tickets", "category", "refund", "invoice", "password", "parcel", "courier"}
+
+
+def test_a_demo_without_marked_fields_is_a_demo_without_values() -> None:
+    from erlbridge.programs.offline_prompt import Demo, read_prompt
+
+    messages = dspy.ChatAdapter().format(dspy.Signature("note -> fruit"), [], {"note": "sour"})
+    system, question = (message["content"] for message in messages)
+    prompt = read_prompt(system, [("user", "hello"), ("assistant", "good day"), ("user", question)])
+    assert (prompt.demos, prompt.values) == ((Demo({}, {}),), {"note": "sour"})
