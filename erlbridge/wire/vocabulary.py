@@ -17,6 +17,8 @@ VERBS: Final = (
     "optimize_signature",
     "evaluate_pipeline",
     "predict",
+    "load_workflow",
+    "run_pipeline",
     "cancel",
     "shutdown",
 )
@@ -33,6 +35,7 @@ STAGES: Final = (
     "searching",
     "evaluating",
     "predicting",
+    "executing",
     "finishing",
 )
 
@@ -93,6 +96,9 @@ KEYS: Final = (
     "worker", "stream", "line", "mode", "result",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
+    # workflows
+    "other", "step", "steps", "inputs", "outputs", "settings", "warnings", "errors", "file", "programs",
+    "optimized_yaml", "optimized_workflow",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

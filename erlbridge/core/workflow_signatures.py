@@ -1,0 +1,146 @@
+"""Signatures, templates and examples of a workflow's steps, read with `core.signatures` and `core.examples`.
+
+Those end at the first mistake; here each field and each example is read by itself once something is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from erlbridge.core.examples import Examples
+from erlbridge.core.problems import Problems, said
+from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.core.workflow_prompts import checked_template
+from erlbridge.core.workflow_templates import Template
+from erlbridge.errors import ValidationError
+from erlbridge.wire.place import Place, nearest
+
+_SIDES: Final = ("input_fields", "output_fields")
+_CUSTOM: Final = re.compile(r"\b[A-Z][A-Za-z0-9_]*\b")
+_PROBE: Final = "probe_of_this_field"
+_PLACEHOLDER: Final = "..."
+
+
+def read_signature(
+    place: Place, signatures: Mapping[str, Place], problems: Problems
+) -> tuple[object, Signature | None]:
+    """The signature at a place, as a term that `parse_signature` reads and as what it reads; None when it is wrong."""
+    if isinstance(place.term, str) and "->" not in place.term:
+        name = place.term.strip()
+        if name not in signatures:
+            hint = nearest(name, [*signatures])
+            message = f"no signature is called `{name[:60]}`{hint}; send it with the request, under `signatures`"
+            problems.error(place.path, message)
+            return None, None
+        return read_signature(Place(signatures[name].term, place.path), {}, problems)
+    term = _with_known_types(place, problems)
+    try:
+        return term, parse_signature(Place(term, place.path))
+    except ValidationError as error:
+        if not _read_each_field(term, place.path, problems):
+            problems.error(error.path, said(error))
+    return None, None
+
+
+def field_templates(place: Place, steps: Sequence[str], problems: Problems) -> dict[str, Template]:
+    """The templates of a signature's input fields."""
+    found: dict[str, Template] = {}
+    fields = place.term.get("input_fields") if isinstance(place.term, Mapping) else None
+    for index, field in enumerate(fields if isinstance(fields, list) else []):
+        if not isinstance(field, Mapping) or field.get("template") is None:
+            continue
+        inner = Place(field["template"], f"{place.path}.input_fields[{index}].template")
+        text = problems.attempt(inner.text)
+        if text is not None:
+            found[str(field.get("name"))] = checked_template(text, inner.path, steps, problems)
+    return found
+
+
+def check_examples(place: Place, signature: Signature | None, problems: Problems) -> Place | None:
+    """The examples of a step, None when there are none; each that does not fit the signature is an error."""
+    if not isinstance(place.term, list):
+        problems.error(place.path, said(place.refused("a list of examples")))
+        return None
+    if signature is not None:
+        _each(place, lambda one: Examples.at(one).read(signature), problems)
+    return place if place.term else None
+
+
+def fits(place: Place, signature: Signature) -> bool:
+    """Whether examples that are meant for a whole workflow are examples of this signature too."""
+    try:
+        Examples.at(place).read(signature)
+    except ValidationError:
+        return False
+    return True
+
+
+def _read_each_field(term: object, path: str, problems: Problems) -> bool:
+    """Whether a field by itself is wrong; if so, every such field is reported."""
+    wrong = False
+    for side in _SIDES:
+        fields = term.get(side) if isinstance(term, Mapping) else None
+        if not isinstance(fields, list):
+            continue
+        if _PLACEHOLDER in fields:
+            message = f"`{side}: [...]` is how documents leave the fields out; list them, each with `name` and `type`"
+            problems.error(f"{path}.{side}", message)
+            wrong = True
+            continue
+        other = _SIDES[1 - _SIDES.index(side)]
+
+        def read(one: Place, side: str = side, other: str = other) -> object:
+            return parse_signature(Place({side: one.term, other: [_PROBE]}, path))
+
+        wrong |= _each(Place(fields, f"{path}.{side}"), read, problems)
+    return wrong
+
+
+def _each(place: Place, read: Callable[[Place], object], problems: Problems) -> bool:
+    """Reads each element of a list by itself, in a list of one; whether one was wrong."""
+    wrong = False
+    for index, item in enumerate(place.elements()):
+        try:
+            read(Place([item], place.path))
+        except ValidationError as error:
+            wrong = True
+            problems.error(error.path.replace(f"{place.path}[0]", f"{place.path}[{index}]", 1), said(error))
+    return wrong
+
+
+def _with_known_types(place: Place, problems: Problems) -> Any:
+    """The signature with `object` for each type that has a name of the host's own, as pipeline_ex has it."""
+    if not isinstance(place.term, Mapping):
+        return place.term
+    term = dict(place.term)
+    for side in _SIDES:
+        if isinstance(term.get(side), list):
+            term[side] = [
+                _with_known_type(Place(field, f"{place.path}.{side}[{index}]"), problems)
+                for index, field in enumerate(term[side])
+            ]
+    return term
+
+
+def _with_known_type(place: Place, problems: Problems) -> object:
+    if not isinstance(place.term, Mapping):
+        return place.term
+    declared = place.term.get("type")
+    if not isinstance(declared, str) or not _CUSTOM.search(declared) or _is_type(declared):
+        return place.term
+    known = _CUSTOM.sub(lambda name: name[0] if _is_type(name[0]) else "object", declared)
+    if not _is_type(known):
+        return place.term
+    names = ", ".join(dict.fromkeys(name for name in _CUSTOM.findall(declared) if not _is_type(name)))
+    problems.warn(f"{place.path}.type", f"the type `{names[:60]}` is not known here; any map is taken")
+    return {**place.term, "type": known}
+
+
+def _is_type(text: str) -> bool:
+    try:
+        parse_signature(Place({_SIDES[0]: [{"name": _PROBE, "type": text}], _SIDES[1]: ["other"]}, "type"))
+    except ValidationError:
+        return False
+    return True
