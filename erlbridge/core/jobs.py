@@ -6,7 +6,6 @@ run it. Knows payloads as values; knows no DSPy, no process and no clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -14,11 +13,11 @@ from typing import Final, Protocol, TypeAlias
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Config, parse_config
 from erlbridge.core.examples import Examples
+from erlbridge.core.requests import read_program_id
 from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline, parse_load, parse_run
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
 from erlbridge.wire.place import Place
-
-_PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,10 @@ class Predict:
         return self.place.items() if self.batch else iter((self.place,))
 
 
-Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+ProgramJob: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+"""What is done with one program."""
+
+Job: TypeAlias = ProgramJob | LoadWorkflow | RunPipeline
 
 
 def parse_job(verb: str, payload: object) -> Job:
@@ -118,6 +120,8 @@ _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
     "optimize_signature": _parse_optimize,
     "evaluate_pipeline": _parse_evaluate,
     "predict": _parse_predict,
+    "load_workflow": parse_load,
+    "run_pipeline": parse_run,
 }
 
 
@@ -132,7 +136,13 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 def stored_programs(job: Job) -> tuple[str, ...]:
     """The ids of the stored programs that a job needs beside its payload."""
-    return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+    match job:
+        case LoadWorkflow():
+            return ()
+        case RunPipeline():
+            return tuple(dict.fromkeys(job.programs.values()))
+        case _:
+            return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
 
 
 def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
@@ -153,10 +163,7 @@ def _source(place: Place) -> Source:
 
 
 def _stored(place: Place) -> StoredProgram:
-    found = place.text("a program_id, `program:` and 64 hexadecimal digits")
-    if not _PROGRAM_ID.match(found):
-        raise place.refused("a program_id, `program:` and 64 hexadecimal digits")
-    return StoredProgram(found)
+    return StoredProgram(read_program_id(place))
 
 
 # -- what a running job says to its worker -------------------------------------------------------------------------
@@ -188,6 +195,9 @@ class Observer(Protocol):
 
     def progress(self, state: Progress) -> None:
         """Tells how far the job is; may be called as often as anything happens."""
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        """Has the node keep a program at once, whatever becomes of the job."""
 
     def stop_reason(self) -> BridgeError | None:
         """Why the job shall stop at its next model call, or None to go on."""

@@ -75,6 +75,7 @@ class Problems:
         """
         if not self.errors:
             return
+        self.errors.sort(key=lambda problem: problem.line or 0)
         first = self.errors[0]
         line = "" if first.line is None else f"line {first.line}, "
         count = "1 error" if len(self.errors) == 1 else f"{len(self.errors)} errors"

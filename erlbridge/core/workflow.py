@@ -96,7 +96,7 @@ def yaml_document(place: Place, file: str | None) -> Document:
         problems = Problems(file=file)
         line = error.context.get("line")
         found = said(error).removeprefix(f"line {line}: ")
-        problems.errors.append(Problem(place.path, line if isinstance(line, int) else None, found))
+        problems.errors.append(Problem("", line if isinstance(line, int) else None, found))
         problems.check(place.path)
         raise
     return Document(node.data(), place.path, Problems(lines(node), file), text, node)

@@ -15,8 +15,17 @@ from typing import assert_never
 
 import dspy  # type: ignore[import-untyped]
 
-from erlbridge.core.jobs import EvaluatePipeline, Job, Observer, OptimizeSignature, Outcome, Predict
+from erlbridge.core.jobs import (
+    EvaluatePipeline,
+    Job,
+    Observer,
+    OptimizeSignature,
+    Outcome,
+    Predict,
+    ProgramJob,
+)
 from erlbridge.core.spelling import Spelling
+from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
@@ -24,6 +33,7 @@ from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
 from erlbridge.programs.work import Work, resolve
+from erlbridge.programs.workflows import load_workflow, run_pipeline
 from erlbridge.wire.vocabulary import atom
 
 
@@ -47,10 +57,20 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         MissingPackage: An optimizer needs a package that is not installed.
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
+    match job:
+        case LoadWorkflow():
+            return load_workflow(job)
+        case RunPipeline():
+            return run_pipeline(job, observer, programs, spelling, run_guarded)
+        case _:
+            return run_guarded(job, Guard(observer, job.config.budget), programs, spelling)
+
+
+def run_guarded(job: ProgramJob, guard: Guard, programs: Mapping[str, bytes], spelling: Spelling) -> Outcome:
+    """The same for what is done with one program, under a guard that the caller may ask what was spent."""
     secrets = Secrets.of_process(
         lm.api_key_env for lm in (job.config.lm, job.config.prompt_lm, job.config.teacher_lm) if lm
     )
-    guard = Guard(observer, job.config.budget)
     try:
         work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
         return _in_context(work, job)
@@ -71,7 +91,7 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         guard.close()
 
 
-def _in_context(work: Work, job: Job) -> Outcome:
+def _in_context(work: Work, job: ProgramJob) -> Outcome:
     context = dspy.context(
         lm=work.task_lm,
         callbacks=[work.guard],

@@ -59,7 +59,7 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     try:
         outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
         if outcome.program_id is not None:
-            desk.say((_PROGRAM, outcome.program_id, outcome.program))
+            desk.keep(outcome.program_id, outcome.program or b"")
         frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame
@@ -133,6 +133,9 @@ class _Desk:
     def progress(self, state: Progress) -> None:
         if self._throttle.lets_pass(state):
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.say((_PROGRAM, program_id, program))
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else None

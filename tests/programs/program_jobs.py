@@ -58,12 +58,16 @@ class Watcher:
     stopping: bool = False
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     called: list[tuple[str, list[Any]]] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
     asking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
 
     def progress(self, state: Progress) -> None:
         self.seen.append(state)
         if self.stop_when is not None and self.stop_when(state):
             self.stopping = True
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.kept[program_id] = program
 
     def stop_reason(self) -> BridgeError | None:
         return self.reason if self.stopping else None
