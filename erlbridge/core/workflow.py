@@ -170,8 +170,10 @@ def _root(document: Document) -> _Root | None:
         problems.warn("steps", "`steps` at the top, without `workflow:` above them; understood")
         return _Root(top, top.get("name"))
     problems.warn("pipeline", "`pipeline:` beside `steps:` in the place of `workflow:`; understood")
-    inner = problems.attempt(pipeline.entries) if isinstance(pipeline.term, Mapping) else {}
-    return _Root({**(inner or {}), **top}, (inner or {}).get("name", top.get("name") if inner else pipeline))
+    if not isinstance(pipeline.term, Mapping):
+        return _Root(top, pipeline)
+    inner = problems.attempt(pipeline.entries) or {}
+    return _Root({**inner, **top}, inner.get("name", top.get("name")))
 
 
 def _parse_root(

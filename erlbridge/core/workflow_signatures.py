@@ -81,10 +81,10 @@ def _read_each_field(term: object, path: str, problems: Problems) -> bool:
     """Whether a field by itself is wrong; if so, every such field is reported."""
     wrong = False
     for side in _SIDES:
-        fields = term.get(side) if isinstance(term, Mapping) else None
-        if not isinstance(fields, list):
-            continue
-        if _PLACEHOLDER in fields:
+        if not isinstance(term, Mapping) or side not in term:
+            continue  # what `parse_signature` has said of the whole is all there is to say
+        fields = term[side]
+        if isinstance(fields, list) and _PLACEHOLDER in fields:
             message = f"`{side}: [...]` is how documents leave the fields out; list them, each with `name` and `type`"
             problems.error(f"{path}.{side}", message)
             wrong = True
@@ -94,19 +94,25 @@ def _read_each_field(term: object, path: str, problems: Problems) -> bool:
         def read(one: Place, side: str = side, other: str = other) -> object:
             return parse_signature(Place({side: one.term, other: [_PROBE]}, path))
 
-        wrong |= _each(Place(fields, f"{path}.{side}"), read, problems)
+        place = Place(fields, f"{path}.{side}")
+        if isinstance(fields, list) and fields:
+            wrong |= _each(place, read, problems)
+        else:
+            problems.error(place.path, said(place.refused("a list of at least one field")))
+            wrong = True
     return wrong
 
 
 def _each(place: Place, read: Callable[[Place], object], problems: Problems) -> bool:
     """Reads each element of a list by itself, in a list of one; whether one was wrong."""
     wrong = False
-    for index, item in enumerate(place.elements()):
+    for item in place.items():
         try:
-            read(Place([item], place.path))
+            read(Place([item.term], place.path))
         except ValidationError as error:
             wrong = True
-            problems.error(error.path.replace(f"{place.path}[0]", f"{place.path}[{index}]", 1), said(error))
+            inner = error.path.removeprefix(f"{place.path}[0]") if error.path.startswith(place.path) else ""
+            problems.error(f"{item.path}{inner}", said(error))
     return wrong
 
 

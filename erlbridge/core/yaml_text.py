@@ -22,6 +22,9 @@ FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-
 NO_NUMBER: Final = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 """YAML's infinities and NaN, which no Erlang term stands for."""
 
+_OTHER_BREAKS: Final = re.compile("[\r\x85\u2028\u2029]")
+"""What YAML 1.1 takes for the end of a line too; only double quotes keep it."""
+
 _MAX_DIGITS: Final = 1000
 _MAX_KEY_CHARACTERS: Final = 1000
 _SHOWN_CHARACTERS: Final = 60
@@ -247,7 +250,8 @@ def core_dumper() -> Any:
             return True
 
     def write_text(dumper: Any, text: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+        style = '"' if _OTHER_BREAKS.search(text) else "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     CoreDumper.add_representer(str, write_text)
     for kind, pattern in (("int", INTEGER), ("float", FLOAT), ("float", NO_NUMBER)):
