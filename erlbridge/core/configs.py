@@ -55,6 +55,12 @@ class Config:
     call_timeout_ms: int | None = None
     """How long one call of an Elixir function may take; None is as long as the job may."""
 
+    @property
+    def lms(self) -> tuple[LM, ...]:
+        """Every model that the job may ask."""
+        named = (self.lm, self.prompt_lm, self.teacher_lm, *self.metric.lms)
+        return tuple(lm for lm in named if lm is not None)
+
 
 def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Collection[str] | None) -> Config:
     """The config at a place. Raises `ValidationError` with the path of what is wrong.

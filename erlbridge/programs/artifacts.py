@@ -18,6 +18,7 @@ from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.configs import MODULES, Config
 from erlbridge.core.examples import plain as plain_term
 from erlbridge.core.examples import read_value
+from erlbridge.core.metrics import metric_term
 from erlbridge.core.signatures import Field, Signature, parse_signature
 from erlbridge.errors import ValidationError
 from erlbridge.programs.modules import Program, Recipe, recipe
@@ -151,14 +152,8 @@ def envelope(
 
 
 def _config_term(config: Config) -> dict[str, object]:
-    metric = config.metric
     return {
-        "metric": {
-            "name": metric.name,
-            "field": metric.field,
-            "threshold": metric.threshold,
-            "tolerance": metric.tolerance,
-        },
+        "metric": metric_term(config.metric),
         "max_demos": config.max_demos,
         "max_labeled_demos": config.max_labeled_demos,
         "seed": config.seed,

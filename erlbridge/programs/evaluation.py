@@ -29,6 +29,7 @@ class Answer:
     failure: Exception | None = None
     error: str | None = None
     score: float = 0.0
+    feedback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class Runner:
         def one(example: Mapping[str, object]) -> Answer:
             found = self.answer(program, {name: example[name] for name in names})
             if found.prediction is not None:
-                found = Answer(found.prediction, score=scorer.score(example, found.prediction))
+                judged = scorer.judge(example, found.prediction)
+                found = Answer(found.prediction, score=judged.score, feedback=judged.feedback)
             self.guard.step(found.score)
             return found
 

@@ -66,7 +66,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
     config = work.config
-    lms = [lm for lm in (config.lm, config.prompt_lm, config.teacher_lm) if lm is not None]
     metrics = {
         "score_before": before,
         "score_after": after,
@@ -76,7 +75,7 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "cached": False,
         "seed": config.seed,
         # Every optimizer draws from seeded generators only, so the models and the metric decide.
-        "repeatable": all(lm.offline for lm in lms) and config.metric.function is None,
+        "repeatable": all(lm.offline for lm in config.lms) and config.metric.function is None,
     }
     shown = signature_term(artifact.signature, work.spelling.key)
     shown |= atom_keys({"demos": [work.spelling.fields(demo) for demo in artifact.demos]})

@@ -12,6 +12,7 @@ from erlbridge.core.configs import Config
 from erlbridge.core.functions import Function
 from erlbridge.core.jobs import GivenProgram, Source, StoredProgram
 from erlbridge.core.lms import LM
+from erlbridge.core.metrics import Metric
 from erlbridge.core.signatures import Signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, InternalError, NotFound, ValidationError
@@ -22,7 +23,9 @@ from erlbridge.programs.guard import Guard
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.host_lm import build_host_lm
 from erlbridge.programs.host_metric import HostMetric
-from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.judgements import Judge
+from erlbridge.programs.lm_judge import LMJudge
+from erlbridge.programs.metrics import Comparison, Scorer, Weighted
 from erlbridge.programs.models import BridgeLM, build_lm
 from erlbridge.programs.modules import Recipe, recipe
 from erlbridge.wire.vocabulary import atom_keys
@@ -113,22 +116,36 @@ class Work:
 
     def scorer(self) -> Scorer:
         """The job's metric. Raises `ValidationError` when its field is none of the program's outputs."""
-        fields = [output.name for output in self.recipe.signature.output_fields]
-        wanted = self.config.metric.field
-        if wanted is not None and wanted not in fields:
-            # A stored program's signature is known only here.
-            raise ValidationError(
-                f"expected one of the output fields {', '.join(fields)}, got {wanted}", "payload.config.metric.field"
-            )
+        metric, path = self.config.metric, "payload.config.metric"
         threshold = self.config.options.get("metric_threshold")
-        function = self.config.metric.function
         return Scorer(
-            self.config.metric,
-            fields,
+            metric,
+            self._judge(metric, path),
+            self._outputs,
             self.guard,
             float(threshold) if isinstance(threshold, int | float) else None,
-            None if function is None else HostMetric(self.host(function), self.spelling),
         )
+
+    @property
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self.recipe.signature.output_fields]
+
+    def _judge(self, metric: Metric, path: str) -> Judge:
+        if metric.field is not None and metric.field not in self._outputs:
+            # A stored program's signature is known only here.
+            raise ValidationError(
+                f"expected one of the output fields {', '.join(self._outputs)}, got {metric.field}", f"{path}.field"
+            )
+        if metric.function is not None:
+            return HostMetric(self.host(metric.function), self.spelling)
+        if metric.parts:
+            parts = enumerate(metric.parts)
+            return Weighted([(weight, self._judge(part, f"{path}.parts[{index}]")) for index, (weight, part) in parts])
+        if metric.name == "judge":
+            fields = self._outputs if metric.field is None else [metric.field]
+            inputs = [given.name for given in self.recipe.inputs]
+            return LMJudge(metric.rubric, self.lm_or_task(metric.lm, f"{path}.lm"), inputs, fields)
+        return Comparison(metric, self._outputs)
 
     def example(self, values: Mapping[str, object]) -> Any:
         """Field values as DSPy takes them."""

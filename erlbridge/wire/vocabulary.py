@@ -85,7 +85,8 @@ KEYS: Final = (
     # results
     "program_id", "program", "stored", "optimized_signature", "optimization_metrics", "results", "metrics", "example",
     "prediction", "predictions", "score_before", "score_after", "trials", "input_tokens", "output_tokens",
-    "duration_ms", "cached", "count", "failures", "unfinished", "optimizer", "seed", "repeatable",
+    "duration_ms", "cached", "count", "failures", "errors", "index", "feedback", "confidence_interval",
+    "unfinished", "optimizer", "seed", "repeatable",
     # signatures and programs
     "name", "instructions", "input_fields", "output_fields", "type", "description", "schema", "enum", "demos",
     "predictors",
