@@ -2,6 +2,7 @@
 
 It speaks the same frames and terms with the node as the node does with the host:
 
+    {:deadline, deadline_ms, left_s}                  what the next job has; said only when it has a deadline
     {:run, verb, payload, %{program_id => bytes}}     the next job
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
@@ -21,6 +22,7 @@ import os
 import queue
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -28,8 +30,16 @@ from concurrent.futures import Future
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.jobs import Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
-from erlbridge.errors import BridgeError, Cancelled, EncodeError, InternalError, PythonRuntimeError, SerializationError
-from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.errors import (
+    BridgeError,
+    Cancelled,
+    DeadlineExceeded,
+    EncodeError,
+    InternalError,
+    PythonRuntimeError,
+    SerializationError,
+)
+from erlbridge.limits import MAX_STOP_MARGIN_S, MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.wire.frames import HEADER_BYTES, FrameReader
 from erlbridge.wire.messages import encode, error_map
@@ -38,6 +48,7 @@ from erlbridge.worker.calls import Calls
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
+_DEADLINE = Atom("deadline")
 _OK, _ERROR = Atom("ok"), Atom("error")
 _PROGRESS, _PROGRAM, _RESULT = Atom("progress"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
@@ -85,6 +96,8 @@ class _Desk:
         self.wire = wire
         self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._said: tuple[int, float] | None = None
+        self._deadline: tuple[int, float] | None = None
         self._throttle = Throttle()
         self._calls = Calls(self._send)
         self._lock = threading.Lock()
@@ -107,11 +120,15 @@ class _Desk:
             case Atom() if term == _CANCEL:
                 self._cancelled.set()
                 self._calls.stop(Cancelled("cancelled as asked"))
+            case (Atom() as kind, int() as deadline_ms, float() as left_s) if kind == _DEADLINE:
+                margin_s = min(MAX_STOP_MARGIN_S, left_s / 10)
+                self._said = deadline_ms, time.monotonic() + left_s - margin_s
             case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
                 self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):
                 # Frames arrive in order: a cancel before this one meant an earlier job.
                 self._cancelled.clear()
+                self._deadline, self._said = self._said, None
                 self._calls.begin()
                 self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
 
@@ -135,7 +152,11 @@ class _Desk:
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
 
     def stop_reason(self) -> BridgeError | None:
-        return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
+        if self._cancelled.is_set():
+            return Cancelled("cancelled as asked")
+        if self._deadline is not None and time.monotonic() >= self._deadline[1]:
+            return DeadlineExceeded("no time is left before the deadline", context={"deadline_ms": self._deadline[0]})
+        return None
 
     def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
         return self._calls.ask(name, arguments, timeout_ms)

@@ -119,9 +119,9 @@ REFUSALS = [
     ({"lm": binaries(model=(Atom("call"), b"f"), api_base=b"http://h")}, f"{HERE}.lm.api_base", "its own endpoint"),
     ({"lm": binaries(api_base=b"http://x")}, f"{HERE}.lm", "expected the key `model`"),
     (
-        {"lm": binaries(model=b"x", api_key=b"sk-1")},
+        {"lm": binaries(model=b"x", apikey=b"sk-1")},
         f"{HERE}.lm",
-        "unknown key `api_key` (did you mean `api_key_env`?)",
+        "unknown key `apikey` (did you mean `api_key`?)",
     ),
     ({"lm": binaries(model=b"x", api_base=b"file:///etc/passwd")}, f"{HERE}.lm.api_base", "an http(s) address"),
     ({"lm": binaries(model=b"x", api_base=b"http://user@host")}, f"{HERE}.lm.api_base", "without a user in it"),
