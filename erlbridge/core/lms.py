@@ -136,7 +136,7 @@ def _model(place: Place) -> str:
 
 def _key_variable(place: Place) -> str:
     found = place.term.decode("latin-1") if isinstance(place.term, bytes) else place.term
-    if not isinstance(found, str) or isinstance(found, Atom) or not _ENVIRONMENT_NAME.match(found):
+    if not isinstance(found, str) or not _ENVIRONMENT_NAME.match(found):
         # Not shown: a host that confuses the two options puts its key here.
         raise ValidationError("expected the name of an environment variable, as a binary", place.path)
     return found
@@ -145,7 +145,7 @@ def _key_variable(place: Place) -> str:
 def _key(place: Place) -> str:
     # Its own refusal: the others show what they refuse, and this may be a key with a slip of the hand in it.
     found = place.term.decode("latin-1") if isinstance(place.term, bytes) else place.term
-    if isinstance(found, Atom) or not isinstance(found, str) or not _KEY.match(found):
+    if not isinstance(found, str) or not _KEY.match(found):
         raise ValidationError(
             "expected a binary of 4 to 4096 printable ASCII characters without spaces; "
             "leave it out for a server that wants no key",

@@ -79,12 +79,12 @@ class Answers:
         return None
 
     def put(self, key: bytes, value: object) -> None:
-        """Keeps a value of text, numbers, booleans, None, lists and dicts. What is of another kind, or too large, is
-        not kept."""
+        """Keeps a value that comes back from its term equal, as text, numbers, None, lists, tuples and dicts do. What
+        does not, or is too large, is not kept."""
         try:
             answer = term_to_binary(value)
             if len(answer) > min(MAX_ANSWER_BYTES, self._max_bytes) or binary_to_term(answer, text=True) != value:
-                return  # a tuple would come back as something else, a host's bytes as text
+                return  # bytes would come back as text
         except (EncodeError, DecodeError):
             return
 

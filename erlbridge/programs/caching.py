@@ -48,12 +48,14 @@ class Calling:
 
     Args:
         endpoint: Who is asked; answers of another one are not its.
+        sample: Which of the answers that were asked for at once; each is another one.
         secrets: No answer with a key in it is kept: a later job reads it and knows nothing of that key.
         goes_out: Called when the cache has no answer, before the model is asked; may raise to stop the job.
         found: Called when the cache has one.
     """
 
     endpoint: str
+    sample: int
     secrets: Secrets
     goes_out: Callable[[], None]
     found: Callable[[], None]
@@ -104,7 +106,7 @@ class AnswerCache(Cache):  # type: ignore[misc]
             asked = self.cache_key(request, [*(ignored or ()), *_NOT_IN_KEY])
         except (TypeError, ValueError):
             return None  # it holds what JSON does not, such as a picture
-        return hashlib.sha256(f"{dspy.__version__} {call.endpoint} {asked}".encode()).digest()
+        return hashlib.sha256(f"{dspy.__version__} {call.endpoint} {call.sample} {asked}".encode()).digest()
 
 
 def _written(value: Any) -> dict[str, Any] | None:

@@ -131,6 +131,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
     def __init__(self, lm: LM, options: Mapping[str, Any], *, guard: Guard, secrets: Secrets) -> None:
         super().__init__(lm.model, num_retries=0, **options)
         self._described = lm
+        self._one_by_one = self.engine != "auto"  # litellm asks for several answers in one request
         self._guard = guard
         self._secrets = secrets
         self._turns = threading.local()
@@ -143,13 +144,23 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
         """Answers as `dspy.LM` does, with no secret and no lone surrogate in any text of the answer: it goes into
         predictions, demos and programs, and from demos into prompts. Raises DSPy's LM errors, with no secret in them,
         or the guard's `Stop`."""
-        call = Calling(self._described.endpoint, self._secrets, self._go_out, self._guard.answered_from_cache)
-        token = calling.set(call)
+        count = options.get("n", self.kwargs.get("n")) or 1
+        if not self._one_by_one or count == 1:
+            return self._answer(prompt, messages, options, 0)
+        # DSPy makes as many calls of it under one name; each is to be counted, paced, tried again and kept by itself.
+        found = [self._answer(prompt, messages, {**options, "n": 1}, sample)[0] for sample in range(count)]
+        if any(isinstance(answer, dict) for answer in found):
+            return [answer if isinstance(answer, dict) else {"text": answer} for answer in found]
+        return found
+
+    def _answer(self, prompt: Any, messages: Any, options: dict[str, Any], sample: int) -> Any:
+        endpoint, guard = self._described.endpoint, self._guard
+        token = calling.set(Calling(endpoint, sample, self._secrets, self._go_out, guard.answered_from_cache))
         try:
             return _with_texts(self._attempts(prompt, messages, options), self._clean)
         except Exception as error:
             self._secrets.scrub(error)
-            self._guard.gave_up(error)
+            guard.gave_up(error)
             raise
         finally:
             calling.reset(token)

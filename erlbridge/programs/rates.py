@@ -108,9 +108,10 @@ class Rates:
         if found is None or not all(isinstance(value, float) for value in found):
             return now, now, 0.0
         request_at, token_at, tokens = found
-        step = _MINUTE_S / limit.requests_per_minute if limit.requests_per_minute is not None else 0.0
         # Bounded: a clock that was set back, or a file that somebody wrote, must not stop a job for ever.
-        return min(request_at, now + step), min(token_at, now + _MAX_DEBT_S), max(0.0, tokens)
+        step = _MINUTE_S / limit.requests_per_minute if limit.requests_per_minute is not None else 0.0
+        debt = _MAX_DEBT_S if limit.tokens_per_minute is not None else 0.0
+        return min(request_at, now + step), min(token_at, now + debt), max(0.0, tokens)
 
     def _keep(
         self, connection: sqlite3.Connection, name: bytes, request_at: float, token_at: float, tokens: float
