@@ -34,6 +34,8 @@ CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON answers BEGIN
     UPDATE totals SET answers = answers - 1, bytes = bytes - length(OLD.answer);
 END;
 """
+_DROP_OLDEST: Final = "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY id LIMIT ?)"
+_COUNT_ANEW: Final = "INSERT OR REPLACE INTO totals SELECT 1, count(*), coalesce(sum(length(answer)), 0) FROM answers"
 _DROPPED_AT_ONCE: Final = 32
 
 
@@ -94,14 +96,18 @@ class Answers:
                 (key, answer, _checksum(key, answer)),
             )
             while self._is_over(connection):
-                oldest = "SELECT id FROM answers ORDER BY id LIMIT ?"
-                connection.execute(f"DELETE FROM answers WHERE id IN ({oldest})", (_DROPPED_AT_ONCE,))  # noqa: S608
+                if connection.execute(_DROP_OLDEST, (_DROPPED_AT_ONCE,)).rowcount < 1:
+                    connection.execute(_COUNT_ANEW)  # somebody else wrote the totals
+                    return
 
         self._database.write(keep, None)
 
     def _is_over(self, connection: sqlite3.Connection) -> bool:
-        answers, size = connection.execute("SELECT answers, bytes FROM totals").fetchone()
-        return bool(answers > self._max_answers or (size > self._max_bytes and answers > 1))
+        row = connection.execute("SELECT answers, bytes FROM totals").fetchone()
+        if row is None or not all(isinstance(total, int) and total >= 0 for total in row):
+            connection.execute(_COUNT_ANEW)
+            return False
+        return bool(row[0] > self._max_answers or row[1] > self._max_bytes)
 
     def close(self) -> None:
         """Lets go of the file."""

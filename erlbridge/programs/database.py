@@ -75,11 +75,14 @@ class Database:
         with self._lock:
             self._close()
 
+    def __del__(self) -> None:
+        self._close()
+
     def _try(self, work: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
         for last in (False, True):
             try:
                 return work(self._connection or self._open())
-            except sqlite3.DatabaseError as error:
+            except sqlite3.Error as error:
                 damaged = (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY_CODE in _DAMAGED
                 if damaged and not last:
                     self._set_aside(error)

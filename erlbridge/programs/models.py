@@ -55,13 +55,12 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
     Raises:
         LMFailed: Of kind `configuration`, for a key's variable that is not set or a model that DSPy refuses.
     """
+    keep_answers()  # whatever this model does: DSPy must never come to its own cache
     options: dict[str, Any] = {"temperature": lm.temperature, "max_tokens": lm.max_tokens}
     if lm.offline:
         engine = OfflineEngine(latency_s=lm.latency_s)
         options |= {"engine": engine, "async_engine": AsyncOfflineEngine(engine), "cache": False}
         return BridgeLM(lm, options, guard=guard, secrets=secrets)
-    if cache:
-        keep_answers()
     options |= {"timeout": lm.timeout_s, "cache": cache}
     if lm.api_key is not None:
         options["api_key"] = lm.api_key

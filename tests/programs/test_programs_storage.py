@@ -104,6 +104,23 @@ def test_a_file_that_was_cut_serves_nothing_false_and_is_replaced(tmp_path: Path
     assert Answers(tmp_path).get(b"199") is not None
 
 
+@pytest.mark.parametrize("totals", [(10**12, 10**12), (-5, -5), ("many", None)])
+def test_totals_that_somebody_else_wrote_are_counted_anew(tmp_path: Path, totals: tuple[object, object]) -> None:
+    answers = Answers(tmp_path, max_answers=100)
+    for number in range(5):
+        answers.put(b"%d" % number, number)
+    answers.close()
+    poison(tmp_path, "UPDATE totals SET answers = ?, bytes = ?", *totals)
+    for number in range(10, 150):
+        answers.put(b"%d" % number, number)
+    answers.close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM answers").fetchone()
+        assert connection.execute("SELECT answers FROM totals").fetchone() == (count,)
+    connection.close()
+    assert 60 < count <= 100
+
+
 def test_a_disk_that_refuses_leaves_the_process_its_memory(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").write_text("a file where the directory should be")
     answers = Answers(tmp_path / "data")

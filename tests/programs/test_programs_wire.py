@@ -121,7 +121,6 @@ def test_a_job_goes_on_under_a_new_node_after_the_old_one_was_killed(
 ) -> None:
     first = start_node("--workers", "1")
     first.ready()
-    first.wait_until_healthy()
     first.note_tree()
     killing(endpoint, lambda: first.process.pid, 12)
     job = payload(endpoint, "mipro_v2")
@@ -265,3 +264,22 @@ def test_a_key_is_used_and_stands_in_nothing_that_anybody_can_read(
     assert {path.suffix for path in written} >= {".etf", ".sqlite3"}
     for text in (b"".join(heard), *(path.read_bytes() for path in written)):
         assert b"hush-hush" not in text
+
+
+def test_predictions_leave_nothing_behind_in_the_worker(node: NodeClient, endpoint: Endpoint) -> None:
+    """The short form of `benchmarks/memory.py`."""
+    config, row = atoms({"lm": endpoint.lm(timeout_ms=30_000)}), TICKETS[0]
+
+    def resident_bytes() -> int:
+        return max(worker[Atom("rss_bytes")] for worker in node.health()[Atom("workers")])
+
+    def predict(first: int) -> int:
+        subject, body = row[Atom("subject")], row[Atom("body")]
+        inputs = [{Atom("subject"): subject, Atom("body"): b"%s (%d)" % (body, first + n)} for n in range(100)]
+        batch = {Atom("signature"): SIGNATURE, Atom("inputs"): inputs, Atom("config"): config}
+        assert node.ask("predict", batch)[0] == "ok"
+        return resident_bytes()
+
+    warm = [predict(first) for first in (0, 100)][-1]
+    sizes = [predict(first) for first in (200, 300, 400, 0)]
+    assert max(sizes) < 1.05 * warm
