@@ -22,7 +22,6 @@ import os
 import queue
 import socket
 import threading
-import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -33,18 +32,18 @@ from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
     BridgeError,
     Cancelled,
-    DeadlineExceeded,
     EncodeError,
     InternalError,
     PythonRuntimeError,
     SerializationError,
 )
-from erlbridge.limits import MAX_STOP_MARGIN_S, MAX_WORKER_FRAME_BYTES
+from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.wire.frames import HEADER_BYTES, FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
+from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
@@ -96,10 +95,9 @@ class _Desk:
         self.wire = wire
         self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
-        self._said: tuple[int, float] | None = None
-        self._deadline: tuple[int, float] | None = None
         self._throttle = Throttle()
         self._calls = Calls(self._send)
+        self._deadline = Deadline(self._calls.stop)
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -121,15 +119,14 @@ class _Desk:
                 self._cancelled.set()
                 self._calls.stop(Cancelled("cancelled as asked"))
             case (Atom() as kind, int() as deadline_ms, float() as left_s) if kind == _DEADLINE:
-                margin_s = min(MAX_STOP_MARGIN_S, left_s / 10)
-                self._said = deadline_ms, time.monotonic() + left_s - margin_s
+                self._deadline.of_next(deadline_ms, left_s)
             case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
                 self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):
                 # Frames arrive in order: a cancel before this one meant an earlier job.
                 self._cancelled.clear()
-                self._deadline, self._said = self._said, None
                 self._calls.begin()
+                self._deadline.begin()
                 self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
 
     def say(self, term: object) -> None:
@@ -141,6 +138,7 @@ class _Desk:
 
     def finish(self, frame: bytes) -> None:
         """Sends a job's outcome; progress that was held back for it is void now, and so are its calls."""
+        self._deadline.end()
         self._calls.stop(InternalError("the job is over"))
         self._throttle.reset()
         self._send(frame)
@@ -152,11 +150,7 @@ class _Desk:
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
 
     def stop_reason(self) -> BridgeError | None:
-        if self._cancelled.is_set():
-            return Cancelled("cancelled as asked")
-        if self._deadline is not None and time.monotonic() >= self._deadline[1]:
-            return DeadlineExceeded("no time is left before the deadline", context={"deadline_ms": self._deadline[0]})
-        return None
+        return Cancelled("cancelled as asked") if self._cancelled.is_set() else self._deadline.reason()
 
     def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
         return self._calls.ask(name, arguments, timeout_ms)
