@@ -55,7 +55,6 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
     Raises:
         LMFailed: Of kind `configuration`, for a key's variable that is not set or a model that DSPy refuses.
     """
-    keep_answers()  # whatever this model does: DSPy must never come to its own cache
     options: dict[str, Any] = {"temperature": lm.temperature, "max_tokens": lm.max_tokens}
     if lm.offline:
         engine = OfflineEngine(latency_s=lm.latency_s)
@@ -128,6 +127,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
     """
 
     def __init__(self, lm: LM, options: Mapping[str, Any], *, guard: Guard, secrets: Secrets) -> None:
+        keep_answers()  # whatever this model keeps: DSPy must never come to its own cache
         super().__init__(lm.model, num_retries=0, **options)
         self._described = lm
         self._one_by_one = self.engine != "auto"  # litellm asks for several answers in one request
