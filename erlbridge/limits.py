@@ -86,5 +86,18 @@ PROGRESS_INTERVAL_S: Final = 0.05
 LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
 
+MAX_ANSWERS: Final = 200_000
+"""Models' answers that a data directory keeps; the oldest are dropped."""
+
+MAX_ANSWERS_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of those answers, at 1 to 3 kB each."""
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""Longest answer that is kept; one of images or sound would drive out thousands of others."""
+
+MAX_STOP_MARGIN_S: Final = 1.0
+"""A job stops by itself so long before its deadline, or at a tenth of its time if that is less: its error can then hold
+the best program so far, and be written and read before the deadline passes."""
+
 MAX_BOOT_FAILURES: Final = 5
 """Rounds of workers that may die before one boots; after that the node ends instead of restarting for ever."""

@@ -56,6 +56,7 @@ _PAUSED_LOOK_S: Final = 0.2
 """How often a node that reads no further requests looks whether its host is still there."""
 _LAST_WORDS_S: Final = 1.0
 _RUN: Final = Atom("run")
+_DEADLINE: Final = Atom("deadline")
 
 
 class Node:
@@ -72,7 +73,7 @@ class Node:
         self.watchdog = Watchdog()
         self.exit_code: int | None = None
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append)
+        self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
@@ -199,7 +200,9 @@ class Node:
             match action:
                 case events.Fork(number):
                     self._pool.fork(number)
-                case events.Send(number, frame):
+                case events.Send(number, frame, deadline_ms, left_s):
+                    if left_s is not None:
+                        self._pool.send(number, term_to_binary((_DEADLINE, deadline_ms, left_s)))
                     self._pool.send(number, frame)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)

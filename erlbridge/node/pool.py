@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
@@ -69,15 +70,17 @@ class _Seat:
 class Pool:
     """The node's end of every worker.
 
-    `on_event` hears of everything that happens, in order; a worker's outcome always before its death.
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `data` is where
+    workers keep what lasts.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], data: Path) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._nursery = Nursery(
             selector,
+            data,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,

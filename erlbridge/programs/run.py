@@ -47,7 +47,8 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         MissingPackage: An optimizer needs a package that is not installed.
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
-    secrets = Secrets.of_process(lm.api_key_env for lm in job.config.lms)
+    lms = job.config.lms
+    secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     guard = Guard(observer, job.config.budget)
     try:
         work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
