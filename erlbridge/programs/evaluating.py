@@ -31,5 +31,6 @@ def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
         "failures": sum(answer.error is not None for answer in answers),
         "results": results,
         "metrics": work.metrics(),
+        "warnings": work.warnings,
     }
     return Outcome(atom_keys(result))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
-from erlbridge.programs.modules import Recipe
+from erlbridge.programs.modules import Blueprint
 from erlbridge.programs.predictions import outputs, text
 
 Item = TypeVar("Item")
@@ -42,7 +42,7 @@ class Runner:
         threads: How many inputs run at once.
     """
 
-    recipe: Recipe
+    recipe: Blueprint
     guard: Guard
     secrets: Secrets
     threads: int
@@ -55,7 +55,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
             self.secrets.scrub(error)
             # Redacted once more: pydantic's errors write what they hold, not their arguments.
-            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}")))
+            where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}{where}")))
 
     def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
         """The answers to all inputs. Raises the guard's `Stop`."""

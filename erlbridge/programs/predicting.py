@@ -20,7 +20,7 @@ def predict(work: Work, job: Predict) -> Outcome:
         raise _failed(work, answers[0].failure)
     work.guard.check_alive()
     work.guard.enter("finishing")
-    result: dict[str, object] = {"status": atom("success"), "metrics": work.metrics()}
+    result: dict[str, object] = {"status": atom("success"), "metrics": work.metrics(), "warnings": work.warnings}
     if job.batch:
         result["predictions"] = [
             atom_keys({"prediction": work.fields(answer), "error": answer.error}) for answer in answers
