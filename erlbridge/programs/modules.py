@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -49,7 +50,8 @@ class Comparison(dspy.Module):  # type: ignore[misc]
     def __init__(self, signature: type[Any], *, m: int, temperature: float) -> None:
         super().__init__()
         self.attempt = dspy.ChainOfThought(signature)
-        self.compare = dspy.MultiChainComparison(signature, M=m, temperature=temperature)
+        with _deprecations_ignored():
+            self.compare = dspy.MultiChainComparison(signature, M=m, temperature=temperature)
         self.temperature = temperature
         self.m = m
 
@@ -60,6 +62,14 @@ class Comparison(dspy.Module):  # type: ignore[misc]
             for number in range(self.m)
         ]
         return self.compare(attempts, **inputs)
+
+
+@contextmanager
+def _deprecations_ignored() -> Iterator[None]:
+    """DSPy's own modules still use what it deprecates, or are deprecated; the pinned minor has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 class Blueprint(Protocol):
@@ -199,8 +209,7 @@ def _comparison(made: Recipe) -> Any:
 
 
 def _program_of_thought(made: Recipe) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # DSPy's next minor drops it, and the pin keeps ours
+    with _deprecations_ignored():
         built = dspy.ProgramOfThought(build_signature(made.signature), max_iters=made.module.count("max_iters"))
     if made.signature.instructions:
         # DSPy writes instructions of its own for its three steps and leaves the signature's out.

@@ -10,11 +10,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, create_model, model_serializer
 
 from erlbridge.core.field_types import Bounds, FieldType
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
+
+
+class Written(BaseModel):
+    """What is common to all objects: an entry that was left out is left out of what is written, too."""
+
+    @model_serializer(mode="wrap")
+    def written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The entries that were given, by their names in the schema."""
+        fields = type(self).model_fields
+        left_out = {field.alias for name, field in fields.items() if name not in self.model_fields_set}
+        return {name: value for name, value in handler(self).items() if name not in left_out}
 
 
 def build_model(kind: FieldType, name: str) -> type[BaseModel]:
@@ -28,13 +39,12 @@ def build_model(kind: FieldType, name: str) -> type[BaseModel]:
     for number, entry in enumerate(kind.properties):
         inner = inner_annotation(entry.type, f"{name} {entry.name}")
         fixed = {"alias": entry.name, "description": entry.description}
-        # One that is left out is not None: `predictions.plain` leaves out what was never set.
         default = ... if entry.required else None
         fields[f"field_{number}"] = (inner, Field(default, **fixed))  # type: ignore[call-overload]
     extra = "forbid" if kind.items is None else "allow"
     base: type[BaseModel] = type(
         "Object",
-        (BaseModel,),
+        (Written,),
         {
             "__module__": __name__,
             "__annotations__": {}

@@ -46,8 +46,7 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> object:
         return text(str(value))
     match value:
         case BaseModel():
-            # What was never set stays left out: None may not be what its type allows.
-            return plain(value.model_dump(mode="json", exclude_unset=True), depth)
+            return plain(value.model_dump(mode="json"), depth)
         case Mapping():
             return {text(str(key)): plain(item, depth - 1) for key, item in value.items()}
         case list() | tuple():
