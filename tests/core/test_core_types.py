@@ -46,8 +46,11 @@ def test_a_type_is_read_as_python_and_json_schema_spell_it(text: str, kind: Fiel
 
 @pytest.mark.parametrize(
     "text",
-    ["int | str", "Union[int, str]", "None", "Literal[]", "Literal[1.5]", "Literal[__import__('os')]",
-     "Literal['a', 'a']", "Literal['\\x41']", "list[int]]", "[int]", "int int", "dict[str int]", "lambda: 0", "Literal[f'{x}']", "str()"],
+    [
+        "int | str", "Union[int, str]", "None", "Literal[]", "Literal[1.5]", "Literal[__import__('os')]",
+        "Literal['a', 'a']", r"Literal['\x41']", "list[int]]", "[int]", "int int", "dict[str int]", "lambda: 0",
+        "Literal[f'{x}']", "str()",
+    ],
 )  # fmt: skip
 def test_what_is_no_single_known_type_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
