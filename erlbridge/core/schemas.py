@@ -60,8 +60,9 @@ def parse_schema(place: Place, reading: Reading, depth: int = MAX_TYPE_DEPTH) ->
     """The type that a schema describes. Raises `ValidationError` with the path of what cannot be taken."""
     if depth == 0:
         raise ValidationError(f"expected a schema nested at most {MAX_TYPE_DEPTH} deep", place.path)
-    reading.part(place.path)
     entries = place.entries()
+    if not given(entries, "type"):
+        reading.part(place.path)  # else its type is counted where it is read
     for name in _REFERENCES:
         if name in entries:
             raise ValidationError(f"`{name}` is not followed; write the type out where it is used", place.path)

@@ -55,8 +55,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
             self.secrets.scrub(error)
             # Redacted once more: pydantic's errors write what they hold, not their arguments.
-            where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}{where}")))
+            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}{where(error)}")))
 
     def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
         """The answers to all inputs. Raises the guard's `Stop`."""
@@ -101,6 +100,11 @@ class Runner:
         finally:
             # Not waited for: after a stop, a call in flight may take as long as its timeout.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def where(error: BaseException) -> str:
+    """In which step of a pipeline an error arose, as its notes say; empty for programs of one step."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
 def mean_score(answers: Sequence[Answer]) -> float:

@@ -188,6 +188,9 @@ def test_a_pipeline_is_evaluated_and_a_failure_names_its_step(jobs: Jobs, endpoi
     result, _ = jobs.run("evaluate_pipeline", payload)
     assert result["failures"] == 1
     assert result["results"][0]["error"].endswith("(in the step `first`)")
+    payload = {"pipeline": pipeline, "input": {"q": "x"}, "config": payload["config"]}
+    with pytest.raises(OptimizationError, match=r"\(in the step `first`\)"):
+        jobs.run("predict", payload)
 
 
 def test_what_is_written_of_a_pipeline_reads_as_it_was() -> None:
