@@ -101,7 +101,8 @@ class Module:
             case "multi_chain_comparison":
                 return ("reasoning", "rationale", *(f"reasoning_attempt_{i + 1}" for i in range(self.count("m"))))
             case _:
-                return ("reasoning",) if self.inner == "chain_of_thought" else ()
+                reasoning = ("reasoning",) if self.inner == "chain_of_thought" else ()
+                return ("hint_", *reasoning) if self.name == "refine" else reasoning
 
     def wished(self, signature: Signature, path: str) -> dict[str, FieldType]:
         """The type that the reward holds each output field to. Raises `ValidationError` for a wish that is none of

@@ -157,6 +157,7 @@ def test_a_module_that_cannot_be_taken_is_refused_before_a_worker_is_used(
         (b"multi_chain_comparison", b"reasoning_attempt_2 -> a"),
         (b"multi_chain_comparison", b"rationale -> a"),
         (b"program_of_thought", b"error -> a"),
+        (b"refine", b"hint_ -> a"),
     ],
 )
 def test_a_field_that_a_module_writes_itself_is_refused(name: bytes, signature: bytes) -> None:
