@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -282,3 +284,15 @@ def test_any_schema_is_read_or_refused(term: dict[bytes, object]) -> None:
     except ValidationError:
         return
     assert isinstance(found, FieldType)
+
+
+def test_the_node_reads_a_pattern_without_loading_its_engine() -> None:
+    code = (
+        "import sys; from erlbridge.core.jobs import parse_job\n"
+        "field = {b'name': b'q', b'validation': {b'pattern': b'^(x+)+$'}}\n"
+        "signature = {b'input_fields': [field], b'output_fields': [b'a']}\n"
+        "parse_job('predict', {b'signature': signature, b'input': {}, b'config': {b'lm': b'offline'}})\n"
+        "print([name for name in ('pydantic', 'pydantic_core', 'dspy') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
