@@ -113,16 +113,27 @@ def _parse_fields(
         raise place.refused("at least one field")
     if count > _MAX_FIELDS:
         raise place.refused(f"at most {_MAX_FIELDS} fields")
-    return tuple(_parse_field(item, seen, reading) for item in place.items())
+    fields = []
+    for item in place.items():
+        found = parse_field(item, reading)
+        checked_name(found.name, f"{item.path}.name" if isinstance(item.term, Mapping) else item.path, seen)
+        fields.append(found)
+    return tuple(fields)
 
 
-def _parse_field(place: Place, seen: dict[str, str], reading: Reading) -> Field:
+def parse_field(place: Place, reading: Reading) -> Field:
+    """The field at a place: a name, or a map of name, type and description. Raises `ValidationError` with the path.
+
+    Whether the name can be a signature's is the caller's matter: an agent's tools have fields, too.
+
+    Args:
+        reading: Bounds the types of several fields together, and takes warnings.
+    """
     if not isinstance(place.term, Mapping):
-        return Field(checked_name(place.name(), place.path, seen))
+        return Field(place.name())
     entries = place.only(_FIELD_KEYS)
-    name = place.required(entries, "name")
     return Field(
-        checked_name(name.name(), name.path, seen),
+        place.required(entries, "name").name(),
         _parse_field_type(entries, reading),
         entries["description"].text() if given(entries, "description") else None,
     )

@@ -75,6 +75,7 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
+    "calls", "open", "late",
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
@@ -93,6 +94,8 @@ KEYS: Final = (
     # pipelines and ensembles
     "pipeline", "steps", "step", "from", "outputs", "members", "reduce", "examples", "warnings", "optimized_pipeline",
     "optimized_ensemble",
+    # arguments of Elixir functions
+    "messages", "role", "content", "temperature", "max_tokens", "host_calls",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(
