@@ -13,7 +13,10 @@ from typing import Final, Protocol, TypeAlias
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Config, parse_config
+from erlbridge.core.ensembles import parse_members, parse_reduction
 from erlbridge.core.examples import Examples
+from erlbridge.core.modules import check_module
+from erlbridge.core.pipelines import Pipeline, parse_pipeline
 from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
 from erlbridge.wire.place import Place
@@ -35,13 +38,21 @@ class GivenProgram:
     place: Place
 
 
-Source: TypeAlias = Signature | StoredProgram | GivenProgram
+@dataclass(frozen=True, slots=True)
+class GivenEnsemble:
+    """Several programs that answer together; `reduce` is one of `ensembles.REDUCTIONS`."""
+
+    members: tuple[StoredProgram | GivenProgram, ...]
+    reduce: str
+
+
+Source: TypeAlias = Signature | Pipeline | StoredProgram | GivenProgram | GivenEnsemble
 """Where a job's program comes from."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizeSignature:
-    """Compile a program for a signature (or a stored program, to go on from it)."""
+    """Compile a program for a signature or a pipeline (or a stored program, to go on from it)."""
 
     source: Source
     training_data: Examples
@@ -84,8 +95,8 @@ def parse_job(verb: str, payload: object) -> Job:
 
 
 def _parse_optimize(place: Place) -> OptimizeSignature:
-    entries = place.only(("signature", "training_data", "validation_data", "config"))
-    source = _source(place.required(entries, "signature"))
+    entries = place.only(("signature", "pipeline", "program", "training_data", "validation_data", "config"))
+    source = _source(entries, place)
     training = Examples.at(place.required(entries, "training_data"))
     validation = entries.get("validation_data")
     valset = None if validation is None or validation.term is None else Examples.at(validation)
@@ -94,15 +105,15 @@ def _parse_optimize(place: Place) -> OptimizeSignature:
 
 
 def _parse_evaluate(place: Place) -> EvaluatePipeline:
-    entries = place.only(("program", "signature", "data", "metric", "config"))
-    source = _program_or_signature(entries, place)
+    entries = place.only(("program", "signature", "pipeline", "data", "metric", "config"))
+    source = _source(entries, place)
     data = Examples.at(place.required(entries, "data"))
     return EvaluatePipeline(source, data, _config(entries, place, len(data), source))
 
 
 def _parse_predict(place: Place) -> Predict:
-    entries = place.only(("program", "signature", "input", "inputs", "config"))
-    source = _program_or_signature(entries, place)
+    entries = place.only(("program", "signature", "pipeline", "input", "inputs", "config"))
+    source = _source(entries, place)
     if ("input" in entries) == ("inputs" in entries):
         raise ValidationError("expected either `input`, one map, or `inputs`, a list of maps", place.path)
     batch = "inputs" in entries
@@ -122,8 +133,14 @@ _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
 
 
 def _config(entries: dict[str, Place], parent: Place, count: int, source: Source) -> Config:
-    outputs = [output.name for output in source.output_fields] if isinstance(source, Signature) else None
-    return parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    known = source.interface if isinstance(source, Pipeline) else source
+    outputs = [output.name for output in known.output_fields] if isinstance(known, Signature) else None
+    config = parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    if isinstance(source, Pipeline):
+        source.with_module(config.module, f"{parent.path}.pipeline")
+    elif isinstance(source, Signature):
+        check_module(config.module, source, f"{parent.path}.config.module")
+    return config
 
 
 WORKER_VERBS: Final = frozenset(_PARSERS)
@@ -132,24 +149,38 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 def stored_programs(job: Job) -> tuple[str, ...]:
     """The ids of the stored programs that a job needs beside its payload."""
-    return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+    sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
+    return tuple(dict.fromkeys(source.id for source in sources if isinstance(source, StoredProgram)))
 
 
-def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
-    if ("program" in entries) == ("signature" in entries):
-        raise ValidationError("expected either `program` or `signature`", place.path)
-    if "signature" in entries:
-        return _source(entries["signature"])
-    program = entries["program"]
-    if isinstance(program.term, Mapping):
-        return GivenProgram(program)
-    return _stored(program)
+def _source(entries: dict[str, Place], place: Place) -> Source:
+    named = [key for key in ("signature", "pipeline", "program") if key in entries]
+    if len(named) != 1:
+        raise ValidationError("expected one of `signature`, `pipeline` and `program`", place.path)
+    found = entries[named[0]]
+    match named[0]:
+        case "pipeline":
+            return parse_pipeline(found)
+        case "program":
+            return _parse_program(found)
+        case _ if isinstance(found.term, bytes | str) and "->" not in found.text():
+            return _stored(found)
+        case _:
+            return parse_signature(found)
 
 
-def _source(place: Place) -> Source:
-    if isinstance(place.term, bytes | str) and "->" not in place.text():
+def _parse_program(place: Place) -> StoredProgram | GivenProgram | GivenEnsemble:
+    if not isinstance(place.term, Mapping):
         return _stored(place)
-    return parse_signature(place)
+    entries = place.entries()
+    if "members" not in entries or "format" in entries:
+        return GivenProgram(place)
+    place.only(("members", "reduce"))
+    members = tuple(
+        GivenProgram(member) if isinstance(member.term, Mapping) else _stored(member)
+        for member in parse_members(entries["members"])
+    )
+    return GivenEnsemble(members, parse_reduction(entries))
 
 
 def _stored(place: Place) -> StoredProgram:

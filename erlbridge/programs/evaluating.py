@@ -38,5 +38,6 @@ def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
         "errors": errors,
         "results": results,
         "metrics": work.metrics(),
+        "warnings": work.warnings,
     }
     return Outcome(atom_keys(result))

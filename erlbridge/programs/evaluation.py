@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
-from erlbridge.programs.modules import Recipe
+from erlbridge.programs.modules import Blueprint
 from erlbridge.programs.predictions import outputs, text
 
 Item = TypeVar("Item")
@@ -43,7 +43,7 @@ class Runner:
         threads: How many inputs run at once.
     """
 
-    recipe: Recipe
+    recipe: Blueprint
     guard: Guard
     secrets: Secrets
     threads: int
@@ -56,7 +56,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
             self.secrets.scrub(error)
             # Redacted once more: pydantic's errors write what they hold, not their arguments.
-            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}")))
+            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}{where(error)}")))
 
     def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
         """The answers to all inputs. Raises the guard's `Stop`."""
@@ -102,6 +102,11 @@ class Runner:
         finally:
             # Not waited for: after a stop, a call in flight may take as long as its timeout.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def where(error: BaseException) -> str:
+    """In which step of a pipeline an error arose, as its notes say; empty for programs of one step."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
 def mean_score(answers: Sequence[Answer]) -> float:

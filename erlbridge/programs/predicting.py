@@ -7,6 +7,7 @@ import dspy  # type: ignore[import-untyped]
 from erlbridge.core.examples import read_inputs
 from erlbridge.core.jobs import Outcome, Predict
 from erlbridge.errors import BridgeError, OptimizationError
+from erlbridge.programs.evaluation import where
 from erlbridge.programs.failures import lm_failed, traceback_text
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -20,7 +21,7 @@ def predict(work: Work, job: Predict) -> Outcome:
         raise _failed(work, answers[0].failure)
     work.guard.check_alive()
     work.guard.enter("finishing")
-    result: dict[str, object] = {"status": atom("success"), "metrics": work.metrics()}
+    result: dict[str, object] = {"status": atom("success"), "metrics": work.metrics(), "warnings": work.warnings}
     if job.batch:
         result["predictions"] = [
             atom_keys({"prediction": work.fields(answer), "error": answer.error}) for answer in answers
@@ -37,5 +38,7 @@ def _failed(work: Work, error: Exception) -> Exception:
     if isinstance(error, dspy.LMError):
         return lm_failed(error, failed_calls=work.guard.failed_calls)
     if isinstance(error, dspy.AdapterParseError):
-        return OptimizationError(f"the model's answer cannot be read: {error}", traceback=traceback_text(error))
+        return OptimizationError(
+            f"the model's answer cannot be read: {error}{where(error)}", traceback=traceback_text(error)
+        )
     return error

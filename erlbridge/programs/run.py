@@ -78,6 +78,7 @@ def _in_context(work: Work, job: Job) -> Outcome:
         num_threads=work.threads,
         trace=None,  # the global trace would keep every call of the worker's life
         provide_traceback=False,
+        warn_on_type_mismatch=False,  # inputs are checked against their types already; DSPy wants models for objects
     )
     try:
         with context, closing(work):

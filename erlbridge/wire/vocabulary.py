@@ -92,6 +92,9 @@ KEYS: Final = (
     "predictors",
     "format", "signature", "module", "config", "scores", "usage", "dataset", "metric", "field", "threshold",
     "worker", "stream", "line", "mode", "result",
+    # pipelines and ensembles
+    "pipeline", "steps", "step", "from", "outputs", "members", "reduce", "examples", "warnings", "optimized_pipeline",
+    "optimized_ensemble",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
 )  # fmt: skip
