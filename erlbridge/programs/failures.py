@@ -111,6 +111,11 @@ class Secrets:
         """The secrets of this process's environment, and the variables that a request names."""
         return cls(os.environ, [name for name in named if name is not None])
 
+    @property
+    def key_patterns(self) -> list[re.Pattern[str]]:
+        """What `redact_answer` finds keys with, in the order in which it looks."""
+        return list(self._keys)
+
     def redact(self, text: str) -> str:
         """The text without secrets."""
         for pattern in self._patterns:

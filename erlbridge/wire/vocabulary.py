@@ -17,6 +17,10 @@ VERBS: Final = (
     "optimize_signature",
     "evaluate_pipeline",
     "predict",
+    "list_programs",
+    "get_program",
+    "put_program",
+    "delete_program",
     "cancel",
     "shutdown",
 )
@@ -90,6 +94,9 @@ KEYS: Final = (
     "predictors",
     "format", "signature", "module", "config", "scores", "usage", "dataset", "metric", "field", "threshold",
     "worker", "stream", "line", "mode", "result",
+    "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
+    # chunks
+    "text", "is_last",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(
@@ -113,6 +120,19 @@ _PUBLISHED: Final = {name: Atom(name) for name in ATOMS}
 def atom(name: str) -> Atom:
     """The published atom `name`. A name that is not published is a fault of ours and raises `KeyError`."""
     return _PUBLISHED[name]
+
+
+def published(term: object) -> object:
+    """The term with every atom that is not published as a binary: a host knows only those, and what it sent itself."""
+    match term:
+        case Atom():
+            return _PUBLISHED.get(str(term)) or str(term).encode()
+        case list() | tuple():
+            return type(term)(published(element) for element in term)
+        case Mapping():
+            return {published(key): published(value) for key, value in term.items()}
+        case _:
+            return term
 
 
 def atom_keys(entries: Mapping[str, object]) -> dict[object, object]:

@@ -6,6 +6,7 @@ It speaks the same frames and terms with the node as the node does with the host
     :cancel                                           stop the job that runs at its next model call
     :booted                                           said once, before the first job
     {:progress, map}
+    {:chunk, map}                                     a piece of an output that is streamed
     {:program, program_id, bytes}                     for the node to keep; said before the answer that names it
     {:ok, result}
     {:error, error_map}
@@ -23,7 +24,7 @@ import traceback
 from collections.abc import Mapping
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.core.jobs import Outcome, Progress, parse_job
+from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, Cancelled, EncodeError, InternalError, PythonRuntimeError, SerializationError
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
@@ -35,7 +36,7 @@ from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
 _OK, _ERROR = Atom("ok"), Atom("error")
-_PROGRESS, _PROGRAM = Atom("progress"), Atom("program")
+_PROGRESS, _CHUNK, _PROGRAM = Atom("progress"), Atom("chunk"), Atom("program")
 _READ_BYTES = 256 * 1024
 
 
@@ -123,6 +124,10 @@ class _Desk:
     def progress(self, state: Progress) -> None:
         if self._throttle.lets_pass(state):
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
+
+    def chunk(self, piece: Chunk) -> None:
+        state = atom_keys({"field": piece.field, "text": piece.text, "is_last": piece.is_last})
+        self._send(encode((_CHUNK, state), head=1))
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
