@@ -10,7 +10,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     One request between a caller and the node.
 
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
-    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` is a pid or an alias.
+    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` and `stream_to`, which
+    hear of its events, are pids or aliases.
     `timeout` and `grace` are milliseconds.
     """
 
@@ -21,6 +22,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :verb,
       :frame,
       :progress_to,
+      :stream_to,
       :monitor,
       :timer,
       :started_at,
@@ -34,6 +36,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             verb: atom,
             frame: binary | nil,
             progress_to: pid | reference | nil,
+            stream_to: pid | reference | nil,
             monitor: reference | nil,
             timer: reference | nil,
             started_at: integer | nil,
