@@ -13,7 +13,7 @@ from erlbridge.limits import LISTED_PROGRAMS, MAX_LISTED_PROGRAMS
 from erlbridge.wire.place import Place, given
 
 _PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
-_CURSOR: Final = re.compile(r"([0-9]{1,19})/(program:[0-9a-f]{64})\Z")
+_CURSOR: Final = re.compile(r"(-?[0-9]{1,19})/(program:[0-9a-f]{64})\Z")
 _A_PROGRAM_ID: Final = "a program_id, `program:` and 64 hexadecimal digits"
 
 

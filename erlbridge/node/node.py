@@ -210,9 +210,10 @@ class Node:
                 case events.Kill(number):
                     self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
+                    key = _key(request_id)
                     if ok:
-                        self._emit(self.credit.settle(_key(request_id)))
-                    self.credit.forget(_key(request_id))
+                        self._emit(self.credit.settle(key))
+                    self.credit.forget(key)
                     answer = messages.ok(request_id, term) if ok else messages.error_as(request_id, term)
                     self._answer(request_id, answer)
                 case events.Refuse(request_id, failure):
