@@ -1,9 +1,10 @@
 """Reaching one element against building the whole term: `python benchmarks/codec_lazy.py [rounds]`.
 
 A request with 10,000 training examples (2.2 MB) and one with 2,000 vectors of 768 floats (13.8 MB). Each is built
-whole, reached into from nothing (first, middle, last element), reached into again with its index made, and stepped
-over. The figure is the median of the rounds, which take turns; the ratio is the time to build the whole over it. Then
-what the whole and the index keep in memory.
+whole, reached into from nothing (first, middle, last element), reached into again with its index made, stepped over,
+and taken from a stream in pieces of 64 KiB. The time is the median of the rounds, which take turns; the ratio is the
+median of the time to build the whole over it, round by round. Then what the whole and the index keep in memory. Last,
+the examples as single terms that follow each other, decoded by themselves and from a stream.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ from collections.abc import Callable
 
 from codec import rounds_of
 
-from erlbridge.codec import IMPLEMENTATION, Atom, binary_to_term, term_to_binary
-from erlbridge.codec.lazy import LazyTerm
-from erlbridge.codec.skip import skip
+from erlbridge.codec import (
+    IMPLEMENTATION,
+    Atom,
+    LazyTerm,
+    StreamDecoder,
+    binary_to_term,
+    skip,
+    term_to_binary,
+)
+
+PIECE = 65_536
 
 
 def examples() -> object:
@@ -66,6 +75,25 @@ def indexed(data: bytes) -> LazyTerm:
     return term
 
 
+def streamed(data: bytes) -> list[object]:
+    found: list[object] = []
+    stream = StreamDecoder()
+    for start in range(0, len(data), PIECE):
+        stream.feed(data[start : start + PIECE])
+        found += stream
+    stream.close()
+    return found
+
+
+def show(runs: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Prints each run's time beside that of the first."""
+    taken = rounds_of(runs, rounds)
+    first = next(iter(taken.values()))
+    for run, times in taken.items():
+        ratio = statistics.median(one / other for one, other in zip(first, times, strict=True))
+        print(f"  {run:<20}{statistics.median(times) / 1000:>12.4f} ms{ratio:>12.2f}x")
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     print(f"erlbridge ({IMPLEMENTATION}), Python {sys.version.split()[0]}, medians of {rounds} rounds")
@@ -80,13 +108,19 @@ def main() -> None:
             "last element": lambda data=data: reach(LazyTerm(data), -1),
             "again, index made": lambda known=known, middle=middle: reach(known, middle),
             "skip": lambda data=data: skip(data),
+            "streamed": lambda data=data: streamed(data),
         }
-        ms = {run: statistics.median(taken) / 1000 for run, taken in rounds_of(runs, rounds).items()}
         print(f"{name}, {len(data):,} B")
-        for run, taken in ms.items():
-            print(f"  {run:<20}{taken:>12.4f} ms{ms['whole'] / taken:>12.1f}x")
+        show(runs, rounds)
         whole, index = kept_bytes(lambda data=data: binary_to_term(data)), kept_bytes(lambda data=data: indexed(data))
         print(f"  kept in memory: whole {whole:,} B, all indexes {index:,} B")
+    frames = [term_to_binary(example) for example in examples()]  # type: ignore[attr-defined]
+    data = b"".join(frames)
+    print(f"{len(frames):,} terms that follow each other, {len(data):,} B")
+    show(
+        {"each by itself": lambda: [binary_to_term(frame) for frame in frames], "streamed": lambda: streamed(data)},
+        rounds,
+    )
 
 
 if __name__ == "__main__":

@@ -62,6 +62,18 @@ PROGRESS_CREDIT: Final = 16
 MAX_LOG_LINE_BYTES: Final = 8 * 1024
 """Longest line of captured output passed on as one log event; the rest of the line is dropped."""
 
+MAX_OPEN_CALLS_OF_JOB: Final = 256
+"""Elixir functions that one job may wait for at once: as many as it may have threads."""
+
+MAX_OPEN_CALLS: Final = 1024
+"""The same for all jobs of a node: the host runs a process for each, and calls are never dropped."""
+
+MAX_UNSENT_CALL_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for a host that does not read before further calls are refused; calls need no credit."""
+
+MAX_REASON_CHARACTERS: Final = 2000
+"""How much of an Elixir function's reason for a failure an error repeats."""
+
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
 

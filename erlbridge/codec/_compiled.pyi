@@ -1,7 +1,18 @@
+from array import array
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self, final
 
 IMPLEMENTATION: Final = "compiled"
+
+@final
+class Scan:
+    pos: int
+    def __new__(cls, pos: int, *, max_depth: int = 10000, depth: int = 0) -> Self: ...
+    @property
+    def left(self) -> int: ...
+    def restart(self, pos: int, /) -> None: ...
+    def advance(self, data: bytes | bytearray | memoryview, /) -> bool: ...
+    def starts(self, data: bytes | bytearray | memoryview, most: int, offsets: array[int], /) -> bool: ...
 
 def binary_to_term(
     data: bytes | bytearray | memoryview, *, max_depth: int = 10000, max_bytes: int = 268435456, text: bool = False

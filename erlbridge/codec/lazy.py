@@ -11,7 +11,7 @@ from operator import index as as_index
 from erlbridge.codec import binary_to_term, tags
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.places import Index, Source, key_form
-from erlbridge.codec.skip import WholeScan
+from erlbridge.codec.scan import begin
 from erlbridge.errors import DecodeError, EncodeError
 from erlbridge.limits import MAX_ATOM_CHARACTERS, MAX_DEPTH, MAX_TERM_BYTES
 
@@ -34,6 +34,9 @@ _KINDS = {
     "fun": (tags.NEW_FUN_EXT, tags.EXPORT_EXT),
     "local": (tags.LOCAL_EXT,),
 }
+_BINARY_HEADER = 5
+"""Bytes of a binary before its own: the tag and a length of four."""
+
 _KIND_OF = {tag: kind for kind, kinds in _KINDS.items() for tag in kinds}
 
 
@@ -115,6 +118,25 @@ class LazyTerm:
         if self._start:
             return binary_to_term(source.data, max_depth=source.max_depth, text=source.text)
         return source.value(0, source.size, 0)
+
+    def view(self) -> memoryview:
+        """The bytes of a binary where they stand, read-only. Nothing is copied; the data lives as long as the view.
+
+        Raises:
+            TypeError: The part is no binary.
+            DecodeError: It ends beyond the data.
+
+        >>> import erlbridge.codec as codec
+        >>> bytes(codec.LazyTerm(codec.term_to_binary((1, b"large")))[1].view())
+        b'large'
+        """
+        if self.kind != "binary":
+            raise TypeError(f"{self.kind} has no bytes to view")
+        source = self._source
+        end = source.end_of(self._start, self._depth)
+        if not self._depth and end != source.size:
+            raise DecodeError(f"{source.size - end} bytes after the term", end)
+        return source.view[self._start + _BINARY_HEADER : end].toreadonly()
 
     def __len__(self) -> int:
         """How many elements: a map's entries, a tuple's or list's elements (without an improper list's tail).
@@ -237,8 +259,8 @@ class LazyTerm:
 def _unpacked(data: bytes | memoryview, max_depth: int, max_bytes: int) -> bytes:
     """What a compressed term unpacks to: a term without version byte."""
     parts: list[bytes] = []
-    scan = WholeScan(0, max_depth=max_depth, max_bytes=max_bytes, kept=parts)
-    if not scan.advance(data):
+    scan = begin(data, 0, max_depth=max_depth, max_bytes=max_bytes, kept=parts)
+    if scan is None or not scan.advance(data):
         raise DecodeError("input ends inside a term", len(data))
     if scan.pos != len(data):
         raise DecodeError(f"{len(data) - scan.pos} bytes after the term", scan.pos)

@@ -14,8 +14,8 @@ from weakref import ref
 from erlbridge.codec import binary_to_term
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.order import sort_key
-from erlbridge.codec.sizes import FIXED, count_row, open_container, read_u16, read_u32
-from erlbridge.codec.skip import Scan, moved
+from erlbridge.codec.scan import Scan, moved
+from erlbridge.codec.sizes import open_container, read_u16
 from erlbridge.codec.tags import (
     BINARY_EXT,
     LIST_EXT,
@@ -78,8 +78,8 @@ class Index:
     Elements are stepped over once, and no further than was asked for: `reach` goes on where it stopped.
     """
 
-    __slots__ = ("_depth", "_hashes", "_left", "_order", "_over", "_pos", "_scan", "_start", "_string_at",
-                 "_string_size", "_tail", "_whole", "count", "offsets")  # fmt: skip
+    __slots__ = ("_depth", "_hashes", "_left", "_order", "_scan", "_start", "_string_at", "_string_size", "_tail",
+                 "_whole", "count", "offsets")  # fmt: skip
 
     def __init__(self, source: Source, start: int, depth: int) -> None:
         tag = source.data[start]
@@ -93,20 +93,17 @@ class Index:
         self.count: int | None = None
         """How many elements there are, keys and values counted each; None until a list's end was seen."""
         self._left = 0  # elements that are declared and have no offset yet
-        self._pos = start  # of the last element while `_over` is False, else after it
-        self._over = True
         self._string_at = 0  # a STRING_EXT holds the last elements of a list as bare bytes, from here
         self._string_size = 0
         self._tail: int | None = None
         self._hashes: array[int] | None = None
         self._order = array("Q")
         if tag not in (NIL_EXT, STRING_EXT):
-            self._left, self._pos = open_container(source.data, start, tag)
-            self._check_left()
+            self._open(start, tag)
             if tag != LIST_EXT:
                 self.count = self._left
         else:
-            self._end_list(tag)
+            self._end_list(start, tag)
 
     @property
     def _source(self) -> Source:
@@ -122,7 +119,7 @@ class Index:
                 self._extend(index)
             except (IndexError, struct_error):
                 raise self._source.cut() from None
-            if self._pos - self._start >= _WORTH_KEEPING:
+            if self._scan.pos - self._start >= _WORTH_KEEPING:
                 self._source.indexes[self._start] = self
         return index is not None and index < len(self.offsets) + self._string_size
 
@@ -145,59 +142,45 @@ class Index:
             self.reach(None)
         return self._tail
 
-    def _check_left(self) -> None:
-        if self._left > self._source.size - self._pos:
-            raise self._source.cut()
-
     def _extend(self, index: int | None) -> None:
         source = self._source
         data = source.data
+        scan = self._scan
         offsets = self.offsets
         most = source.size if index is None else index + 1
         while len(offsets) < most and (self._left or self.count is None):
-            if not self._over:
-                self._pos = self._after(data, self._pos)
-                self._over = True
             if not self._left:
+                if not scan.advance(data):
+                    raise source.cut()
                 self._next_part()
                 continue
-            pos = self._pos
-            step = FIXED[data[pos]]
-            row = 1
-            if step and self._left > 3 and pos + step < source.size and data[pos + step] == data[pos]:
-                row = count_row(data, pos, min(self._left, most - len(offsets)))
-                offsets.extend(range(pos, pos + step * row, step))
-                self._pos = pos + step * row
-            else:
-                offsets.append(pos)
-                self._over = False
-            self._left -= row
+            due = self._left + len(offsets)
+            try:
+                whole = scan.starts(data, min(due, most) - len(offsets), offsets)
+            finally:
+                self._left = due - len(offsets)
+            if not whole:
+                raise source.cut()
 
-    def _after(self, data: bytes | memoryview, pos: int) -> int:
-        tag = data[pos]
-        if tag == BINARY_EXT:
-            return pos + 5 + int(read_u32(data, pos + 1)[0])
-        if tag == SMALL_ATOM_UTF8_EXT:
-            return pos + 2 + data[pos + 1]
-        if FIXED[tag]:
-            return pos + FIXED[tag]
-        scan = self._scan
-        scan.restart(pos)
-        if not scan.advance(data):
-            raise self._source.cut()
-        return scan.pos
+    def _open(self, pos: int, tag: int) -> None:
+        """Begins with the elements of the container at `pos`, or of the list that goes on there."""
+        source = self._source
+        left, first = open_container(source.data, pos, tag)
+        if left > source.size - first:
+            raise source.cut()
+        self._left = left
+        self._scan.restart(first)
 
     def _next_part(self) -> None:
         """Looks at a list's tail: more elements, or the end."""
-        tag = self._source.data[self._pos]
+        pos = self._scan.pos
+        tag = self._source.data[pos]
         if tag == LIST_EXT:
-            self._left, self._pos = open_container(self._source.data, self._pos, tag)
-            self._check_left()
+            self._open(pos, tag)
         else:
-            self._end_list(tag)
+            self._end_list(pos, tag)
 
-    def _end_list(self, tag: int) -> None:
-        pos = self._pos
+    def _end_list(self, pos: int, tag: int) -> None:
         if tag == STRING_EXT:
             (self._string_size,) = read_u16(self._source.data, pos + 1)
             self._string_at = pos + 3

@@ -8,7 +8,7 @@ each whole term is given to `binary_to_term`, so what it refuses is refused here
 from __future__ import annotations
 
 from erlbridge.codec import binary_to_term
-from erlbridge.codec.skip import WholeScan, moved, skip
+from erlbridge.codec.scan import Inflation, Scan, begin, moved, skip
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_DEPTH, MAX_TERM_BYTES
 
@@ -26,7 +26,7 @@ class StreamDecoder:
 
     A DecodeError ends the stream, as no later boundary is known: the terms before it are given, then it is raised, and
     raised again by every later use. Its offset counts from the beginning of the stream; of what is wrong inside of
-    a compressed term it is the offset of that term.
+    a compressed term it is the offset of that term. Not for several threads at once.
 
     Args:
         max_term_bytes: Longest term, as it stands in the stream and, if it is compressed, unpacked.
@@ -52,7 +52,7 @@ class StreamDecoder:
         self._buffer = bytearray()
         self._base = 0  # where in the stream the buffer begins
         self._start = 0  # where in the buffer the next term begins
-        self._scan = self._new_scan()
+        self._scan: Scan | Inflation | None = None  # what finds its end, once that many bytes are there
         self._error: DecodeError | None = None
         self._closed = False
 
@@ -74,7 +74,8 @@ class StreamDecoder:
             raise self._error
         if self._start:
             del self._buffer[: self._start]
-            self._scan.move(self._start)
+            if self._scan is not None:
+                self._scan.pos -= self._start
             self._base += self._start
             self._start = 0
         self._buffer += data
@@ -85,16 +86,18 @@ class StreamDecoder:
         Raises:
             DecodeError: What follows them is no term, or exceeds a limit.
         """
-        while self._next_is_whole():
-            start, end = self._start, self._scan.pos
-            with memoryview(self._buffer) as view:
-                frame = bytes(view[start:end])
+        while (end := self._end_of_next()) is not None:
+            start = self._start
             try:
-                term = binary_to_term(frame, max_depth=self._max_depth, max_bytes=self._max_term_bytes, text=self._text)
+                with memoryview(self._buffer)[start:end] as frame:  # no copy: fresh pages cost more than the scan
+                    term = binary_to_term(
+                        frame, max_depth=self._max_depth, max_bytes=self._max_term_bytes, text=self._text
+                    )
             except DecodeError as error:
-                raise self._refused(self._inside(error) if self._scan.compressed else moved(error, start)) from None
+                packed = type(self._scan) is Inflation
+                raise self._refused(self._inside(error) if packed else moved(error, start)) from None
             self._start = end
-            self._scan = self._new_scan()
+            self._scan = None
             yield term
 
     def close(self) -> None:
@@ -113,23 +116,28 @@ class StreamDecoder:
         except DecodeError as error:
             raise moved(error, self._base) from None
 
-    def _next_is_whole(self) -> bool:
+    def _end_of_next(self) -> int | None:
+        """Where in the buffer the next term ends, if it is whole."""
         if self._error is not None:
             raise self._error
+        buffer = self._buffer
         scan = self._scan
+        whole = False
+        least = 2
         try:
-            whole = scan.advance(self._buffer)
+            if scan is None:
+                scan = begin(buffer, self._start, max_depth=self._max_depth, max_bytes=self._max_term_bytes)
+                self._scan = scan
+            if scan is not None:
+                whole = scan.advance(buffer)
+                least = scan.pos - self._start + (0 if whole else scan.left)
         except DecodeError as error:
             raise self._refused(error) from None
-        least = scan.pos - self._start + (0 if whole else scan.left)
         if least > self._max_term_bytes:
             raise self._refused(
                 DecodeError(f"term of at least {least} bytes, limit {self._max_term_bytes}", self._start)
             )
-        return whole
-
-    def _new_scan(self) -> WholeScan:
-        return WholeScan(self._start, max_depth=self._max_depth, max_bytes=self._max_term_bytes)
+        return self._start + least if whole else None
 
     def _inside(self, error: DecodeError) -> DecodeError:
         """Trouble inside of a compressed term: its own offset counts in bytes that are not in the stream."""

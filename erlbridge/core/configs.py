@@ -12,13 +12,14 @@ from typing import Final
 from erlbridge.core.lms import LM, parse_lm
 from erlbridge.core.metrics import Metric, parse_metric
 from erlbridge.core.optimizers import parse_optimizer, parse_options
+from erlbridge.limits import MAX_SPAN_MS
 from erlbridge.wire.place import Place, given
 
 MODULES: Final = ("predict", "chain_of_thought")
 
 _CONFIG_KEYS: Final = (
     "optimizer", "module", "metric", "max_demos", "max_labeled_demos", "lm", "prompt_lm", "teacher_lm", "seed",
-    "num_threads", "options", "budget", "cache",
+    "num_threads", "options", "budget", "cache", "call_timeout_ms",
 )  # fmt: skip
 _BUDGET_KEYS: Final = ("max_lm_calls", "max_tokens", "max_cost_usd", "max_seconds")
 _RANDOM_SEARCH: Final = "bootstrap_few_shot_with_random_search"
@@ -51,6 +52,8 @@ class Config:
     options: Mapping[str, object] = field(default_factory=dict)
     budget: Budget = Budget()
     cache: bool = True
+    call_timeout_ms: int | None = None
+    """How long one call of an Elixir function may take; None is as long as the job may."""
 
 
 def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Collection[str] | None) -> Config:
@@ -95,6 +98,7 @@ def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Col
         options=options,
         budget=_parse_budget(config["budget"]) if given(config, "budget") else Budget(),
         cache=config["cache"].boolean() if given(config, "cache") else True,
+        call_timeout_ms=integer("call_timeout_ms", 0, 1, MAX_SPAN_MS) or None,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from erlbridge.codec import Atom
 from erlbridge.errors import BridgeError, ProcessCrashed
 from erlbridge.wire.messages import Request, Term
 
@@ -72,11 +73,41 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A worker's job calls an Elixir function. `number` is the worker's own, never used twice by that worker."""
+
+    worker: int
+    number: int
+    name: Atom | bytes
+    arguments: Term
+    timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The host's answer to a call: a value (`ok`) or the reason of a failure."""
+
+    call_id: Term
+    ok: bool
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """A call that could not be put to the host, and why."""
+
+    call_id: int
+    failure: BridgeError
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Nothing happened but time."""
 
 
-Event: TypeAlias = Submitted | CancelAsked | ShutdownAsked | Forked | Booted | Finished | Died | Tick
+Event: TypeAlias = (
+    Submitted | CancelAsked | ShutdownAsked | Forked | Booted | Finished | Died | Called | Returned | Unsendable | Tick
+)
 
 
 # -- actions: what to do ---------------------------------------------------------------------------------------------
@@ -129,10 +160,36 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Have the host call an Elixir function for the request with this id."""
+
+    call_id: int
+    id: Term
+    name: Atom | bytes
+    arguments: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Give a worker the outcome of the call that it numbered so, as `core.functions` writes it."""
+
+    worker: int
+    number: int
+    outcome: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell the host's log."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """End the node."""
 
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Kill | Answer | Refuse | Exit
+Action: TypeAlias = Fork | Send | Interrupt | Kill | Answer | Refuse | Ask | Return | Warn | Exit

@@ -201,8 +201,15 @@ class Chunk:
     is_last: bool
 
 
+class Pending(Protocol):
+    """A value that is on its way."""
+
+    def result(self, timeout: float | None = None) -> object:
+        """Waits for the value, at most so many seconds. Raises `TimeoutError`, or the error that came instead."""
+
+
 class Observer(Protocol):
-    """What a job may tell and ask while it runs. The calls are cheap and safe from any thread."""
+    """What a job may tell and ask while it runs. Every method is cheap and safe from any thread."""
 
     def progress(self, state: Progress) -> None:
         """Tells how far the job is; may be called as often as anything happens."""
@@ -212,6 +219,10 @@ class Observer(Protocol):
 
     def stop_reason(self) -> BridgeError | None:
         """Why the job shall stop at its next model call, or None to go on."""
+
+    def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Pending:
+        """Has the host call an Elixir function. What comes raises `CallbackFailed` for the function's own failure,
+        and another `BridgeError` when the job is being stopped or too many calls are open."""
 
 
 @dataclass(frozen=True, slots=True)

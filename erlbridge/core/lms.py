@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.codec import Atom
+from erlbridge.core.functions import Function, names_function, parse_function
 from erlbridge.errors import ValidationError
 from erlbridge.limits import LM_TIMEOUT_S
 from erlbridge.wire.place import Place, given
@@ -29,17 +30,20 @@ class LM:
     temperature: float | None = None
     max_tokens: int | None = None
     latency_s: float = 0.0
+    function: Function | None = None
+    """The Elixir function that answers in the place of an endpoint; `model` is then its name."""
 
     @property
     def offline(self) -> bool:
         """Whether this is the embedded offline LM."""
-        return self.model == "offline"
+        return self.model == "offline" and self.function is None
 
 
 def parse_lm(place: Place) -> LM:
-    """The model at a place: a name, `:offline`, or a map. Raises `ValidationError` with the path."""
-    if isinstance(place.term, tuple):
-        raise place.refused("a model's name, a map or :offline (this node calls no Elixir functions)")
+    """The model at a place: a name, `:offline`, `{:call, name}` or a map. Raises `ValidationError` with the path."""
+    if names_function(place.term):
+        function = parse_function(place)
+        return LM(function.text, function=function)
     if not isinstance(place.term, Mapping):
         return LM(_model(place))
     entries = place.only(_LM_KEYS)
@@ -52,17 +56,18 @@ def parse_lm(place: Place) -> LM:
             raise entries[key].refused(expected)
         return found
 
+    model = place.required(entries, "model")
+    if names_function(model.term):
+        return _of_function(model, entries)
     lm = LM(
-        model=_model(place.required(entries, "model")),
+        model=_model(model),
         api_base=text("api_base", re.compile(r"https?://[^\s@]+\Z"), "an http(s) address without a user in it"),
         api_key_env=text("api_key_env", _ENVIRONMENT_NAME, "the name of an environment variable"),
         timeout_s=entries["timeout_ms"].integer(minimum=1, maximum=_DAY_MS) / 1000
         if given(entries, "timeout_ms")
         else LM_TIMEOUT_S,
-        temperature=entries["temperature"].number(minimum=0, maximum=2) if given(entries, "temperature") else None,
-        max_tokens=entries["max_tokens"].integer(minimum=1, maximum=10_000_000)
-        if given(entries, "max_tokens")
-        else None,
+        temperature=_temperature(entries),
+        max_tokens=_max_tokens(entries),
         latency_s=entries["latency_ms"].integer(minimum=0, maximum=60_000) / 1000
         if given(entries, "latency_ms")
         else 0.0,
@@ -72,6 +77,22 @@ def parse_lm(place: Place) -> LM:
     if lm.latency_s and not lm.offline:
         raise ValidationError("latency_ms belongs to the offline LM", place.path)
     return lm
+
+
+def _of_function(place: Place, entries: dict[str, Place]) -> LM:
+    function = parse_function(place)
+    for key in ("api_base", "api_key_env", "timeout_ms", "latency_ms"):
+        if given(entries, key):
+            raise entries[key].refused("nothing: an Elixir function knows its own endpoint, key and timeout")
+    return LM(function.text, temperature=_temperature(entries), max_tokens=_max_tokens(entries), function=function)
+
+
+def _temperature(entries: dict[str, Place]) -> float | None:
+    return entries["temperature"].number(minimum=0, maximum=2) if given(entries, "temperature") else None
+
+
+def _max_tokens(entries: dict[str, Place]) -> int | None:
+    return entries["max_tokens"].integer(minimum=1, maximum=10_000_000) if given(entries, "max_tokens") else None
 
 
 def _model(place: Place) -> str:

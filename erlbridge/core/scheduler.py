@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from erlbridge.core.backoff import delay_s
+from erlbridge.core.calls import OpenCalls
 from erlbridge.core.events import (
     Action,
     Answer,
     Booted,
+    Called,
     CancelAsked,
     Died,
     Event,
@@ -26,11 +28,15 @@ from erlbridge.core.events import (
     Interrupt,
     Kill,
     Refuse,
+    Return,
+    Returned,
     Send,
     ShutdownAsked,
     Submitted,
     Tick,
+    Unsendable,
 )
+from erlbridge.core.functions import refused
 from erlbridge.errors import (
     BridgeError,
     Cancelled,
@@ -94,6 +100,7 @@ class Scheduler:
     workers: dict[int, Worker] = field(default_factory=dict)
     queue: deque[Entry] = field(default_factory=deque)
     entries: dict[bytes, Entry] = field(default_factory=dict)
+    calls: OpenCalls = field(default_factory=OpenCalls)
     _last_number: int = 0
     _boot_failures: int = 0
     _fork_at: list[float] = field(default_factory=list)
@@ -141,6 +148,7 @@ class Scheduler:
             worker.kill_at for worker in self.workers.values() if worker.kill_at is not None and not worker.killed
         ]
         times += self._fork_at
+        times += self.calls.deadlines()
         if self._stop_at is not None:
             times.append(self._stop_at)
         return min(times, default=None)
@@ -182,6 +190,12 @@ class Scheduler:
                 yield from self._finish(event)
             case Died():
                 yield from self._bury(event, now)
+            case Called():
+                yield from self._call(event, now)
+            case Returned():
+                yield from self.calls.close(event)
+            case Unsendable():
+                yield from self.calls.refuse(event.call_id, refused(event.failure))
             case Tick():
                 pass
             case _:
@@ -227,6 +241,14 @@ class Scheduler:
         if not worker.killed:
             worker.state = "idle"
 
+    def _call(self, event: Called, now: float) -> Iterator[Action]:
+        entry = self.entry_of(event.worker)
+        if entry is None or entry.cancelled:
+            over = Cancelled("the job is over, or being stopped")
+            yield Return(event.worker, event.number, refused(over))
+        else:
+            yield from self.calls.open(entry.key, entry.request.id, event, now)
+
     def _bury(self, event: Died, now: float) -> Iterator[Action]:
         worker = self.workers.pop(event.worker, None)
         if worker is None:
@@ -258,6 +280,7 @@ class Scheduler:
     # -- what follows from any event
 
     def _expire(self, now: float) -> Iterator[Action]:
+        yield from self.calls.expire(now)
         for entry in list(self.entries.values()):
             if entry.deadline is None or entry.deadline > now:
                 continue
@@ -276,6 +299,7 @@ class Scheduler:
                 yield Kill(worker.number)
 
     def _interrupt(self, entry: Entry, now: float) -> Iterator[Action]:
+        self.calls.end(entry.key)
         for worker in self.workers.values():
             if worker.entry is entry and worker.kill_at is None:
                 worker.kill_at = now + CANCEL_GRACE_S
@@ -317,4 +341,5 @@ class Scheduler:
 
     def _close(self, entry: Entry) -> None:
         entry.answered = True
+        self.calls.end(entry.key)
         del self.entries[entry.key]

@@ -121,10 +121,11 @@ def _parse_fields(entries: dict[str, Place], key: str, parent: Place) -> tuple[F
         raise place.refused("at least one field")
     if count > _MAX_FIELDS:
         raise place.refused(f"at most {_MAX_FIELDS} fields")
-    return tuple(_parse_field(item) for item in place.items())
+    return tuple(parse_field(item) for item in place.items())
 
 
-def _parse_field(place: Place) -> Field:
+def parse_field(place: Place) -> Field:
+    """The field at a place: a name, or a map of name, type and description. Raises `ValidationError` with the path."""
     if not isinstance(place.term, Mapping):
         return Field(place.name())
     entries = place.only(_FIELD_KEYS)

@@ -38,6 +38,9 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
             "node": atom_keys(_usage(own_pid, samples)),
             "restarts": scheduler.restarts,
             "dropped_events": dropped_events,
+            "calls": atom_keys(
+                {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
+            ),
             "limits": about.limits(),
             "versions": about.versions(),
         }

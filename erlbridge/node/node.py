@@ -23,11 +23,19 @@ from erlbridge.errors import (
     BridgeError,
     FrameError,
     InternalError,
+    Overloaded,
     SerializationError,
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.limits import MAX_ID_SHARE, MAX_SPAN_MS, MAX_WAIT_S, MAX_WORKER_FRAME_BYTES, SHUTDOWN_GRACE_S
+from erlbridge.limits import (
+    MAX_ID_SHARE,
+    MAX_SPAN_MS,
+    MAX_UNSENT_CALL_BYTES,
+    MAX_WAIT_S,
+    MAX_WORKER_FRAME_BYTES,
+    SHUTDOWN_GRACE_S,
+)
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
@@ -37,7 +45,7 @@ from erlbridge.node.health import health
 from erlbridge.node.store import ProgramStore
 from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
-from erlbridge.wire.messages import Credit, Malformed, Request, Term
+from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
 from erlbridge.wire.vocabulary import VERBS
 
@@ -139,6 +147,10 @@ class Node:
             if isinstance(incoming, Credit):
                 self._emit(self.credit.grant(incoming.count))
                 return
+            if isinstance(incoming, Result):
+                returned = events.Returned(incoming.call_id, incoming.ok, incoming.term)
+                self._do(self.scheduler.step(returned, time.monotonic()))
+                return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
             self._take_request(incoming)
@@ -219,10 +231,34 @@ class Node:
                 case events.Refuse(request_id, failure):
                     self.credit.forget(_key(request_id))
                     self._answer_error(request_id, failure)
+                case events.Ask():
+                    self._ask(action)
+                case events.Return(number, call_number, outcome):
+                    self._pool.give_back(number, call_number, outcome)
+                case events.Warn(message):
+                    self._log("warning", message.encode(), worker=None)
                 case events.Exit(code):
                     self.exit_code = code
                 case _:
                     assert_never(action)
+
+    def _ask(self, call: events.Ask) -> None:
+        """Has the host call a function. Needs no credit, but a frame that it may have, and a host that reads."""
+        frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
+        failure: BridgeError | None = None
+        if len(frame) > (limit := self.config.max_frame_bytes):
+            failure = SerializationError(
+                f"the arguments of a call make a frame of {len(frame)} bytes, limit {limit}", context={"limit": limit}
+            )
+        elif (unsent := self.host.writer.pending_bytes) > MAX_UNSENT_CALL_BYTES:
+            failure = Overloaded(
+                f"{unsent} bytes wait for the host to read them, limit {MAX_UNSENT_CALL_BYTES} for further calls",
+                context={"limit": MAX_UNSENT_CALL_BYTES},
+            )
+        if failure is None:
+            self.host.send(frame)
+        else:
+            self._do(self.scheduler.step(events.Unsendable(call.call_id, failure), time.monotonic()))
 
     def _pass_on_progress(self, number: int, state: Term) -> None:
         entry = self.scheduler.entry_of(number)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
-from erlbridge.core.events import Booted, Died, Finished, Forked
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
@@ -24,6 +24,7 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
 _CANCEL_FRAME: Final = term_to_binary(Atom("cancel"))
+_RESULT: Final = Atom("result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class WorkerLine:
     line: bytes
 
 
-PoolEvent: TypeAlias = Forked | Booted | Finished | Died | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+PoolEvent: TypeAlias = (
+    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+)
 
 
 @dataclass(slots=True)
@@ -121,6 +124,10 @@ class Pool:
         """Asks a worker to stop its job."""
         self.send(number, _CANCEL_FRAME)
 
+    def give_back(self, number: int, call_number: int, outcome: Term) -> None:
+        """Gives a worker the outcome of one of its calls."""
+        self.send(number, term_to_binary((_RESULT, call_number, outcome)))
+
     def kill(self, number: int) -> None:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
@@ -173,6 +180,14 @@ class Pool:
                 self._on_event(WorkerProgress(seat.number, state))
             case (Atom() as kind, dict() as piece) if str(kind) == "chunk":
                 self._on_event(WorkerChunk(seat.number, piece))
+            case (
+                Atom() as kind,
+                int() as number,
+                int() | None as timeout_ms,
+                (Atom() | bytes()) as name,
+                arguments,
+            ) if str(kind) == "call":
+                self._on_event(Called(seat.number, number, name, arguments, timeout_ms))
             case (Atom() as kind, bytes() as program_id, bytes() as content) if str(kind) == "program":
                 self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
             case (Atom() as kind, result) if str(kind) in ("ok", "error"):

@@ -105,7 +105,7 @@ def _entries(data: bytes) -> dict[str, Term]:
     Raises `DecodeError` when the data end before the last of it: envelopes are written with their keys in order, and
     only what `put_program` took may lack one.
     """
-    from erlbridge.codec.skip import skip  # noqa: PLC0415 - the node's start does not wait for it
+    from erlbridge.codec import skip  # noqa: PLC0415 - the node's start does not wait for it
 
     if data[:2] != _MAP:
         raise DecodeError("expected a map", 0)

@@ -14,9 +14,17 @@ from typing import Any, Final, NoReturn
 
 from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
 
+from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
 from erlbridge.core.jobs import Chunk, Observer, Progress
-from erlbridge.errors import BridgeError, BudgetExceeded, InternalError, MissingPackage, ValidationError
+from erlbridge.errors import (
+    BridgeError,
+    BudgetExceeded,
+    CallbackFailed,
+    InternalError,
+    MissingPackage,
+    ValidationError,
+)
 from erlbridge.programs.course import Course
 from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
 
@@ -49,6 +57,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self.reason: BridgeError | None = None
         self.lm_calls = 0
         self.failed_calls = 0
+        self.host_calls = 0
         self.input_tokens = 0
         self.output_tokens = 0
         self.trials = 0
@@ -92,6 +101,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
                 "input_tokens": self.input_tokens,
                 "output_tokens": self.output_tokens,
                 "cost_usd": self.cost_usd,
+                "host_calls": self.host_calls,
             }
 
     # -- stopping -------------------------------------------------------------------------------------------------
@@ -223,6 +233,31 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             self._cost_usd += cost_usd or 0.0
             self._unpriced_calls += cost_usd is None
+
+    # -- Elixir functions -----------------------------------------------------------------------------------------
+
+    def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None = None) -> object:
+        """The value that an Elixir function gives.
+
+        Raises `CallbackFailed` for its failure, which ends the job or not as the caller decides. Whatever else keeps
+        the value from coming (a cancel, the end of the budget's time, too many open calls) stops the job.
+        """
+        with self._lock:
+            # Asked under the lock, so that no call leaves a job that is over.
+            if self._closed:
+                self.stop(InternalError("the job is over"))
+            self.check()
+            self.host_calls += 1
+            pending = self._observer.call(name, arguments, timeout_ms)
+        limit = self._budget.max_seconds
+        try:
+            return pending.result(None if limit is None else max(0.0, limit - self.elapsed_s))
+        except CallbackFailed:
+            raise
+        except TimeoutError:
+            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used, waiting for an Elixir function", limit or 0.0))
+        except BridgeError as failure:
+            self.stop(failure)
 
     # -- progress -------------------------------------------------------------------------------------------------
 

@@ -18,10 +18,12 @@ from erlbridge.core.metrics import Metric
 from erlbridge.errors import OptimizationError
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.guard import Guard, Stop
+from erlbridge.programs.host_metric import HostMetric, Judgement
 from erlbridge.programs.predictions import plain
 
-ACCEPTED_F1: Final = 0.5
-"""F1 from which bootstrapping takes a trace as a demo when the request sets no threshold; 1.0 would take hardly any."""
+ACCEPTED_GRADE: Final = 0.5
+"""Score of a graded metric (`f1`, an Elixir function) from which bootstrapping takes a trace as a demo when the request
+sets no threshold; 1.0 would take hardly any."""
 
 _PUNCTUATION: Final = re.compile(r"[^\w\s]|_")
 _NUMBER: Final = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -80,17 +82,25 @@ class Scorer:
         fields: The signature's outputs; a metric without a field is the mean over all of them.
         guard: Stopped when the metric raises.
         threshold: The score from which bootstrapping takes a trace, which wins over the metric's own. Without either
-            it is 1.0, and 0.5 for `f1`.
+            it is 1.0, and 0.5 for `f1` and an Elixir function.
+        host: The Elixir function that judges in the place of a comparison.
     """
 
-    def __init__(self, metric: Metric, fields: Sequence[str], guard: Guard, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        metric: Metric,
+        fields: Sequence[str],
+        guard: Guard,
+        threshold: float | None = None,
+        host: HostMetric | None = None,
+    ) -> None:
         self.fields = fields if metric.field is None else (metric.field,)
         self.__name__ = metric.name  # DSPy prints a metric's name
-        self._compare = (
-            partial(numeric, tolerance=metric.tolerance) if metric.name == "numeric" else _METRICS[metric.name]
-        )
+        self._host = host
+        named = metric.name if host is None else "exact_match"  # a function may be called as it likes
+        self._compare = partial(numeric, tolerance=metric.tolerance) if named == "numeric" else _METRICS[named]
         self._guard = guard
-        default = ACCEPTED_F1 if metric.name == "f1" else 1.0
+        default = ACCEPTED_GRADE if metric.name == "f1" or host is not None else 1.0
         self.threshold = next((given for given in (threshold, metric.threshold) if given is not None), default)
 
     def __call__(self, example: Any, prediction: Any, trace: object = None, **_: object) -> float | bool:
@@ -104,8 +114,14 @@ class Scorer:
 
     def score(self, example: Mapping[str, object], prediction: Mapping[str, object]) -> float:
         """The score of a prediction, 0.0 to 1.0. Raises `Stop` when the metric raises."""
+        return self.judge(example, prediction).score
+
+    def judge(self, example: Mapping[str, object], prediction: Mapping[str, object]) -> Judgement:
+        """The same with the metric's feedback, if it gives any."""
+        if self._host is not None:
+            return self._host(example, prediction)
         try:
-            return self._mean(example, prediction)
+            return Judgement(self._mean(example, prediction))
         except Stop:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a metric raises ends the job, with its traceback

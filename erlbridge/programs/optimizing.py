@@ -75,8 +75,8 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "duration_ms": work.duration_ms,
         "cached": False,
         "seed": config.seed,
-        # Every optimizer draws from seeded generators only, so the model alone decides.
-        "repeatable": all(lm.offline for lm in lms),
+        # Every optimizer draws from seeded generators only, so the models and the metric decide.
+        "repeatable": all(lm.offline for lm in lms) and config.metric.function is None,
     }
     shown = signature_term(artifact.signature, work.spelling.key)
     shown |= atom_keys({"demos": [work.spelling.fields(demo) for demo in artifact.demos]})

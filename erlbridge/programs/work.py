@@ -9,6 +9,7 @@ from typing import Any, Final, assert_never
 import dspy  # type: ignore[import-untyped]
 
 from erlbridge.core.configs import Config
+from erlbridge.core.functions import Function
 from erlbridge.core.jobs import GivenProgram, Source, StoredProgram
 from erlbridge.core.lms import LM
 from erlbridge.core.signatures import Signature
@@ -18,6 +19,9 @@ from erlbridge.programs.artifacts import Artifact, capture, envelope, read_envel
 from erlbridge.programs.evaluation import Answer, Runner
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
+from erlbridge.programs.host import HostFunction
+from erlbridge.programs.host_lm import build_host_lm
+from erlbridge.programs.host_metric import HostMetric
 from erlbridge.programs.metrics import Scorer
 from erlbridge.programs.models import BridgeLM, build_lm
 from erlbridge.programs.modules import Recipe, recipe
@@ -77,7 +81,8 @@ class Work:
     def threads(self) -> int:
         """How many examples run at once."""
         lm = self.config.lm
-        return self.config.num_threads or (1 if lm.offline and not lm.latency_s else THREADS)
+        computes = lm.offline and not lm.latency_s and self.config.metric.function is None
+        return self.config.num_threads or (1 if computes else THREADS)
 
     @property
     def runner(self) -> Runner:
@@ -91,13 +96,20 @@ class Work:
 
     def lm(self, lm: LM, path: str) -> BridgeLM:
         """A model of the job, closed with it."""
-        built = build_lm(lm, cache=self.config.cache, guard=self.guard, secrets=self.secrets, path=path)
+        if lm.function is not None:
+            built: BridgeLM = build_host_lm(lm, self.host(lm.function), self.secrets)
+        else:
+            built = build_lm(lm, cache=self.config.cache, guard=self.guard, secrets=self.secrets, path=path)
         self.lms.append(built)
         return built
 
     def lm_or_task(self, lm: LM | None, path: str) -> BridgeLM:
         """The model that a request names for a part of its own, or the one that does everything."""
         return self.task_lm if lm is None else self.lm(lm, path)
+
+    def host(self, function: Function) -> HostFunction:
+        """An Elixir function that the request names."""
+        return HostFunction(function, self.guard, self.config.call_timeout_ms)
 
     def scorer(self) -> Scorer:
         """The job's metric. Raises `ValidationError` when its field is none of the program's outputs."""
@@ -109,8 +121,13 @@ class Work:
                 f"expected one of the output fields {', '.join(fields)}, got {wanted}", "payload.config.metric.field"
             )
         threshold = self.config.options.get("metric_threshold")
+        function = self.config.metric.function
         return Scorer(
-            self.config.metric, fields, self.guard, float(threshold) if isinstance(threshold, int | float) else None
+            self.config.metric,
+            fields,
+            self.guard,
+            float(threshold) if isinstance(threshold, int | float) else None,
+            None if function is None else HostMetric(self.host(function), self.spelling),
         )
 
     def example(self, values: Mapping[str, object]) -> Any:

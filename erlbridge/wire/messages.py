@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from erlbridge.codec import Atom, TermMap, term_to_binary
 from erlbridge.errors import BridgeError, EncodeError, ValidationError
 from erlbridge.limits import MAX_SPAN_MS
-from erlbridge.wire.place import Place, listed
+from erlbridge.wire.place import Place, listed, shown
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 Term: TypeAlias = object
@@ -28,6 +28,7 @@ _LOG: Final = atom("log")
 _CHUNK: Final = atom("chunk")
 _TEXT: Final = atom("text")
 _IS_LAST: Final = atom("is_last")
+_CALL: Final = atom("call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ class Credit:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The host's answer to a `{:call, call_id, …}`: a value (`ok`) or the reason of a failure."""
+
+    call_id: Term
+    ok: bool
+    term: Term
+
+
 class Malformed(ValidationError):
     """A term that is not a request; `id` is the request's where one could be read, else None."""
 
@@ -68,9 +78,9 @@ class Malformed(ValidationError):
         self.id = id
 
 
-def parse_incoming(term: Term) -> Request | Credit:
-    """The request or control that a term stands for: `{verb, id, payload}`, the same with meta, `{:credit, n}` or the
-    message map of `Pipeline.DSPy.MessageProtocol`.
+def parse_incoming(term: Term) -> Request | Credit | Result:
+    """The request or control that a term stands for: `{verb, id, payload}`, the same with meta, `{:credit, n}`,
+    `{:result, call_id, outcome}` or the message map of `Pipeline.DSPy.MessageProtocol`.
 
     Raises `Malformed`, which carries the id wherever one can be read.
     """
@@ -81,10 +91,12 @@ def parse_incoming(term: Term) -> Request | Credit:
         raise Malformed(error.message.removeprefix(f"{error.path}: "), error.path, request_id) from None
 
 
-def _parse(term: Term) -> Request | Credit:
+def _parse(term: Term) -> Request | Credit | Result:
     match term:
         case (Atom() as name, count) if str(name) == "credit":
             return Credit(Place(count, "credit").integer(minimum=1))
+        case (Atom() as name, call_id, outcome) if str(name) == "result":
+            return _parse_result(call_id, outcome)
         case (verb, request_id, payload):
             return Request(Place(verb, "verb").atom(), request_id, payload)
         case (verb, request_id, payload, meta):
@@ -93,6 +105,16 @@ def _parse(term: Term) -> Request | Credit:
             return _parse_map(Place(term, "request"))
         case _:
             raise Place(term, "request").refused("{verb, id, payload}, {verb, id, payload, meta} or a message map")
+
+
+def _parse_result(call_id: Term, outcome: Term) -> Result:
+    """An outcome of another shape is a failure like any other: somebody waits for it."""
+    match outcome:
+        case (Atom() as tag, term) if str(tag) in ("ok", "error"):
+            return Result(call_id, str(tag) == "ok", term)
+        case _:
+            unfit = f"expected {{:ok, value}} or {{:error, reason}}, got {shown(outcome)}"
+            return Result(call_id, False, unfit.encode())
 
 
 def _parse_map(place: Place) -> Request:
@@ -220,6 +242,11 @@ def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[
     """Two pieces of one field's text as one."""
     texts = [piece[_TEXT] for piece in (earlier, later)]
     return {**later, _TEXT: b"".join(text for text in texts if isinstance(text, bytes))}
+
+
+def call(call_id: int, request_id: Term, name: Atom | bytes, arguments: Term) -> tuple[Term, ...]:
+    """`{:call, call_id, id, name, arguments}`: the node asks the host to call an Elixir function."""
+    return (_CALL, call_id, request_id, name, arguments)
 
 
 def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> tuple[Term, ...]:

@@ -79,6 +79,7 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
+    "calls", "open", "late",
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
@@ -97,6 +98,8 @@ KEYS: Final = (
     "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
     # chunks
     "text", "is_last",
+    # arguments of Elixir functions
+    "messages", "role", "content", "temperature", "max_tokens", "host_calls",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

@@ -4,9 +4,11 @@ It speaks the same frames and terms with the node as the node does with the host
 
     {:run, verb, payload, %{program_id => bytes}}     the next job
     :cancel                                           stop the job that runs at its next model call
+    {:result, number, outcome}                        what became of a call, as `core.functions` writes it
     :booted                                           said once, before the first job
     {:progress, map}
     {:chunk, map}                                     a piece of an output that is streamed
+    {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep; said before the answer that names it
     {:ok, result}
     {:error, error_map}
@@ -22,6 +24,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import Future
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
@@ -32,11 +35,12 @@ from erlbridge.programs.run import run
 from erlbridge.wire.frames import HEADER_BYTES, FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
+from erlbridge.worker.calls import Calls
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
 _OK, _ERROR = Atom("ok"), Atom("error")
-_PROGRESS, _CHUNK, _PROGRAM = Atom("progress"), Atom("chunk"), Atom("program")
+_PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
 
 
@@ -83,6 +87,7 @@ class _Desk:
         self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._throttle = Throttle()
+        self._calls = Calls(self._send)
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -102,9 +107,13 @@ class _Desk:
         match term:
             case Atom() if term == _CANCEL:
                 self._cancelled.set()
+                self._calls.stop(Cancelled("cancelled as asked"))
+            case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
+                self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):
                 # Frames arrive in order: a cancel before this one meant an earlier job.
                 self._cancelled.clear()
+                self._calls.begin()
                 self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
 
     def say(self, term: object) -> None:
@@ -115,7 +124,8 @@ class _Desk:
             self.wire.sendall(len(frame).to_bytes(HEADER_BYTES) + frame)
 
     def finish(self, frame: bytes) -> None:
-        """Sends a job's outcome; progress that was held back for it is void now."""
+        """Sends a job's outcome; progress that was held back for it is void now, and so are its calls."""
+        self._calls.stop(InternalError("the job is over"))
         self._throttle.reset()
         self._send(frame)
 
@@ -131,6 +141,9 @@ class _Desk:
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
+
+    def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
+        return self._calls.ask(name, arguments, timeout_ms)
 
 
 def progress_map(state: Progress) -> dict[object, object]:

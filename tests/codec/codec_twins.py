@@ -1,9 +1,10 @@
-"""The comparison of the codec's twins, and terms whose maps repeat their keys; for the tests and for `scripts/fuzz`."""
+"""The comparison of the codec's twins, and terms whose maps repeat their keys; for the tests and for the fuzzer."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 from erlbridge.codec import Atom, Fun, ImproperList, TermMap, _compiled, _pure
 
@@ -66,6 +67,26 @@ def decoded_alike(data: bytes, **options: object) -> bool:
 def encoded_alike(term: object, **options: object) -> None:
     one, two = outcome(_compiled.term_to_binary, term, **options), outcome(_pure.term_to_binary, term, **options)
     assert one == two, (term, options)
+
+
+def scanned_alike(data: bytes, edges: Sequence[int] = (), start: int = 1, **options: int) -> None:
+    """Asserts that the scans of both twins stop alike wherever the data are cut, and find the same starts of terms."""
+    scans = [module.Scan(start, **options) for module in (_compiled, _pure)]
+    for edge in (*edges, len(data)):
+        advanced = [(outcome(scan.advance, data[:edge]), scan.pos, scan.left) for scan in scans]
+        assert advanced[0] == advanced[1], f"{data[:edge].hex()}, {start}, {options}: {advanced}"
+        if advanced[0][0] != ("value", False):
+            break
+    scans = [module.Scan(start, **options) for module in (_compiled, _pure)]
+    for scan in scans:
+        scan.restart(start)
+    offsets: list[array[int]] = [array("Q"), array("Q")]
+    for most in (1, 0, 3, 2, 9, len(data)):
+        found = [
+            (outcome(scan.starts, data, most, there), scan.pos, scan.left, there)
+            for scan, there in zip(scans, offsets, strict=True)
+        ]
+        assert found[0] == found[1], f"{data.hex()}, {start}, {most}, {options}: {found}"
 
 
 def records(rng: random.Random, depth: int = 0) -> object:

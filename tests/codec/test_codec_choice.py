@@ -84,3 +84,22 @@ def test_an_extension_for_another_python_is_an_error(tmp_path: Path) -> None:
     failed = run(IMPORT, folder)
     assert "_compiled was built for another Python (_compiled.cpython-39-x86_64-linux-gnu.so)" in failed.stderr
     assert run(IMPORT, folder, ERLBRIDGE_CODEC="pure").stdout.strip() == "pure"
+
+
+def test_streams_and_lazy_terms_are_loaded_when_they_are_asked_for() -> None:
+    code = (
+        "import sys, erlbridge.codec as codec\n"
+        "later = {'erlbridge.codec.' + name for name in ('lazy', 'places', 'scan', 'stream')}\n"
+        "print(len(later & set(sys.modules)))\n"
+        "from erlbridge.codec import LazyTerm, StreamDecoder, skip\n"
+        "print(len(later & set(sys.modules)), *(value.__name__ for value in (LazyTerm, StreamDecoder, skip)))\n"
+        "print(codec.skip is skip, set(codec.__all__) <= set(dir(codec)), hasattr(codec, 'steps'))\n"
+    )
+    assert run(code).stdout.splitlines() == ["0", "4 LazyTerm StreamDecoder skip", "True True False"]
+
+
+def test_the_scan_is_that_of_the_twin_in_use() -> None:
+    code = "from erlbridge.codec import IMPLEMENTATION, scan; print(IMPLEMENTATION, scan.Scan.__module__)"
+    assert run(code, ERLBRIDGE_CODEC="pure").stdout.split() == ["pure", "erlbridge.codec._pure_scan"]
+    if BUILT:
+        assert run(code).stdout.split() == ["compiled", "erlbridge.codec._compiled"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
+import tracemalloc
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from test_codec_properties import SETTINGS, same, terms
 
 from erlbridge.codec import Atom, DecodeError, ImproperList, Local, TermMap, binary_to_term, places, term_to_binary
 from erlbridge.codec.lazy import LazyTerm
+from erlbridge.codec.scan import Scan
 from erlbridge.limits import MAX_DEPTH
 
 Vectors = list[dict[str, str]]
@@ -116,21 +120,26 @@ def test_reaching_an_element_builds_that_element_alone(built: list[int]) -> None
 
 
 def test_only_what_stands_before_an_element_is_stepped_over_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+
+    class Watched:
+        def __init__(self, pos: int, **options: int) -> None:
+            self.scan = Scan(pos, **options)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.scan, name)
+
+        def starts(self, data: bytes, most: int, offsets: array[int]) -> bool:
+            found.append(most)
+            return self.scan.starts(data, most, offsets)
+
+    monkeypatch.setattr(places, "Scan", Watched)
     examples = LazyTerm(request(1000))["payload"]["training_data"]
-    stepped: list[int] = []
-    after = places.Index._after
-
-    def watched(self: places.Index, data: bytes, pos: int) -> int:
-        stepped.append(pos)
-        return after(self, data, pos)
-
-    monkeypatch.setattr(places.Index, "_after", watched)
-    assert examples[10].kind == "map"
-    assert len(stepped) == 10
-    assert examples[3].kind == examples[10].kind == "map"
-    assert len(stepped) == 10
-    assert examples[12].kind == "map"
-    assert len(stepped) == len(set(stepped)) == 12
+    found.clear()
+    for index, stepped in ((10, [11]), (3, []), (10, []), (12, [2])):
+        assert examples[index].kind == "map"
+        assert found == stepped
+        found.clear()
 
 
 def test_an_index_is_made_once_and_found_again_from_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +163,26 @@ def test_an_index_takes_eight_bytes_an_element() -> None:
     assert len(term) == 100_000
     (index,) = term._source.indexes.values()
     assert sys.getsizeof(index.offsets) < 8.6 * 100_000
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_a_binary_is_viewed_where_it_stands(wrap: Callable[[bytes], bytes]) -> None:
+    large = bytes(range(256)) * 400
+    for term, reach in ((large, lambda t: t), ([1, {b"k": large}], lambda t: t[1]["k"])):
+        data = wrap(term_to_binary(term))
+        tracemalloc.start()
+        view = reach(LazyTerm(data)).view()
+        spent = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert view == large
+        assert view.readonly
+        assert spent < len(large) / 4
+    with pytest.raises(TypeError, match="integer has no bytes to view"):
+        LazyTerm(wrap(term_to_binary([large, 1])))[1].view()
+    with pytest.raises(DecodeError, match="ends inside a term"):
+        LazyTerm(wrap(term_to_binary(large)[:-1])).view()
+    with pytest.raises(DecodeError, match="1 bytes after the term"):
+        LazyTerm(wrap(term_to_binary(large) + b"j")).view()
 
 
 def test_a_memory_map_is_read_in_place(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+from array import array
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,9 @@ from erlbridge.codec import (
     term_to_binary,
     term_to_iovec,
 )
+from erlbridge.codec.lazy import LazyTerm
+from erlbridge.codec.scan import Scan, skip
+from erlbridge.codec.stream import StreamDecoder
 from erlbridge.errors import BridgeError
 
 CALLS = 10_000 if IMPLEMENTATION == "compiled" else 500
@@ -117,3 +121,45 @@ def test_calls_with_wrong_arguments_leave_nothing_behind() -> None:
         stays(lambda options=options: binary_to_term(b"\x83a\1", **options), CALLS // 5)  # type: ignore[misc]
     stays(lambda: term_to_binary(1, compressed=10), CALLS // 5)
     stays(lambda: binary_to_term("text"), CALLS // 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_stepping_over_a_golden_leaves_nothing_behind_whole_or_cut(name: str) -> None:
+    data = golden(name)
+
+    def call() -> None:
+        scan, offsets = Scan(1), array("Q")
+        for end in {len(data) // 3, len(data) - 1, len(data)}:
+            with contextlib.suppress(BridgeError):
+                skip(data[:end])
+            with contextlib.suppress(BridgeError):
+                scan.advance(data[:end])
+        scan.restart(1)
+        scan.starts(data, 4, offsets)
+
+    stays(call, CALLS // 10)
+
+
+def test_refused_scans_leave_nothing_behind() -> None:
+    for data in (b"\xff", b"h\2a\1\xff", b"h\1" * 40 + b"r\0\7", b"p" + b"\xff" * 40, b"q" + b"j" * 9):
+        stays(lambda data=data: Scan(0).advance(data), CALLS // 5)  # type: ignore[misc]
+        stays(lambda data=data: Scan(0, max_depth=3).starts(data, 9, array("Q")), CALLS // 5)  # type: ignore[misc]
+    stays(lambda: Scan(-1), CALLS // 5)
+    stays(lambda: Scan("0"), CALLS // 5)  # type: ignore[arg-type]
+    stays(lambda: Scan(0).advance("text"), CALLS // 5)  # type: ignore[arg-type]
+    stays(lambda: Scan(0).starts(b"j", 1, None), CALLS // 5)  # type: ignore[arg-type]
+
+
+def test_streams_and_lazy_terms_leave_nothing_behind() -> None:
+    data = term_to_binary([{Atom("k"): [index, b"x" * 50]} for index in range(40)])
+
+    def stream() -> None:
+        decoder = StreamDecoder()
+        decoder.feed(data + data[:50])
+        assert len(list(decoder)) == 1
+        decoder.feed(b"\xff" * 60)
+        list(decoder)
+
+    stays(stream, CALLS // 50)
+    for whole in (data, data[:-300]):
+        stays(lambda whole=whole: LazyTerm(whole)[39]["k"][1].value(), CALLS // 50)  # type: ignore[misc]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from test_codec_hostile import GOLDENS, golden, wrapped
 from test_codec_properties import SETTINGS, same, terms
 
-from erlbridge.codec import DecodeError, Local, binary_to_term, term_to_binary
-from erlbridge.codec.skip import Scan
+from erlbridge.codec import DecodeError, Local, binary_to_term, scan, term_to_binary
+from erlbridge.codec.scan import Scan
 from erlbridge.codec.stream import StreamDecoder
 
 Vectors = list[dict[str, str]]
@@ -205,13 +205,19 @@ def test_a_term_of_exactly_the_limit_is_taken() -> None:
 def test_feeding_byte_by_byte_never_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step of a scan begins where the last one stopped: what it read before is not read again."""
     begun: list[int] = []
-    advance = Scan.advance
 
-    def watched(self: Scan, data: bytes) -> bool:
-        begun.append(self.pos)
-        return advance(self, data)
+    class Watched:
+        def __init__(self, pos: int, *, max_depth: int) -> None:
+            self.scan = Scan(pos, max_depth=max_depth)
 
-    monkeypatch.setattr(Scan, "advance", watched)
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.scan, name)
+
+        def advance(self, data: bytes) -> bool:
+            begun.append(self.scan.pos)
+            return self.scan.advance(data)
+
+    monkeypatch.setattr(scan, "Scan", Watched)
     data = term_to_binary([[b"key", 1.5, index] for index in range(200)])
     assert len(decoded(in_bytes(data))) == 1
     assert begun == sorted(begun)

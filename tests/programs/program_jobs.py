@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from erlbridge.codec import Atom
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.functions import returned, value_of
 from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError
@@ -48,7 +50,7 @@ def plain(value: object) -> Any:
 
 @dataclass
 class Watcher:
-    """An observer that keeps what it is told, and says `stop` once `stop_when` does."""
+    """An observer that keeps what it is told, says `stop` once `stop_when` does, and has functions to be called."""
 
     stop_when: Callable[[Progress], bool] | None = None
     reason: BridgeError | None = None
@@ -56,6 +58,9 @@ class Watcher:
     chunks: list[Chunk] = field(default_factory=list)
     stop_at_chunk: int | None = None
     stopping: bool = False
+    functions: dict[str, Callable[..., object]] = field(default_factory=dict)
+    called: list[tuple[str, list[Any]]] = field(default_factory=list)
+    asking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
 
     def progress(self, state: Progress) -> None:
         self.seen.append(state)
@@ -68,6 +73,21 @@ class Watcher:
 
     def stop_reason(self) -> BridgeError | None:
         return self.reason if self.stopping else None
+
+    def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
+        """Runs the function of that name as a host would: its arguments and its value cross as terms."""
+        text = plain(name)
+        received = binary_to_term(term_to_binary(arguments))
+        self.called.append((text, plain(received)))
+
+        def run_function() -> object:
+            try:
+                outcome = returned(True, self.functions[text](*plain(received)))
+            except ValueError as error:
+                outcome = returned(False, str(error))
+            return value_of(binary_to_term(term_to_binary(outcome)), name)
+
+        return self.asking.submit(run_function)
 
     def stages(self) -> list[str]:
         """The stages in the order in which they began."""

@@ -7,7 +7,7 @@ import pytest
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.errors import BridgeError, LMFailed, Overloaded, ValidationError
 from erlbridge.wire import messages
-from erlbridge.wire.messages import Credit, Malformed, Meta, Request, parse_incoming
+from erlbridge.wire.messages import Credit, Malformed, Meta, Request, Result, parse_incoming
 from erlbridge.wire.vocabulary import ATOMS, atom
 
 HEALTH = Atom("health_check")
@@ -42,6 +42,14 @@ def test_credit_is_a_positive_count() -> None:
     assert parse_incoming((Atom("credit"), 5)) == Credit(5)
     with pytest.raises(Malformed, match="credit: expected at least 1, got 0"):
         parse_incoming((Atom("credit"), 0))
+
+
+def test_a_result_is_the_outcome_of_a_call_and_a_misshapen_one_a_failure() -> None:
+    ok, error = Atom("ok"), Atom("error")
+    assert parse_incoming((Atom("result"), 7, (ok, b"value"))) == Result(7, True, b"value")
+    assert parse_incoming((Atom("result"), 7, (error, ok))) == Result(7, False, ok)
+    found = parse_incoming((Atom("result"), 7, ok))
+    assert found == Result(7, False, b"expected {:ok, value} or {:error, reason}, got :ok")
 
 
 @pytest.mark.parametrize(

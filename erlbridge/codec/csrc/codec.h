@@ -82,7 +82,7 @@ typedef struct {
     X(atom_type) X(bitstring_type) X(improper_type) X(pid_type) X(port_type) X(reference_type) X(export_type)          \
     X(fun_type) X(local_type) X(termmap_type) X(decode_error) X(encode_error) X(pure_decode) X(pure_inflate)           \
     X(pure_map) X(pure_fun) X(pure_read) X(pure_level) X(pure_squeeze) X(pure_plain) X(pure_write) X(sorted_values)    \
-    X(term_map_values) X(run) X(refusal) X(located) X(key_data) X(key_max_depth) X(key_max_bytes) X(key_text)          \
+    X(pure_refuse) X(term_map_values) X(run) X(refusal) X(located) X(key_data) X(key_max_depth) X(key_max_bytes) X(key_text)          \
     X(key_term) X(key_compressed) X(key_deterministic) X(key_default)
 
 typedef struct {
@@ -328,5 +328,10 @@ PyObject *decode(State *state, const uint8_t *data, Py_ssize_t size, Py_ssize_t 
 
 /* `parts`: a list that takes the parts, or NULL; with it, the result is None. */
 PyObject *encode(State *state, PyObject *term, bool deterministic, PyObject *default_, PyObject *parts);
+
+/* -- skip.c ---------------------------------------------------------------------------------------------------------- */
+
+/* Adds the type `Scan` to the module. */
+int scan_init(PyObject *module);
 
 #endif

@@ -401,6 +401,7 @@ static int module_exec(PyObject *module)
                       &state->pure_squeeze, "sorted_values", &state->sorted_values, "term_map_values",
                       &state->term_map_values, "is_float_run", &state->run, NULL) < 0
         || import_all("erlbridge.codec._pure_writers", "write_rare", &state->pure_write, NULL) < 0
+        || import_all("erlbridge.codec._pure_scan", "refuse", &state->pure_refuse, NULL) < 0
         || import_all("erlbridge.codec._pure_refusal", "refusal", &state->refusal, "located", &state->located, NULL) < 0
         || find_slots(state) < 0) {
         return -1;
@@ -437,7 +438,7 @@ static int module_exec(PyObject *module)
             return -1;
         }
     }
-    if (atoms_init(state, atoms) < 0 || shapes_init(state) < 0) {
+    if (atoms_init(state, atoms) < 0 || shapes_init(state) < 0 || scan_init(module) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "IMPLEMENTATION", "compiled");

@@ -1,6 +1,6 @@
 defmodule Pipeline.Application do
   @moduledoc """
-  Starts the bridges that are configured, and none otherwise.
+  Starts the bridges that are configured, and none otherwise; and the supervisor of the functions that nodes call.
 
       config :pipeline, :bridges, [[name: MyApp.DSPy, workers: 2]]
 
@@ -12,11 +12,14 @@ defmodule Pipeline.Application do
 
   @impl true
   def start(_type, _args) do
-    children =
+    # First, so that it outlives the bridges whose functions it runs.
+    functions = {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}
+
+    bridges =
       for options <- Application.get_env(:pipeline, :bridges, []) do
         {Pipeline.DSPy.PythonBridge, options}
       end
 
-    Supervisor.start_link(children, strategy: :one_for_one, name: Pipeline.Supervisor)
+    Supervisor.start_link([functions | bridges], strategy: :one_for_one, name: Pipeline.Supervisor)
   end
 end

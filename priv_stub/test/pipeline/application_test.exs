@@ -2,7 +2,8 @@ defmodule Pipeline.ApplicationTest do
   use Pipeline.NodeCase
 
   test "no bridge is started unasked" do
-    assert Supervisor.which_children(Pipeline.Supervisor) == []
+    assert [{Pipeline.DSPy.FunctionSupervisor, _pid, :supervisor, _modules}] =
+             Supervisor.which_children(Pipeline.Supervisor)
   end
 
   test "configured bridges are started with the application, and end with it" do

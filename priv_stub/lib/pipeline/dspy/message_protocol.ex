@@ -126,6 +126,10 @@ defmodule Pipeline.DSPy.MessageProtocol do
   @spec encode_credit(pos_integer) :: binary
   def encode_credit(count), do: :erlang.term_to_binary({:credit, count})
 
+  @doc "The frame that answers a call of the node: what a function gave, or the reason of its failure."
+  @spec encode_result(term, {:ok, term} | {:error, term}) :: binary
+  def encode_result(call_id, outcome), do: :erlang.term_to_binary({:result, call_id, outcome})
+
   @doc """
   What a frame of the node says.
 

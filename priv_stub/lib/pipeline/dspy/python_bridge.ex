@@ -39,7 +39,28 @@ defmodule Pipeline.DSPy.PythonBridge do
       `{Pipeline.DSPy.PythonBridge, ref, {:progress, map}}`.
     * `:stream_to` - who hears the outputs of `predict/4` while they are written: a function, run as above for each
       `%{field: …, text: …, is_last: …}`, or a pid that gets `{Pipeline.DSPy.PythonBridge, ref, {:chunk, map}}`.
+    * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
+
+  ## Elixir functions inside DSPy
+
+  A metric and a model may be Elixir functions, named `{:call, name}` and given under `:functions`, of the bridge or of
+  one request, or put in place as they are:
+
+      {:ok, result} =
+        PythonBridge.optimize_signature(MyApp.DSPy, signature, examples,
+          metric: fn example, prediction -> MyApp.Judge.score(example, prediction) end,
+          lm: {:call, :gateway},
+          functions: %{gateway: &MyApp.LLM.complete/1}
+        )
+
+  A metric gets the example and the prediction, two maps, and gives a number from 0 to 1, a boolean, or
+  `%{score: number, feedback: text}`. A model gets `%{model: …, messages: [%{role: …, content: …}], temperature: …,
+  max_tokens: …}` and gives a text, or `%{text: …, input_tokens: …, output_tokens: …, cost_usd: …}`. Either may be wrapped as
+  `{:ok, value}`; `{:error, reason}`, an exception, an exit and a timeout end the job with a `:callback_error`.
+
+  Each call runs in a process of its own under `Pipeline.DSPy.FunctionSupervisor`, with the caller in `$callers`, and is
+  killed when its request is over.
 
   ## Life of a bridge
 
@@ -52,6 +73,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Server
   alias Pipeline.DSPy.PythonError
 
@@ -101,6 +123,9 @@ defmodule Pipeline.DSPy.PythonBridge do
     * `:stop_timeout` - how long it may take to end once its port is closed, 3000 ms; then it is killed.
     * `:max_in_flight` - requests beyond this many get `:overloaded`, 1000.
     * `:max_unsent_bytes` - the same for bytes that the node has not taken yet, 256 MiB.
+    * `:functions` - Elixir functions that jobs may call, by name, see above.
+    * `:max_calls` - how many of them run at once, 100; further calls wait. `:call_timeout` - how long each may run, 60000
+      ms or `:infinity`.
     * `:log_level` - at which level the node's log goes to Logger: a level (`:debug`), `:as_sent` or `:none`.
     * `:notify` - a pid that gets `{Pipeline.DSPy.PythonBridge, bridge, event}` for each of `{:ready, info}`,
       `{:log, level, text, metadata}`, `{:telemetry, name, measurements, metadata}` and `{:down, error}`.
@@ -109,6 +134,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   def start_link(opts \\ []) do
     opts = Keyword.validate!(opts, [{:name, __MODULE__} | Server.defaults()])
     {name, opts} = Keyword.pop(opts, :name)
+    opts = Keyword.update!(opts, :functions, &Functions.new/1)
     server_opts = if name, do: [name: name], else: []
     GenServer.start_link(Server, opts, server_opts)
   end

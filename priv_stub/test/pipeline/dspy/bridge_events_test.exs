@@ -79,7 +79,7 @@ defmodule Pipeline.DSPy.BridgeEventsTest do
     assert Process.whereis(bridge) == pid
   end
 
-  test "a call is answered with a refusal" do
+  test "a call for a request that is not in flight is answered with a refusal" do
     {_bridge, path} = start_scripted([{:ready, @info}, {:call, "c1", "r1", "name", []}])
 
     assert [{:result, "c1", {:error, reason}}] =

@@ -9,11 +9,12 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
 
   @meta_options [:priority, :idempotency_key, :source, :version, :trace]
-  @options [:timeout, :grace, :progress, :stream_to | @meta_options]
+  @options [:timeout, :grace, :progress, :stream_to, :functions | @meta_options]
   @default_grace_ms 1_000
   # What a timer of the BEAM can count.
   @max_timeout_ms 4_294_967_295
@@ -32,6 +33,8 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     opts = Keyword.validate!(opts, @options)
     timeout = checked(opts[:timeout])
     progress_to = opts[:progress] || nil
+    {payload, functions} = if payload, do: Functions.take_out(payload), else: {nil, %{}}
+    functions = Map.merge(Functions.new(opts[:functions]), functions)
     ref = monitor(bridge, alias: :reply_demonitor)
 
     request = %Request{
@@ -43,7 +46,8 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       progress_to: progress_to,
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
-      grace: Keyword.get(opts, :grace, @default_grace_ms)
+      grace: Keyword.get(opts, :grace, @default_grace_ms),
+      functions: functions
     }
 
     GenServer.cast(bridge, {:submit, request})

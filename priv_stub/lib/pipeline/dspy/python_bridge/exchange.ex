@@ -107,6 +107,14 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     cancel(%{exchange | requests: requests}, request)
   end
 
+  @doc "The request with this id, while it is in flight."
+  @spec fetch(t, term) :: {:ok, Request.t()} | :error
+  def fetch(%__MODULE__{requests: requests}, id), do: Requests.fetch(requests, id)
+
+  @doc "How many requests are in flight."
+  @spec count(t) :: non_neg_integer
+  def count(%__MODULE__{requests: requests}), do: Requests.count(requests)
+
   # -- to callers
 
   @doc "Passes an event on to the process that wants to hear of this request, if there is one."

@@ -11,8 +11,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
 
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
     once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` and `stream_to`, which
-    hear of its events, are pids or aliases.
-    `timeout` and `grace` are milliseconds.
+    hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
+    may call besides the bridge's own.
     """
 
     @enforce_keys [:id, :owner, :verb]
@@ -27,7 +27,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :timer,
       :started_at,
       timeout: :infinity,
-      grace: 0
+      grace: 0,
+      functions: %{}
     ]
 
     @type t :: %__MODULE__{
@@ -41,7 +42,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             timer: reference | nil,
             started_at: integer | nil,
             timeout: timeout,
-            grace: non_neg_integer
+            grace: non_neg_integer,
+            functions: %{String.t() => function}
           }
   end
 

@@ -16,6 +16,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.ProcessManager
   alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Calls
+  alias Pipeline.DSPy.PythonBridge.Calls.Call
   alias Pipeline.DSPy.PythonBridge.Exchange
   alias Pipeline.DSPy.PythonBridge.NodeFault
   alias Pipeline.DSPy.PythonBridge.NodeLog
@@ -41,14 +43,17 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     max_in_flight: 1_000,
     max_unsent_bytes: 256 * 1024 * 1024,
     log_level: :debug,
-    notify: nil
+    notify: nil,
+    functions: %{},
+    max_calls: 100,
+    call_timeout: 60_000
   ]
 
   defmodule State do
     @moduledoc false
 
-    @enforce_keys [:options, :exchange]
-    defstruct [:options, :exchange, :process, :handshake_timer, :fault]
+    @enforce_keys [:options, :exchange, :calls]
+    defstruct [:options, :exchange, :calls, :process, :handshake_timer, :fault]
   end
 
   @doc "The options of a bridge with their defaults."
@@ -62,7 +67,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     Process.flag(:trap_exit, true)
     Vocabulary.load()
     exchange = Exchange.new(PythonBridge, options)
-    {:ok, %State{options: options, exchange: exchange}, {:continue, :open}}
+    calls = Calls.new(options)
+    {:ok, %State{options: options, exchange: exchange, calls: calls}, {:continue, :open}}
   end
 
   @impl true
@@ -83,6 +89,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   def terminate(_reason, state) do
     error = PythonError.new(:shutting_down, "the bridge is shutting down")
     exchange = Exchange.answer_all(state.exchange, error)
+    Calls.retain(state.calls, fn _request_id -> false end)
 
     # A suspended writer would keep the port's queue alive; only a kill reaches it.
     if exchange.writer, do: Process.exit(exchange.writer, :kill)
@@ -97,6 +104,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
       phase: state.exchange.phase,
       os_pid: state.process && state.process.os_pid,
       in_flight: Requests.count(state.exchange.requests),
+      calls: Calls.count(state.calls),
       unsent_bytes: state.exchange.unsent_bytes
     }
 
@@ -149,8 +157,18 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     end
   end
 
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state) do
-    continue(state, Exchange.abandon_monitored(state.exchange, monitor))
+  def handle_info({:DOWN, monitor, :process, _pid, reason}, state) do
+    if Calls.runs?(state.calls, monitor),
+      do: called(Calls.died(state.calls, monitor, reason), state),
+      else: continue(state, Exchange.abandon_monitored(state.exchange, monitor))
+  end
+
+  def handle_info({task, frame}, state) when is_reference(task) and is_binary(frame) do
+    called(Calls.finished(state.calls, task, frame), state)
+  end
+
+  def handle_info({:call_timed_out, task}, state) do
+    called(Calls.timed_out(state.calls, task), state)
   end
 
   def handle_info(:handshake_timeout, %State{exchange: %{info: nil}} = state) do
@@ -168,7 +186,21 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  defp continue(state, exchange), do: {:noreply, %{state | exchange: exchange}}
+  # A request that is over takes the functions along that run for it.
+  defp continue(state, exchange) do
+    calls =
+      if Exchange.count(exchange) < Exchange.count(state.exchange),
+        do: Calls.retain(state.calls, &match?({:ok, _request}, Exchange.fetch(exchange, &1))),
+        else: state.calls
+
+    {:noreply, %{state | exchange: exchange, calls: calls}}
+  end
+
+  defp called({nil, calls}, state), do: {:noreply, %{state | calls: calls}}
+
+  defp called({frame, calls}, state) do
+    continue(%{state | calls: calls}, Exchange.write(state.exchange, frame))
+  end
 
   # -- what the node says
 
@@ -192,10 +224,26 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     continue(state, Exchange.consume(state.exchange))
   end
 
-  defp incoming({:call, call_id, _id, _name, _arguments}, state) do
-    refusal = {:error, "this host serves no calls"}
-    frame = :erlang.term_to_binary({:result, call_id, refusal})
-    continue(state, Exchange.write(state.exchange, frame))
+  defp incoming({:call, call_id, id, name, arguments}, state) do
+    case Exchange.fetch(state.exchange, id) do
+      {:ok, request} ->
+        call = %Call{
+          call_id: call_id,
+          request_id: id,
+          owner: request.owner,
+          functions: Map.merge(state.options[:functions], request.functions),
+          name: name,
+          arguments: arguments,
+          max_frame_bytes: state.exchange.max_frame_bytes
+        }
+
+        {:noreply, %{state | calls: Calls.take(state.calls, call)}}
+
+      :error ->
+        # Timed out or abandoned a moment ago: its job is being cancelled.
+        refusal = MessageProtocol.encode_result(call_id, {:error, "the request is over"})
+        continue(state, Exchange.write(state.exchange, refusal))
+    end
   end
 
   defp incoming(_other, state), do: {:noreply, state}

@@ -1,0 +1,298 @@
+"""Elixir functions inside of DSPy: a metric, a model and a tool that the host computes, and how each may fail."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dspy
+import pytest
+from program_jobs import Jobs, Watcher
+
+from erlbridge.codec import Atom
+from erlbridge.core.configs import Budget
+from erlbridge.core.functions import Function
+from erlbridge.core.metrics import Metric
+from erlbridge.core.spelling import Spelling
+from erlbridge.core.tools import Tool, parse_tools
+from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, InternalError, ValidationError
+from erlbridge.programs.guard import Guard, Stop
+from erlbridge.programs.host import HostFunction
+from erlbridge.programs.host_lm import read_completion
+from erlbridge.programs.host_metric import HostMetric, Judgement, read_judgement
+from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.tools import build_tool
+from erlbridge.wire.place import Place
+
+SCORE = (Atom("call"), Atom("score"))
+ANSWER = (Atom("call"), Atom("answer"))
+
+
+def same_category(example: dict[str, str], prediction: dict[str, str]) -> bool:
+    return example["category"] == prediction.get("category")
+
+
+def billing(request: dict[str, Any]) -> str:
+    return "[[ ## category ## ]]\nbilling\n\n[[ ## completed ## ]]"
+
+
+# -- metrics
+
+
+def test_an_elixir_metric_drives_an_optimization(jobs: Jobs) -> None:
+    jobs.watcher.functions["score"] = same_category
+    result, _ = jobs.optimize("bootstrap_few_shot", dev=20, metric=SCORE)
+    metrics = result["optimization_metrics"]
+    assert metrics["score_before"] < 0.5 < metrics["score_after"]
+    assert metrics["host_calls"] == len(jobs.watcher.called) > 40
+    assert metrics["repeatable"] is False
+
+
+def test_a_metric_gets_the_example_and_the_prediction_under_the_hosts_names(jobs: Jobs) -> None:
+    jobs.watcher.functions["score"] = lambda example, prediction: {b"score": 0.25, b"feedback": b"so so"}
+    result = jobs.evaluate(jobs.signature, count=1, metric=SCORE)
+    assert result["score"] == 0.25
+    [(name, [example, prediction])] = jobs.watcher.called
+    assert name == "score"
+    assert example == jobs.tickets[0]
+    assert prediction == result["results"][0]["prediction"]
+
+
+@pytest.mark.parametrize(("threshold", "demos"), [(None, 0), (0.25, 4)])
+def test_a_graded_elixir_metric_accepts_a_demo_from_its_threshold_on(
+    jobs: Jobs, threshold: float | None, demos: int
+) -> None:
+    jobs.watcher.functions["score"] = lambda example, prediction: 0.3
+    metric = {"name": SCORE, "threshold": threshold}
+    result, _ = jobs.optimize("bootstrap_few_shot", train=6, dev=2, metric=metric, max_labeled_demos=0)
+    assert len(result["optimized_signature"]["demos"]) == demos
+
+
+def test_a_metric_that_fails_ends_the_job_with_its_reason(jobs: Jobs) -> None:
+    def failing(example: object, prediction: object) -> object:
+        raise ValueError("no such label")
+
+    jobs.watcher.functions["score"] = failing
+    with pytest.raises(CallbackFailed, match="`score` failed: no such label") as failed:
+        jobs.optimize("bootstrap_few_shot", train=4, dev=2, metric=SCORE)
+    assert failed.value.context["name"] == Atom("score")
+
+
+@pytest.mark.parametrize("value", [2, -0.5, b"good", None, {b"feedback": b"x"}, {b"score": 1, b"reason": b"x"}, [1]])
+def test_a_metrics_value_that_is_no_score_ends_the_job_and_is_named(jobs: Jobs, value: object) -> None:
+    jobs.watcher.functions["score"] = lambda example, prediction: value
+    with pytest.raises(CallbackFailed, match="`score` gave a value that cannot be used: "):
+        jobs.evaluate(jobs.signature, count=2, metric=SCORE)
+
+
+def test_scores_are_read_from_numbers_booleans_and_maps() -> None:
+    for term, wanted in (
+        (1, Judgement(1.0)),
+        (0.5, Judgement(0.5)),
+        (False, Judgement(0.0)),
+        ({Atom("score"): True, b"feedback": b"well"}, Judgement(1.0, "well")),
+        ({b"score": 0.1, b"feedback": None}, Judgement(0.1)),
+    ):
+        assert read_judgement(Place(term, "value")) == wanted
+
+
+def test_a_scorer_tells_the_feedback_too(jobs: Jobs) -> None:
+    watcher = Watcher(functions={"score": lambda example, prediction: {b"score": 0.5, b"feedback": b"late"}})
+    guard = Guard(watcher, Budget())
+    host = HostMetric(HostFunction(Function(Atom("score")), guard), Spelling({}))
+    scorer = Scorer(Metric("score"), ["category"], guard, host=host)
+    assert scorer.judge({"category": "a"}, {"category": "b"}) == Judgement(0.5, "late")
+
+
+# -- models
+
+
+def test_an_elixir_function_answers_as_the_model(jobs: Jobs) -> None:
+    jobs.watcher.functions["answer"] = billing
+    lm = {"model": ANSWER, "temperature": 0.5, "max_tokens": 100}
+    result = jobs.evaluate(jobs.signature, count=4, lm=lm)
+    assert {row["prediction"]["category"] for row in result["results"]} == {"billing"}
+    _, [request] = jobs.watcher.called[0]
+    assert (request["model"], request["temperature"], request["max_tokens"]) == ("answer", 0.5, 100)
+    assert [message["role"] for message in request["messages"]] == ["system", "user"]
+    assert jobs.tickets[0]["body"] in "".join(call[1][0]["messages"][1]["content"] for call in jobs.watcher.called)
+    assert result["metrics"]["lm_calls"] == result["metrics"]["host_calls"] == 4
+
+
+def test_tokens_and_cost_are_what_the_function_says(jobs: Jobs) -> None:
+    jobs.watcher.functions["answer"] = lambda request: {
+        b"text": billing(request),
+        b"input_tokens": 100,
+        b"output_tokens": 7,
+        b"cost_usd": 0.25,
+    }
+    result = jobs.evaluate(jobs.signature, count=2, lm=ANSWER)
+    metrics = result["metrics"]
+    assert (metrics["input_tokens"], metrics["output_tokens"], metrics["cost_usd"]) == (200, 14, 0.5)
+    with pytest.raises(BudgetExceeded):
+        jobs.evaluate(jobs.signature, count=4, lm=ANSWER, num_threads=1, budget={"max_cost_usd": 0.4})
+
+
+def test_a_budget_of_tokens_needs_a_function_that_counts_them(jobs: Jobs) -> None:
+    jobs.watcher.functions["answer"] = billing
+    with pytest.raises(ValidationError, match="reports no tokens"):
+        jobs.evaluate(jobs.signature, count=2, lm=ANSWER, budget={"max_tokens": 1000})
+
+
+@pytest.mark.parametrize("value", [None, 1, {b"text": 1}, {b"input_tokens": 3}, {b"text": b"", b"cost_usd": -1}])
+def test_an_answer_of_another_shape_ends_the_job(jobs: Jobs, value: object) -> None:
+    jobs.watcher.functions["answer"] = lambda request: value
+    with pytest.raises(CallbackFailed, match="`answer` gave a value that cannot be used"):
+        jobs.evaluate(jobs.signature, count=1, lm=ANSWER)
+
+
+def test_a_model_that_fails_ends_the_job_with_its_reason(jobs: Jobs) -> None:
+    def failing(request: object) -> object:
+        raise ValueError("quota is used up")
+
+    jobs.watcher.functions["answer"] = failing
+    with pytest.raises(CallbackFailed, match="quota is used up"):
+        jobs.evaluate(jobs.signature, count=3, lm=ANSWER)
+
+
+def test_the_teacher_and_the_prompt_writer_may_be_functions_as_well(jobs: Jobs) -> None:
+    jobs.watcher.functions["answer"] = billing
+    result, _ = jobs.optimize("bootstrap_few_shot", train=8, dev=2, teacher_lm=ANSWER, max_labeled_demos=0)
+    assert {demo["category"] for demo in result["optimized_signature"]["demos"]} == {"billing"}
+
+
+def test_a_completion_is_a_text_or_a_map_with_one() -> None:
+    assert read_completion(Place(b"hi", "value")).text == "hi"
+    with pytest.raises(ValidationError, match="unknown key `tokens`"):
+        read_completion(Place({b"text": b"hi", b"tokens": 3}, "value"))
+
+
+# -- the guard
+
+
+def test_a_call_that_waits_is_over_when_the_budgets_time_is() -> None:
+    never = threading.Event()
+    watcher = Watcher(functions={"f": never.wait})
+    guard = Guard(watcher, Budget(max_seconds=0.05))
+    with pytest.raises(Stop):
+        guard.call(b"f", [])
+    assert isinstance(guard.reason, BudgetExceeded)
+    never.set()
+
+
+def test_a_job_that_is_over_or_cancelled_asks_nobody() -> None:
+    watcher = Watcher(functions={"f": lambda: 1}, reason=Cancelled("as asked"))
+    over, cancelled = Guard(watcher, Budget()), Guard(watcher, Budget())
+    over.close()
+    with pytest.raises(Stop):
+        over.call(b"f", [])
+    assert isinstance(over.reason, InternalError)
+    watcher.stopping = True
+    with pytest.raises(Stop):
+        cancelled.call(b"f", [])
+    assert watcher.called == []
+
+
+# -- tools
+
+
+def tool(watcher: Watcher) -> Any:
+    term = [
+        {
+            Atom("name"): Atom("weather"),
+            Atom("description"): b"The weather of some days.",
+            Atom("args"): [
+                Atom("city"),
+                {Atom("name"): b"days", Atom("type"): Atom("integer"), Atom("description"): b"How many."},
+                {Atom("name"): b"unit", Atom("type"): b"optional[string]"},
+            ],
+            Atom("call"): (Atom("call"), b"forecast"),
+        }
+    ]
+    [parsed] = parse_tools(Place(term, "tools"))
+    return build_tool(parsed, HostFunction(parsed.function, Guard(watcher, Budget())), Spelling.of(term))
+
+
+def test_a_tool_passes_checked_arguments_and_gives_what_elixir_said() -> None:
+    watcher = Watcher(functions={"forecast": lambda arguments: {b"sky": b"blue", b"degrees": 21}})
+    weather = tool(watcher)
+    assert weather(city="Paris", days=3) == {"sky": "blue", "degrees": 21}
+    assert watcher.called == [("forecast", [{"city": "Paris", "days": 3, "unit": None}])]
+    assert weather.args["days"] == {"type": "integer", "description": "How many."}
+
+
+def test_what_a_model_gets_wrong_is_an_observation_and_no_call() -> None:
+    watcher = Watcher(functions={"forecast": lambda arguments: b"sun"})
+    weather = tool(watcher)
+    assert weather(city="Paris") == "error: weather: expected the argument `days`"
+    assert weather(city="Paris", days=1, hour=2).startswith("error: weather: unknown argument `hour`")
+    with pytest.raises(ValueError, match="days"):
+        weather(city="Paris", days="three")
+    assert watcher.called == []
+
+
+def test_an_agent_uses_elixir_functions_and_reads_their_failures() -> None:
+    def forecast(arguments: dict[str, Any]) -> bytes:
+        if arguments["days"] > 2:
+            raise ValueError("at most two days")
+        return b"rain"
+
+    thoughts = iter(
+        [
+            ("weather", '{"city": "Paris", "days": 3}'),
+            ("weather", '{"city": "Paris", "days": 2}'),
+            ("finish", "{}"),
+        ]
+    )
+
+    class Scripted:
+        def complete(self, request: Any) -> Any:
+            found = next(thoughts, None)
+            fields = {"reasoning": "so it is", "answer": "rain"}
+            if found is not None:
+                fields = {"next_thought": "look", "next_tool_name": found[0], "next_tool_args": found[1]}
+            text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
+            return dspy.lm15.Response(
+                id=None,
+                model="x",
+                message=dspy.lm15.Message.assistant([dspy.lm15.TextPart(text)]),
+                finish_reason="stop",
+                usage=dspy.lm15.Usage(),
+            )
+
+    watcher = Watcher(functions={"forecast": forecast})
+    agent = dspy.ReAct(
+        dspy.Signature({"question": (str, dspy.InputField()), "answer": (str, dspy.OutputField())}), [tool(watcher)]
+    )
+    with dspy.context(lm=dspy.LM("x", engine=Scripted(), cache=False)):
+        found = agent(question="What is the weather in Paris?")
+    assert found.answer == "rain"
+    assert found.trajectory["observation_0"] == "error: the Elixir function `forecast` failed: at most two days"
+    assert found.trajectory["observation_1"] == "rain"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"name": b"finish"}, "tools[0].name"),
+        ({"name": b"a b"}, "tools[0].name"),
+        ({"call": b"f"}, "tools[0].call"),
+        ({"call": ...}, "tools[0]"),
+        ({"args": [b"a", b"a"]}, "tools[0].args[1]"),
+        ({"args": [{b"name": b"a", b"type": b"os.system"}]}, "tools[0].args[0].type"),
+        ({"import": b"os"}, "tools[0]"),
+    ],
+)
+def test_a_tool_that_cannot_be_is_refused_with_its_place(change: dict[str, object], path: str) -> None:
+    given = {"name": b"look", "call": (Atom("call"), b"f"), **change}
+    term = {key.encode(): value for key, value in given.items() if value is not ...}
+    with pytest.raises(ValidationError) as caught:
+        parse_tools(Place([term], "tools"))
+    assert caught.value.path == path
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    one = {b"name": b"look", b"call": (Atom("call"), b"f")}
+    assert parse_tools(Place([one], "tools")) == (Tool("look", "", (), Function(b"f")),)
+    with pytest.raises(ValidationError, match="twice"):
+        parse_tools(Place([one, one], "tools"))
