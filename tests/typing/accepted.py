@@ -12,15 +12,15 @@ from erlbridge.codec import (
     Export,
     Fun,
     ImproperList,
+    LazyTerm,
     Local,
     Pid,
     Port,
     Reference,
+    StreamDecoder,
     TermMap,
+    skip,
 )
-from erlbridge.codec.lazy import LazyTerm
-from erlbridge.codec.skip import skip
-from erlbridge.codec.stream import StreamDecoder
 from erlbridge.codec.structs import to_python, to_term
 
 OK = Atom("ok")

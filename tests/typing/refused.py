@@ -4,10 +4,7 @@ Read by `test_typing.py`, not run.
 """
 
 from erlbridge.codec import IMPLEMENTATION, binary_to_term, term_to_binary, term_to_iovec  # isort: skip
-from erlbridge.codec import Atom, BitString, DecodeError, Pid, Reference, TermMap
-from erlbridge.codec.lazy import LazyTerm
-from erlbridge.codec.skip import skip
-from erlbridge.codec.stream import StreamDecoder
+from erlbridge.codec import Atom, BitString, DecodeError, LazyTerm, Pid, Reference, StreamDecoder, TermMap, skip
 from erlbridge.codec.structs import to_python
 
 ok = Atom("ok")
