@@ -83,6 +83,15 @@ SHUTDOWN_GRACE_S: Final = 10.0
 PROGRESS_INTERVAL_S: Final = 0.05
 """Least time between two progress events of one stage of a job; what falls between is folded into the next."""
 
+MAX_LISTED_PROGRAMS: Final = 1000
+"""Most programs of one list_programs: for each the node's loop opens a file. The answer says where to go on."""
+
+LISTED_PROGRAMS: Final = 100
+"""Programs of one list_programs when the request names no limit."""
+
+PROGRAM_HEADER_BYTES: Final = 64 * 1024
+"""What is read of a stored program to list it. Its demos, which make programs large, stand behind what is listed."""
+
 LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
 

@@ -6,7 +6,6 @@ run it. Knows payloads as values; knows no DSPy, no process and no clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -17,11 +16,10 @@ from erlbridge.core.ensembles import parse_members, parse_reduction
 from erlbridge.core.examples import Examples
 from erlbridge.core.modules import check_module
 from erlbridge.core.pipelines import Pipeline, parse_pipeline
+from erlbridge.core.requests import read_program_id
 from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
-from erlbridge.wire.place import Place
-
-_PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
+from erlbridge.wire.place import Place, given
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +69,16 @@ class EvaluatePipeline:
 
 @dataclass(frozen=True, slots=True)
 class Predict:
-    """Run a program on one input map, or on a list of them (`batch`), read in the worker like examples."""
+    """Run a program on one input map, or on a list of them (`batch`), read in the worker like examples.
+
+    With `stream`, which only one input may have, the text outputs are told while the model writes them.
+    """
 
     source: Source
     place: Place
     batch: bool
     config: Config
+    stream: bool = False
 
     @property
     def inputs(self) -> Iterator[Place]:
@@ -84,7 +86,17 @@ class Predict:
         return self.place.items() if self.batch else iter((self.place,))
 
 
-Job: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+@dataclass(frozen=True, slots=True)
+class PutProgram:
+    """Check a program that the host sent, and give it to the node to keep."""
+
+    place: Place
+
+
+ModelJob: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+"""What runs a program with a model."""
+
+Job: TypeAlias = ModelJob | PutProgram
 
 
 def parse_job(verb: str, payload: object) -> Job:
@@ -112,7 +124,7 @@ def _parse_evaluate(place: Place) -> EvaluatePipeline:
 
 
 def _parse_predict(place: Place) -> Predict:
-    entries = place.only(("program", "signature", "pipeline", "input", "inputs", "config"))
+    entries = place.only(("program", "signature", "pipeline", "input", "inputs", "stream", "config"))
     source = _source(entries, place)
     if ("input" in entries) == ("inputs" in entries):
         raise ValidationError("expected either `input`, one map, or `inputs`, a list of maps", place.path)
@@ -122,13 +134,24 @@ def _parse_predict(place: Place) -> Predict:
         raise inputs.refused("a list of at least one map")
     if not batch:
         inputs.entries()
-    return Predict(source, inputs, batch, _config(entries, place, 1, source))
+    stream = given(entries, "stream") and entries["stream"].boolean()
+    if stream and batch:
+        raise entries["stream"].refused("false beside `inputs`; what is streamed is one `input`")
+    return Predict(source, inputs, batch, _config(entries, place, 1, source), stream)
+
+
+def _parse_put(place: Place) -> PutProgram:
+    program = place.required(place.only(("program",)), "program")
+    if not isinstance(program.term, Mapping):
+        raise program.refused("a program as the node once gave it, a map")
+    return PutProgram(program)
 
 
 _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
     "optimize_signature": _parse_optimize,
     "evaluate_pipeline": _parse_evaluate,
     "predict": _parse_predict,
+    "put_program": _parse_put,
 }
 
 
@@ -149,6 +172,8 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 def stored_programs(job: Job) -> tuple[str, ...]:
     """The ids of the stored programs that a job needs beside its payload."""
+    if isinstance(job, PutProgram):
+        return ()
     sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
     return tuple(dict.fromkeys(source.id for source in sources if isinstance(source, StoredProgram)))
 
@@ -164,30 +189,23 @@ def _source(entries: dict[str, Place], place: Place) -> Source:
         case "program":
             return _parse_program(found)
         case _ if isinstance(found.term, bytes | str) and "->" not in found.text():
-            return _stored(found)
+            return StoredProgram(read_program_id(found))
         case _:
             return parse_signature(found)
 
 
 def _parse_program(place: Place) -> StoredProgram | GivenProgram | GivenEnsemble:
     if not isinstance(place.term, Mapping):
-        return _stored(place)
+        return StoredProgram(read_program_id(place))
     entries = place.entries()
     if "members" not in entries or "format" in entries:
         return GivenProgram(place)
     place.only(("members", "reduce"))
     members = tuple(
-        GivenProgram(member) if isinstance(member.term, Mapping) else _stored(member)
+        GivenProgram(member) if isinstance(member.term, Mapping) else StoredProgram(read_program_id(member))
         for member in parse_members(entries["members"])
     )
     return GivenEnsemble(members, parse_reduction(entries))
-
-
-def _stored(place: Place) -> StoredProgram:
-    found = place.text("a program_id, `program:` and 64 hexadecimal digits")
-    if not _PROGRAM_ID.match(found):
-        raise place.refused("a program_id, `program:` and 64 hexadecimal digits")
-    return StoredProgram(found)
 
 
 # -- what a running job says to its worker -------------------------------------------------------------------------
@@ -207,6 +225,15 @@ class Progress:
     message: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next piece of an output's text, in the host's spelling of the field; empty at most when it is the last."""
+
+    field: Atom | bytes
+    text: str
+    is_last: bool
+
+
 class Pending(Protocol):
     """A value that is on its way."""
 
@@ -219,6 +246,9 @@ class Observer(Protocol):
 
     def progress(self, state: Progress) -> None:
         """Tells how far the job is; may be called as often as anything happens."""
+
+    def chunk(self, piece: Chunk) -> None:
+        """Tells a piece of an output; in order, and none is left out."""
 
     def stop_reason(self) -> BridgeError | None:
         """Why the job shall stop at its next model call, or None to go on."""

@@ -9,7 +9,7 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -37,6 +37,14 @@ class WorkerProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerChunk:
+    """A worker's job has written the next piece of an output."""
+
+    worker: int
+    piece: Mapping[Term, Term]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerProgram:
     """A worker made a program that the node shall keep."""
 
@@ -53,7 +61,9 @@ class WorkerLine:
     line: bytes
 
 
-PoolEvent: TypeAlias = Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerProgram | WorkerLine
+PoolEvent: TypeAlias = (
+    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+)
 
 
 @dataclass(slots=True)
@@ -171,6 +181,8 @@ class Pool:
                 self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))
+            case (Atom() as kind, dict() as piece) if str(kind) == "chunk":
+                self._on_event(WorkerChunk(seat.number, piece))
             case (
                 Atom() as kind,
                 int() as number,

@@ -5,7 +5,8 @@ Knows programs, threads and the guard. The order of the results is the order of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -92,14 +93,32 @@ class Runner:
     def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         if self.threads == 1 or len(items) == 1:
             return [function(item) for item in items]
-        # Each item runs in a copy of this context: DSPy keeps its settings in it.
-        pool = ThreadPoolExecutor(min(self.threads, len(items)), thread_name_prefix="program")
+        threads = min(self.threads, len(items))
+        waiting: Iterator[tuple[int, Item]] = iter(enumerate(items))
+        lock = threading.Lock()
+
+        def serve() -> list[tuple[int, Result]]:
+            done: list[tuple[int, Result]] = []
+            while True:
+                with lock:
+                    taken = next(waiting, None)
+                if taken is None:
+                    return done
+                index, item = taken
+                done.append((index, function(item)))
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="program")
         try:
-            futures = [pool.submit(copy_context().run, function, item) for item in items]
+            # Each thread runs in a copy of this context, in which DSPy keeps its settings, and takes item by item: ten
+            # thousand of them are no ten thousand futures.
+            futures = [pool.submit(copy_context().run, serve) for _ in range(threads)]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()  # a stop on any thread is a stop at once, whatever the others wait for
-            return [future.result() for future in futures]
+            found = dict(pair for future in futures for pair in future.result())
+            return [found[index] for index in range(len(items))]
         finally:
+            with lock:
+                waiting = iter(())  # after a stop no thread begins another item
             # Not waited for: after a stop, a call in flight may take as long as its timeout.
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -26,6 +26,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (lm_errors.LMServerError, "server"),
     (lm_errors.LMTransportError, "transport"),
     (lm_errors.LMLockTimeoutError, "transport"),
+    (lm_errors.LMStreamAssemblyError, "transport"),
     (lm_errors.LMInvalidRequestError, "invalid_request"),
     (lm_errors.LMConfigurationError, "configuration"),
     (lm_errors.LMUnsupportedFeatureError, "configuration"),
@@ -54,7 +55,8 @@ _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed when made again."""
-    return bool(dspy.is_retryable_lm_error(error))
+    # A streamed answer that breaks off is to DSPy a fault of its protocol; mostly it is one of the line.
+    return bool(dspy.is_retryable_lm_error(error)) or isinstance(error, lm_errors.LMStreamAssemblyError)
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -116,6 +118,11 @@ class Secrets:
         """The secrets of this process's environment, those of the variables that a request names, and the keys that it
         gives."""
         return cls(os.environ, filter(None, named), filter(None, given))
+
+    @property
+    def key_patterns(self) -> list[re.Pattern[str]]:
+        """What `redact_answer` finds keys with, in the order in which it looks."""
+        return list(self._keys)
 
     def redact(self, text: str) -> str:
         """The text without secrets."""

@@ -16,7 +16,7 @@ from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
-from erlbridge.core.jobs import Observer, Progress
+from erlbridge.core.jobs import Chunk, Observer, Progress
 from erlbridge.errors import (
     BridgeError,
     BudgetExceeded,
@@ -302,6 +302,13 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             self.course.step(score)
             self._tell()
+
+    def chunk(self, piece: Chunk) -> None:
+        """A piece of an output is written; raises `Stop` when the job must not go on."""
+        self.check()
+        with self._lock:
+            if not self._closed:
+                self._observer.chunk(piece)
 
     def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None) -> None:
         """A compile begins. What comes next is read from DSPy's own events.

@@ -9,6 +9,7 @@ from erlbridge.core.jobs import Outcome, Predict
 from erlbridge.errors import BridgeError, OptimizationError
 from erlbridge.programs.evaluation import where
 from erlbridge.programs.failures import lm_failed, traceback_text
+from erlbridge.programs.streaming import streamed
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -16,7 +17,10 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 def predict(work: Work, job: Predict) -> Outcome:
     """Answers one input map, or each of a batch, in order."""
     inputs = [read_inputs(item, work.recipe.signature) for item in job.inputs]
-    answers = work.runner.predict(work.start.build(), inputs)
+    program = work.start.build()
+    if job.stream:
+        program = streamed(program, work)
+    answers = work.runner.predict(program, inputs)
     if not job.batch and answers[0].failure is not None:
         raise _failed(work, answers[0].failure)
     work.guard.check_alive()

@@ -15,7 +15,16 @@ from typing import assert_never
 
 import dspy  # type: ignore[import-untyped]
 
-from erlbridge.core.jobs import EvaluatePipeline, Job, Observer, OptimizeSignature, Outcome, Predict
+from erlbridge.core.jobs import (
+    EvaluatePipeline,
+    Job,
+    ModelJob,
+    Observer,
+    OptimizeSignature,
+    Outcome,
+    Predict,
+    PutProgram,
+)
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
 from erlbridge.programs.evaluating import evaluate
@@ -23,6 +32,7 @@ from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
+from erlbridge.programs.putting import put_program
 from erlbridge.programs.work import Work, resolve
 from erlbridge.wire.vocabulary import atom
 
@@ -47,6 +57,8 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         MissingPackage: An optimizer needs a package that is not installed.
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
+    if isinstance(job, PutProgram):
+        return put_program(job)
     lms = job.config.lms
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     guard = Guard(observer, job.config.budget)
@@ -70,7 +82,7 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         guard.close()
 
 
-def _in_context(work: Work, job: Job) -> Outcome:
+def _in_context(work: Work, job: ModelJob) -> Outcome:
     context = dspy.context(
         lm=work.task_lm,
         callbacks=[work.guard],

@@ -17,6 +17,10 @@ VERBS: Final = (
     "optimize_signature",
     "evaluate_pipeline",
     "predict",
+    "list_programs",
+    "get_program",
+    "put_program",
+    "delete_program",
     "cancel",
     "shutdown",
 )
@@ -95,6 +99,9 @@ KEYS: Final = (
     # pipelines and ensembles
     "pipeline", "steps", "step", "from", "outputs", "members", "reduce", "examples", "warnings", "optimized_pipeline",
     "optimized_ensemble",
+    "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
+    # chunks
+    "text", "is_last",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
 )  # fmt: skip
@@ -120,6 +127,19 @@ _PUBLISHED: Final = {name: Atom(name) for name in ATOMS}
 def atom(name: str) -> Atom:
     """The published atom `name`. A name that is not published is a fault of ours and raises `KeyError`."""
     return _PUBLISHED[name]
+
+
+def published(term: object) -> object:
+    """The term with every atom that is not published as a binary: a host knows only those, and what it sent itself."""
+    match term:
+        case Atom():
+            return _PUBLISHED.get(str(term)) or str(term).encode()
+        case list() | tuple():
+            return type(term)(published(element) for element in term)
+        case Mapping():
+            return {published(key): published(value) for key, value in term.items()}
+        case _:
+            return term
 
 
 def atom_keys(entries: Mapping[str, object]) -> dict[object, object]:

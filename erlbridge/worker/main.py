@@ -8,6 +8,7 @@ It speaks the same frames and terms with the node as the node does with the host
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
     :booted                                           said once, before the first job
     {:progress, map}
+    {:chunk, map}                                     a piece of an output that is streamed
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep; said before the answer that names it
     {:ok, result}
@@ -27,7 +28,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.core.jobs import Outcome, Progress, parse_job
+from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
     BridgeError,
@@ -49,7 +50,7 @@ from erlbridge.worker.throttle import Throttle
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
 _DEADLINE = Atom("deadline")
 _OK, _ERROR = Atom("ok"), Atom("error")
-_PROGRESS, _PROGRAM, _RESULT = Atom("progress"), Atom("program"), Atom("result")
+_PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
 
 
@@ -148,6 +149,10 @@ class _Desk:
     def progress(self, state: Progress) -> None:
         if self._throttle.lets_pass(state):
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
+
+    def chunk(self, piece: Chunk) -> None:
+        state = atom_keys({"field": piece.field, "text": piece.text, "is_last": piece.is_last})
+        self._send(encode((_CHUNK, state), head=1))
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else self._deadline.reason()
