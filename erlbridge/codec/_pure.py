@@ -6,6 +6,10 @@ from erlbridge.codec._pure_decode import binary_to_term
 from erlbridge.codec._pure_encode import term_to_binary, term_to_iovec
 from erlbridge.codec._pure_scan import Scan
 
-IMPLEMENTATION = "pure"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+IMPLEMENTATION: Final = "pure"
 
 __all__ = ["IMPLEMENTATION", "Scan", "binary_to_term", "term_to_binary", "term_to_iovec"]

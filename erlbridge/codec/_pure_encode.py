@@ -29,20 +29,24 @@ _u32 = Struct(">I").pack
 _byte_u32 = Struct(">BI").pack
 _byte_i32 = Struct(">Bi").pack
 _byte_f64 = Struct(">Bd").pack
+_flat = chain.from_iterable
 _SMALL_INTEGER = [b"a%c" % value for value in range(256)]
+_POSITIVE_BIG = [b"n%c\0" % size for size in range(256)]
+_NEGATIVE_BIG = [b"n%c\1" % size for size in range(256)]
 _SMALL_TUPLE = [b"h%c" % arity for arity in range(256)]
 _SHORT_BINARY = [_byte_u32(109, size) for size in range(256)]
 _SHORT_MAP = [_byte_u32(116, size) for size in range(33)]
 _SHORT_LIST = [_byte_u32(108, size) for size in range(33)]
 # Where all keys of a dict are of one of these types, no two of them are one key in Erlang.
 _PLAIN_KEYS = frozenset((Atom, str, bytes, int, float, bool))
-_ATOM_TYPE = frozenset((Atom,))
+_all_atoms = frozenset((Atom,)).issuperset
 
 PART_BYTES = 65536
 """From this size on a binary is a part of its own in `term_to_iovec`."""
 
-# How a container ends, for the stack: a list as the count of elements that its header gave, a fun as its own kind.
-_PLAIN_END, _FUN_END = -1, -2
+# What the stack holds of a container is how it ends: a list with the count of elements that its header gave, a fun with
+# this, all others with None.
+_FUN_END = -1
 
 
 def term_to_binary(
@@ -71,10 +75,11 @@ def term_to_binary(
     >>> term_to_binary((Atom("ok"), 1)).hex()
     '83680277026f6b6101'
     """
-    level = read_level(compressed)
+    level = 0 if compressed is False else read_level(compressed)
     if type(term) is Local:
         return b"\x83y" + term.data
-    return squeeze(b"".join(_encode(term, deterministic, default)), level)
+    data = b"".join(_encode(term, deterministic, default))
+    return squeeze(data, level) if level else data
 
 
 def term_to_iovec(
@@ -128,78 +133,78 @@ def squeeze(data: bytes, level: int) -> bytes:
 def _encode(term: object, deterministic: bool, default: Callable[[object], object] | None) -> list[bytes]:
     """The parts whose concatenation is the term."""
     out: list[bytes] = [b"\x83"]
-    emit = out.append
-    stack: list[tuple[Iterator[Any], Any, int]] = []
+    stack: list[tuple[Iterator[Any], Any, int | None]] = []
     funs: list[list[int]] = []
     owner: Any = None
-    ending = _PLAIN_END
+    ending: int | None = None
     todo: Iterator[Any] = iter((term,))
     inner: Iterator[Any]
     asking = False  # whether an exception may come from `default`, which raises what it likes
     value: Any = None
-    all_atoms = _ATOM_TYPE.issuperset
     try:
         while True:
             for value in todo:
                 kind = type(value)
                 if kind is bytes:
                     n = len(value)
-                    emit(_SHORT_BINARY[n] if n < 256 else header(109, n))
-                    emit(value)
+                    out.append(_SHORT_BINARY[n] if n < 256 else header(109, n))
+                    out.append(value)
                 elif kind is Atom:
-                    emit(value.wire)
+                    out.append(value.wire)
                 elif kind is str:
                     raw = value.encode()
                     n = len(raw)
-                    emit(_SHORT_BINARY[n] if n < 256 else header(109, n))
-                    emit(raw)
+                    out.append(_SHORT_BINARY[n] if n < 256 else header(109, n))
+                    out.append(raw)
                 elif kind is int:
                     if 0 <= value <= 255:
-                        emit(_SMALL_INTEGER[value])
+                        out.append(_SMALL_INTEGER[value])
                     elif -2147483648 <= value <= 2147483647:
-                        emit(_byte_i32(98, value))
+                        out.append(_byte_i32(98, value))
                     else:
-                        emit(_big(value))
-                elif kind is float:
-                    if value - value != 0.0:
-                        raise EncodeError(f"Erlang has no float {value!r}")
-                    emit(_byte_f64(70, value))
-                elif value is None:
-                    emit(b"w\3nil")
-                elif kind is bool:
-                    emit(b"w\4true" if value else b"w\5false")
+                        out.append(_big(value))
                 elif kind is dict:
                     n = len(value)
-                    emit(_SHORT_MAP[n] if n < 33 else header(116, n))
+                    out.append(_SHORT_MAP[n] if n < 33 else header(116, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     if deterministic:
                         asking = True
-                        inner = chain.from_iterable([entry[1:] for entry in sorted_entries(value, default)])
+                        inner = _flat([entry[1:] for entry in sorted_entries(value, default)])
                         asking = False
                     else:
-                        if not (all_atoms(map(type, value)) or _keys_differ(value)):
+                        if not (_all_atoms(map(type, value)) or _keys_differ(value)):
                             asking = True
                             sorted_entries(value, default)  # refuses keys that are one key in Erlang
                             asking = False
-                        inner = chain.from_iterable(value.items())
+                        inner = _flat(value.items())
                     stack.append((todo, owner, ending))
                     todo = inner
                     owner = value
-                    ending = _PLAIN_END
+                    ending = None
+                    break
+                elif kind is tuple:
+                    n = len(value)
+                    out.append(_SMALL_TUPLE[n] if n < 256 else header(105, n))
+                    if len(stack) >= 64:
+                        _check_depth(stack, owner, value)
+                    stack.append((todo, owner, ending))
+                    todo = iter(value)
+                    owner = value
+                    ending = None
                     break
                 elif kind is list:
                     n = len(value)
                     if not n:
-                        emit(b"j")
+                        out.append(b"j")
                         continue
                     first = type(value[0])
                     if first is int or first is float:
                         run = _run(value, n, first)
                         if run is not None:
-                            emit(run)
+                            out.append(run)
                             continue
-                    emit(_SHORT_LIST[n] if n < 33 else header(108, n))
+                    out.append(_SHORT_LIST[n] if n < 33 else header(108, n))
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
                     stack.append((todo, owner, ending))
@@ -207,34 +212,32 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     owner = value
                     ending = n
                     break
-                elif kind is tuple:
-                    n = len(value)
-                    emit(_SMALL_TUPLE[n] if n < 256 else header(105, n))
-                    if len(stack) >= 64:
-                        _check_depth(stack, owner, value)
-                    stack.append((todo, owner, ending))
-                    todo = iter(value)
-                    owner = value
-                    ending = _PLAIN_END
-                    break
+                elif kind is float:
+                    if value - value != 0.0:
+                        raise EncodeError(f"Erlang has no float {value!r}")
+                    out.append(_byte_f64(70, value))
+                elif value is None:
+                    out.append(b"w\3nil")
+                elif kind is bool:
+                    out.append(b"w\4true" if value else b"w\5false")
                 elif (writer := WRITERS.get(kind)) is not None:
-                    emit(writer(value))
+                    out.append(writer(value))
                 else:
                     if len(stack) >= 64:
                         _check_depth(stack, owner, value)
-                    opened = _PLAIN_END
+                    opened = None
                     if kind is TermMap:
-                        emit(header(116, len(value)))
+                        out.append(header(116, len(value)))
                         inner = iter(term_map_values(value, deterministic))
                     elif kind is ImproperList:
                         elements = tuple(value.elements)
                         if not elements:
                             raise EncodeError("improper list that was emptied")
-                        emit(header(108, len(elements)))
+                        out.append(header(108, len(elements)))
                         inner = chain(elements, (value.tail,))
                     elif kind is Fun:
                         funs.append([len(out), len(out), 0])
-                        emit(b"")
+                        out.append(b"")
                         inner = chain((value.module, value.old_index, value.old_uniq, value.pid), value.free)
                         opened = _FUN_END
                     else:
@@ -247,7 +250,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                     owner = value
                     break
             else:
-                if ending != _PLAIN_END:
+                if ending is not None:
                     if ending == _FUN_END:
                         _close_fun(owner, funs, out)
                     else:
@@ -255,7 +258,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
                             value = owner
                             _, owner, _ = stack.pop()  # the list's own place is told
                             raise EncodeError("list changed while it was written")
-                        emit(b"j")
+                        out.append(b"j")
                 if not stack:
                     return out
                 todo, owner, ending = stack.pop()
@@ -277,7 +280,7 @@ def _encode(term: object, deterministic: bool, default: Callable[[object], objec
 def _keys_differ(pairs: dict[Any, Any]) -> bool:
     """Whether all keys are of one type of which two distinct values are two keys in Erlang too."""
     kinds = set(map(type, pairs))
-    return len(kinds) == 1 and not kinds.isdisjoint(_PLAIN_KEYS)
+    return len(kinds) == 1 and kinds <= _PLAIN_KEYS
 
 
 def _big(value: int) -> bytes:
@@ -285,7 +288,7 @@ def _big(value: int) -> bytes:
     magnitude = abs(value)
     size = (magnitude.bit_length() + 7) >> 3
     if size < 256:
-        return b"n%c%c" % (size, value < 0) + magnitude.to_bytes(size, "little")
+        return (_NEGATIVE_BIG if value < 0 else _POSITIVE_BIG)[size] + magnitude.to_bytes(size, "little")
     if size > MAX_INTEGER_BYTES:
         raise EncodeError(f"integer of {size} bytes, limit {MAX_INTEGER_BYTES}")
     return b"o" + _u32(size) + (b"\1" if value < 0 else b"\0") + magnitude.to_bytes(size, "little")
@@ -342,7 +345,7 @@ def _close_fun(fun: Fun, funs: list[list[int]], out: list[bytes]) -> None:
         outer[1] = len(out)
 
 
-def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, value: object) -> None:
+def _check_depth(stack: list[tuple[Iterator[Any], Any, int | None]], owner: object, value: object) -> None:
     """Refuses what nests too deep. Looks for cycles at each doubling of the depth, so that it costs next to nothing."""
     depth = len(stack)
     if depth >= MAX_DEPTH:
@@ -354,7 +357,7 @@ def _check_depth(stack: list[tuple[Iterator[Any], Any, int]], owner: object, val
             raise EncodeError(f"{type(value).__name__} holds itself")
 
 
-def _owners(stack: list[tuple[Iterator[Any], Any, int]], owner: object) -> list[object]:
+def _owners(stack: list[tuple[Iterator[Any], Any, int | None]], owner: object) -> list[object]:
     """The open containers, from the outermost on."""
     return [frame[1] for frame in stack[1:]] + ([owner] if stack else [])
 
@@ -364,14 +367,14 @@ def _owners(stack: list[tuple[Iterator[Any], Any, int]], owner: object) -> list[
 
 def sorted_values(pairs: dict[object, object], default: Callable[[object], object] | None) -> tuple[object, ...]:
     """Keys and values, alternating, in Erlang's order of keys."""
-    return tuple(chain.from_iterable([entry[1:] for entry in sorted_entries(pairs, default)]))
+    return tuple(_flat([entry[1:] for entry in sorted_entries(pairs, default)]))
 
 
 def term_map_values(pairs: TermMap, deterministic: bool) -> tuple[object, ...]:
     """Keys and values, alternating, in their own order or in Erlang's."""
     entries = pairs.entries
     forms = sorted(entries) if deterministic else list(entries)
-    return tuple(chain.from_iterable([entries[form] for form in forms]))
+    return tuple(_flat([entries[form] for form in forms]))
 
 
 def is_float_run(values: list[Any]) -> bool:

@@ -12,12 +12,15 @@ from typing import Final, Protocol, TypeAlias
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Config, parse_config
+from erlbridge.core.ensembles import parse_members, parse_reduction
 from erlbridge.core.examples import Examples
+from erlbridge.core.modules import check_module
+from erlbridge.core.pipelines import Pipeline, parse_pipeline
 from erlbridge.core.requests import read_program_id
 from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline, parse_load, parse_run
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
-from erlbridge.wire.place import Place
+from erlbridge.wire.place import Place, given
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,21 @@ class GivenProgram:
     place: Place
 
 
-Source: TypeAlias = Signature | StoredProgram | GivenProgram
+@dataclass(frozen=True, slots=True)
+class GivenEnsemble:
+    """Several programs that answer together; `reduce` is one of `ensembles.REDUCTIONS`."""
+
+    members: tuple[StoredProgram | GivenProgram, ...]
+    reduce: str
+
+
+Source: TypeAlias = Signature | Pipeline | StoredProgram | GivenProgram | GivenEnsemble
 """Where a job's program comes from."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizeSignature:
-    """Compile a program for a signature (or a stored program, to go on from it)."""
+    """Compile a program for a signature or a pipeline (or a stored program, to go on from it)."""
 
     source: Source
     training_data: Examples
@@ -59,12 +70,16 @@ class EvaluatePipeline:
 
 @dataclass(frozen=True, slots=True)
 class Predict:
-    """Run a program on one input map, or on a list of them (`batch`), read in the worker like examples."""
+    """Run a program on one input map, or on a list of them (`batch`), read in the worker like examples.
+
+    With `stream`, which only one input may have, the text outputs are told while the model writes them.
+    """
 
     source: Source
     place: Place
     batch: bool
     config: Config
+    stream: bool = False
 
     @property
     def inputs(self) -> Iterator[Place]:
@@ -72,10 +87,17 @@ class Predict:
         return self.place.items() if self.batch else iter((self.place,))
 
 
-ProgramJob: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
-"""What is done with one program."""
+@dataclass(frozen=True, slots=True)
+class PutProgram:
+    """Check a program that the host sent, and give it to the node to keep."""
 
-Job: TypeAlias = ProgramJob | LoadWorkflow | RunPipeline
+    place: Place
+
+
+ModelJob: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
+"""What runs a program with a model."""
+
+Job: TypeAlias = ModelJob | PutProgram | LoadWorkflow | RunPipeline
 
 
 def parse_job(verb: str, payload: object) -> Job:
@@ -86,8 +108,8 @@ def parse_job(verb: str, payload: object) -> Job:
 
 
 def _parse_optimize(place: Place) -> OptimizeSignature:
-    entries = place.only(("signature", "training_data", "validation_data", "config"))
-    source = _source(place.required(entries, "signature"))
+    entries = place.only(("signature", "pipeline", "program", "training_data", "validation_data", "config"))
+    source = _source(entries, place)
     training = Examples.at(place.required(entries, "training_data"))
     validation = entries.get("validation_data")
     valset = None if validation is None or validation.term is None else Examples.at(validation)
@@ -96,15 +118,15 @@ def _parse_optimize(place: Place) -> OptimizeSignature:
 
 
 def _parse_evaluate(place: Place) -> EvaluatePipeline:
-    entries = place.only(("program", "signature", "data", "metric", "config"))
-    source = _program_or_signature(entries, place)
+    entries = place.only(("program", "signature", "pipeline", "data", "metric", "config"))
+    source = _source(entries, place)
     data = Examples.at(place.required(entries, "data"))
     return EvaluatePipeline(source, data, _config(entries, place, len(data), source))
 
 
 def _parse_predict(place: Place) -> Predict:
-    entries = place.only(("program", "signature", "input", "inputs", "config"))
-    source = _program_or_signature(entries, place)
+    entries = place.only(("program", "signature", "pipeline", "input", "inputs", "stream", "config"))
+    source = _source(entries, place)
     if ("input" in entries) == ("inputs" in entries):
         raise ValidationError("expected either `input`, one map, or `inputs`, a list of maps", place.path)
     batch = "inputs" in entries
@@ -113,21 +135,38 @@ def _parse_predict(place: Place) -> Predict:
         raise inputs.refused("a list of at least one map")
     if not batch:
         inputs.entries()
-    return Predict(source, inputs, batch, _config(entries, place, 1, source))
+    stream = given(entries, "stream") and entries["stream"].boolean()
+    if stream and batch:
+        raise entries["stream"].refused("false beside `inputs`; what is streamed is one `input`")
+    return Predict(source, inputs, batch, _config(entries, place, 1, source), stream)
+
+
+def _parse_put(place: Place) -> PutProgram:
+    program = place.required(place.only(("program",)), "program")
+    if not isinstance(program.term, Mapping):
+        raise program.refused("a program as the node once gave it, a map")
+    return PutProgram(program)
 
 
 _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
     "optimize_signature": _parse_optimize,
     "evaluate_pipeline": _parse_evaluate,
     "predict": _parse_predict,
+    "put_program": _parse_put,
     "load_workflow": parse_load,
     "run_pipeline": parse_run,
 }
 
 
 def _config(entries: dict[str, Place], parent: Place, count: int, source: Source) -> Config:
-    outputs = [output.name for output in source.output_fields] if isinstance(source, Signature) else None
-    return parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    known = source.interface if isinstance(source, Pipeline) else source
+    outputs = [output.name for output in known.output_fields] if isinstance(known, Signature) else None
+    config = parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    if isinstance(source, Pipeline):
+        source.with_module(config.module, f"{parent.path}.pipeline")
+    elif isinstance(source, Signature):
+        check_module(config.module, source, f"{parent.path}.config.module")
+    return config
 
 
 WORKER_VERBS: Final = frozenset(_PARSERS)
@@ -137,33 +176,43 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 def stored_programs(job: Job) -> tuple[str, ...]:
     """The ids of the stored programs that a job needs beside its payload."""
     match job:
-        case LoadWorkflow():
+        case PutProgram() | LoadWorkflow():
             return ()
         case RunPipeline():
             return tuple(dict.fromkeys(job.programs.values()))
         case _:
-            return (job.source.id,) if isinstance(job.source, StoredProgram) else ()
+            sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
+            return tuple(dict.fromkeys(source.id for source in sources if isinstance(source, StoredProgram)))
 
 
-def _program_or_signature(entries: dict[str, Place], place: Place) -> Source:
-    if ("program" in entries) == ("signature" in entries):
-        raise ValidationError("expected either `program` or `signature`", place.path)
-    if "signature" in entries:
-        return _source(entries["signature"])
-    program = entries["program"]
-    if isinstance(program.term, Mapping):
-        return GivenProgram(program)
-    return _stored(program)
+def _source(entries: dict[str, Place], place: Place) -> Source:
+    named = [key for key in ("signature", "pipeline", "program") if key in entries]
+    if len(named) != 1:
+        raise ValidationError("expected one of `signature`, `pipeline` and `program`", place.path)
+    found = entries[named[0]]
+    match named[0]:
+        case "pipeline":
+            return parse_pipeline(found)
+        case "program":
+            return _parse_program(found)
+        case _ if isinstance(found.term, bytes | str) and "->" not in found.text():
+            return StoredProgram(read_program_id(found))
+        case _:
+            return parse_signature(found)
 
 
-def _source(place: Place) -> Source:
-    if isinstance(place.term, bytes | str) and "->" not in place.text():
-        return _stored(place)
-    return parse_signature(place)
-
-
-def _stored(place: Place) -> StoredProgram:
-    return StoredProgram(read_program_id(place))
+def _parse_program(place: Place) -> StoredProgram | GivenProgram | GivenEnsemble:
+    if not isinstance(place.term, Mapping):
+        return StoredProgram(read_program_id(place))
+    entries = place.entries()
+    if "members" not in entries or "format" in entries:
+        return GivenProgram(place)
+    place.only(("members", "reduce"))
+    members = tuple(
+        GivenProgram(member) if isinstance(member.term, Mapping) else StoredProgram(read_program_id(member))
+        for member in parse_members(entries["members"])
+    )
+    return GivenEnsemble(members, parse_reduction(entries))
 
 
 # -- what a running job says to its worker -------------------------------------------------------------------------
@@ -183,6 +232,15 @@ class Progress:
     message: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next piece of an output's text, in the host's spelling of the field; empty at most when it is the last."""
+
+    field: Atom | bytes
+    text: str
+    is_last: bool
+
+
 class Pending(Protocol):
     """A value that is on its way."""
 
@@ -195,6 +253,9 @@ class Observer(Protocol):
 
     def progress(self, state: Progress) -> None:
         """Tells how far the job is; may be called as often as anything happens."""
+
+    def chunk(self, piece: Chunk) -> None:
+        """Tells a piece of an output; in order, and none is left out."""
 
     def keep(self, program_id: str, program: bytes) -> None:
         """Has the node keep a program at once, whatever becomes of the job."""

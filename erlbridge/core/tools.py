@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from erlbridge.core.field_types import Reading
 from erlbridge.core.functions import Function, parse_function
 from erlbridge.core.signatures import Field, parse_field
 from erlbridge.errors import ValidationError
@@ -62,7 +63,8 @@ def _parse_tool(place: Place) -> Tool:
 def _parse_args(place: Place) -> tuple[Field, ...]:
     if len(place.elements()) > _MAX_ARGUMENTS:
         raise place.refused(f"at most {_MAX_ARGUMENTS} arguments")
-    args = tuple(parse_field(item) for item in place.items())
+    reading = Reading()
+    args = tuple(parse_field(item, reading) for item in place.items())
     for index, arg in enumerate(args):
         if not _NAME.match(arg.name) or arg.name in [other.name for other in args[:index]]:
             raise Place(arg.name, f"{place.path}[{index}]").refused("an argument's name: distinct, a letter first")

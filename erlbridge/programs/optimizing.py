@@ -8,7 +8,7 @@ from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, pack
 from erlbridge.programs.evaluation import mean_score
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.optimizers import Search
-from erlbridge.programs.signatures import signature_term
+from erlbridge.programs.showing import optimized
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -19,6 +19,7 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     training = job.training_data.read(signature)
     validation = training if job.validation_data is None else job.validation_data.read(signature)
     work.dataset = dataset_sha256(training)
+    work.learn(training)
     scorer = work.scorer()
     config = work.config
     search = Search(
@@ -66,7 +67,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
     config = work.config
-    lms = [lm for lm in (config.lm, config.prompt_lm, config.teacher_lm) if lm is not None]
     metrics = {
         "score_before": before,
         "score_after": after,
@@ -76,15 +76,14 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "cached": False,
         "seed": config.seed,
         # Every optimizer draws from seeded generators only, so the models and the metric decide.
-        "repeatable": all(lm.offline for lm in lms) and config.metric.function is None,
+        "repeatable": all(lm.offline for lm in config.lms) and config.metric.function is None,
     }
-    shown = signature_term(artifact.signature, work.spelling.key)
-    shown |= atom_keys({"demos": [work.spelling.fields(demo) for demo in artifact.demos]})
     result = {
         "status": atom("success"),
         "program_id": program_id,
         "program": term,
-        "optimized_signature": shown,
+        **optimized(artifact, work.spelling),
         "optimization_metrics": atom_keys(metrics),
+        "warnings": work.warnings,
     }
     return Outcome(atom_keys(result), program_id, data)

@@ -18,11 +18,12 @@ import dspy  # type: ignore[import-untyped]
 from erlbridge.core.jobs import (
     EvaluatePipeline,
     Job,
+    ModelJob,
     Observer,
     OptimizeSignature,
     Outcome,
     Predict,
-    ProgramJob,
+    PutProgram,
 )
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
@@ -32,6 +33,7 @@ from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
+from erlbridge.programs.putting import put_program
 from erlbridge.programs.work import Work, resolve
 from erlbridge.programs.workflows import load_workflow, run_pipeline
 from erlbridge.wire.vocabulary import atom
@@ -58,6 +60,8 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
     match job:
+        case PutProgram():
+            return put_program(job)
         case LoadWorkflow():
             return load_workflow(job)
         case RunPipeline():
@@ -66,11 +70,10 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
             return run_guarded(job, Guard(observer, job.config.budget), programs, spelling)
 
 
-def run_guarded(job: ProgramJob, guard: Guard, programs: Mapping[str, bytes], spelling: Spelling) -> Outcome:
-    """The same for what is done with one program, under a guard that the caller may ask what was spent."""
-    secrets = Secrets.of_process(
-        lm.api_key_env for lm in (job.config.lm, job.config.prompt_lm, job.config.teacher_lm) if lm
-    )
+def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spelling: Spelling) -> Outcome:
+    """The same for what runs one program, under a guard that the caller may ask what was spent."""
+    lms = job.config.lms
+    secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     try:
         work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
         return _in_context(work, job)
@@ -91,7 +94,7 @@ def run_guarded(job: ProgramJob, guard: Guard, programs: Mapping[str, bytes], sp
         guard.close()
 
 
-def _in_context(work: Work, job: ProgramJob) -> Outcome:
+def _in_context(work: Work, job: ModelJob) -> Outcome:
     context = dspy.context(
         lm=work.task_lm,
         callbacks=[work.guard],
@@ -99,6 +102,7 @@ def _in_context(work: Work, job: ProgramJob) -> Outcome:
         num_threads=work.threads,
         trace=None,  # the global trace would keep every call of the worker's life
         provide_traceback=False,
+        warn_on_type_mismatch=False,  # inputs are checked against their types already; DSPy wants models for objects
     )
     try:
         with context, closing(work):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
-from erlbridge.core.jobs import Observer, Pending, Progress
+from erlbridge.core.jobs import Chunk, Observer, Pending, Progress
 from erlbridge.core.workflow import Step
 from erlbridge.core.workflow_edit import Edit
 from erlbridge.errors import BridgeError
@@ -114,6 +114,9 @@ class StepObserver:
                 cost_usd=None if cost is None or before is None else cost + before,
             )
         )
+
+    def chunk(self, piece: Chunk) -> None:
+        self.observer.chunk(piece)
 
     def keep(self, program_id: str, program: bytes) -> None:
         self.observer.keep(program_id, program)

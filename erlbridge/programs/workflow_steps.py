@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from erlbridge.core.examples import plain
 from erlbridge.core.functions import Function
-from erlbridge.core.jobs import Observer, OptimizeSignature, Outcome, Predict, ProgramJob, Progress, parse_job
+from erlbridge.core.jobs import ModelJob, Observer, OptimizeSignature, Outcome, Predict, Progress, parse_job
 from erlbridge.core.signatures import Signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.workflow import Step
@@ -39,7 +39,7 @@ from erlbridge.wire.vocabulary import atom
 EXECUTE_STEP: Final = b"execute_step"
 """The Elixir function that gets the steps which are not DSPy's: `(step, context) -> value`."""
 
-RunJob: TypeAlias = Callable[[ProgramJob, Guard, Mapping[str, bytes], Spelling], Outcome]
+RunJob: TypeAlias = Callable[[ModelJob, Guard, Mapping[str, bytes], Spelling], Outcome]
 """Runs one job under a guard; `programs.run` gives it, which knows all verbs."""
 
 

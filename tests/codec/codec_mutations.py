@@ -1,7 +1,8 @@
-"""Mutated encodings without end, for fuzzing: goldens and generated records, changed, cut, spliced and repeated.
+"""Mutated encodings without end: goldens and generated records, changed, cut, spliced and repeated.
 
-Knows nothing of what a decoder should say of them; `tests/codec/test_codec_twins.py` and `scripts/fuzz` compare the
-twins.
+Knows nothing of what a decoder should say of them, nor of coverage. `tests/codec/test_codec_twins.py` compares the
+twins on them for some seconds, wherever the tests run; `scripts/fuzz` is led by coverage, and needs
+an engine that not every platform has.
 """
 
 from __future__ import annotations

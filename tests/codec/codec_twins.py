@@ -1,4 +1,4 @@
-"""The comparison of the codec's twins, and terms whose maps repeat their keys; for the tests and for `scripts/fuzz`."""
+"""The comparison of the codec's twins, and terms whose maps repeat their keys; for the tests and for the fuzzer."""
 
 from __future__ import annotations
 

@@ -39,7 +39,11 @@ def with_failures(call: Callable[[], object], most: int = 80) -> int:
 
 
 # Made of what is there already: cached integers and atoms, free lists.
-FREE = {"small integer", "integer", "float", "latin atom", "utf-8 atom", "long utf-8 atom", "tuple", "large tuple"}
+FREE = {
+    "small integer", "integer", "negative integer", "float", "negative zero", "least float", "latin atom",
+    "latin atom of two bytes", "utf-8 atom", "long utf-8 atom", "tuple", "large tuple", "nested tuples",
+    "empty containers",
+}  # fmt: skip
 
 CALLS: dict[str, Callable[[], object]] = {
     **{f"decode {name}": partial(compiled.binary_to_term, golden(name)) for name in GOLDENS},

@@ -11,7 +11,7 @@ from codec_frames import read_frames, write_frames
 
 from erlbridge.codec import binary_to_term, term_to_binary
 
-# scripts/fuzz runs long with the twins alone; for a long run with the BEAM set these.
+# scripts/long sets them.
 SEED = int(os.environ.get("ERLBRIDGE_RANDOM_SEED", "20240229"))
 COUNT = int(os.environ.get("ERLBRIDGE_RANDOM_TERMS", "5000"))
 

@@ -31,7 +31,9 @@ def agrees(data: bytes) -> None:
     else:
         assert isinstance(end, int)
         assert end <= len(data)
-        assert "bytes after the term" not in str(term) or end == term.offset, data.hex()
+        # The inside of a compressed term has bytes and offsets of its own.
+        followed = "bytes after the term" in str(term) and data[1:2] != b"P"
+        assert not followed or end == term.offset, data.hex()
 
 
 @pytest.mark.parametrize("name", GOLDENS)

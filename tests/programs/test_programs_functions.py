@@ -19,7 +19,8 @@ from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, Internal
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.host_lm import read_completion
-from erlbridge.programs.host_metric import HostMetric, Judgement, read_judgement
+from erlbridge.programs.host_metric import HostMetric, read_judgement
+from erlbridge.programs.judgements import Judgement
 from erlbridge.programs.metrics import Scorer
 from erlbridge.programs.tools import build_tool
 from erlbridge.wire.place import Place
@@ -100,7 +101,7 @@ def test_a_scorer_tells_the_feedback_too(jobs: Jobs) -> None:
     watcher = Watcher(functions={"score": lambda example, prediction: {b"score": 0.5, b"feedback": b"late"}})
     guard = Guard(watcher, Budget())
     host = HostMetric(HostFunction(Function(Atom("score")), guard), Spelling({}))
-    scorer = Scorer(Metric("score"), ["category"], guard, host=host)
+    scorer = Scorer(Metric("score"), host, ["category"], guard)
     assert scorer.judge({"category": "a"}, {"category": "b"}) == Judgement(0.5, "late")
 
 

@@ -92,16 +92,16 @@ defmodule Pipeline.DSPy.MessageProtocol do
     create_request(:evaluate_pipeline, put_given(payload, :metric, metric), opts)
   end
 
-  @doc "Asks for the outputs of one input map, or of a list of them. `source` as in `create_evaluation_request/4`."
+  @doc """
+  Asks for the outputs of one input map, or of a list of them. `source` as in `create_evaluation_request/4`. Options:
+  `:stream`, with which the text of the outputs of one input map comes as chunks, and those of `create_request/3`.
+  """
   @spec create_prediction_request(term, map | [map], map, keyword) :: t
   def create_prediction_request(source, input, config, opts \\ []) do
+    {stream, opts} = Keyword.pop(opts, :stream)
     key = if is_list(input), do: :inputs, else: :input
-
-    create_request(
-      :predict,
-      source |> source() |> Map.merge(%{key => input, config: config}),
-      opts
-    )
+    payload = source |> source() |> Map.merge(%{key => input, config: config})
+    create_request(:predict, put_given(payload, :stream, stream), opts)
   end
 
   @doc "Asks the node to end the request with this id."
