@@ -31,7 +31,7 @@ _WORKFLOW_KEYS: Final = ("name", "description", "version", "steps", "dspy_config
 _STEP_KEYS: Final = ("name", "type", "prompt", *_SIGNATURE_KEYS, "dspy_config", "examples", OPTIMIZED)
 _DSPY_TYPES: Final = ("dspy_claude", "dspy_gemini", "dspy_chain")
 _OPTIMIZED_KEYS: Final = (
-    "made_from", "program_id", "optimizer", "module", "score_before", "score_after", "predictors",
+    "made_from", "program_id", "optimizer", "module", "score_before", "score_after", "predictors", "examples",
 )  # fmt: skip
 _MAX_NAME_CHARACTERS: Final = 200
 

@@ -11,8 +11,8 @@ from erlbridge.core.signatures import Signature
 from erlbridge.core.workflow_templates import Given, InputReference, StepReference, Template, as_text, parse_template
 from erlbridge.wire.place import Place, given, nearest
 
-REASONING: Final = "reasoning"
-"""What a step gives beside its outputs when it is asked to reason."""
+_WRITTEN_BESIDE: Final = ("reasoning", "rationale")
+"""What modules give beside the outputs of their signature; which module it is, the request says."""
 
 _KINDS: Final = ("static", "file", "previous_response")
 
@@ -119,7 +119,7 @@ def _check_output(step: Referring, reference: StepReference, path: str, problems
     if signature is None or not reference.path:
         return
     outputs = [output.name for output in signature.output_fields]
-    if (wanted := reference.path[0]) not in (*outputs, REASONING):
+    if (wanted := reference.path[0]) not in (*outputs, *_WRITTEN_BESIDE):
         problems.error(
             path, f"the step `{name}` has no output `{wanted}`{nearest(wanted, outputs)}; it has {', '.join(outputs)}"
         )

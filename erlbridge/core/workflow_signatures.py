@@ -5,20 +5,18 @@ Those end at the first mistake; here each field and each example is read by itse
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from erlbridge.core.examples import Examples
 from erlbridge.core.problems import Problems, said
-from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.core.signatures import Signature, check_signature, parse_signature
 from erlbridge.core.workflow_prompts import checked_template
 from erlbridge.core.workflow_templates import Template
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, nearest
 
 _SIDES: Final = ("input_fields", "output_fields")
-_CUSTOM: Final = re.compile(r"\b[A-Z][A-Za-z0-9_]*\b")
 _PROBE: Final = "probe_of_this_field"
 _PLACEHOLDER: Final = "..."
 
@@ -35,13 +33,17 @@ def read_signature(
             problems.error(place.path, message)
             return None, None
         return read_signature(Place(signatures[name].term, place.path), {}, problems)
-    term = _with_known_types(place, problems)
     try:
-        return term, parse_signature(Place(term, place.path))
+        signature = parse_signature(place)
     except ValidationError as error:
-        if not _read_each_field(term, place.path, problems):
+        if not _read_each_field(place.term, place.path, problems):
             problems.error(error.path, said(error))
-    return None, None
+        return None, None
+    problems.attempt(check_signature, signature, place.path)
+    for warning in signature.warnings:
+        path, _, message = warning.partition(": ")
+        problems.warn(path, message)
+    return place.term, signature
 
 
 def field_templates(place: Place, steps: Sequence[str], problems: Problems) -> dict[str, Template]:
@@ -114,39 +116,3 @@ def _each(place: Place, read: Callable[[Place], object], problems: Problems) -> 
             inner = error.path.removeprefix(f"{place.path}[0]") if error.path.startswith(place.path) else ""
             problems.error(f"{item.path}{inner}", said(error))
     return wrong
-
-
-def _with_known_types(place: Place, problems: Problems) -> Any:
-    """The signature with `object` for each type that has a name of the host's own, as pipeline_ex has it."""
-    if not isinstance(place.term, Mapping):
-        return place.term
-    term = dict(place.term)
-    for side in _SIDES:
-        if isinstance(term.get(side), list):
-            term[side] = [
-                _with_known_type(Place(field, f"{place.path}.{side}[{index}]"), problems)
-                for index, field in enumerate(term[side])
-            ]
-    return term
-
-
-def _with_known_type(place: Place, problems: Problems) -> object:
-    if not isinstance(place.term, Mapping):
-        return place.term
-    declared = place.term.get("type")
-    if not isinstance(declared, str) or not _CUSTOM.search(declared) or _is_type(declared):
-        return place.term
-    known = _CUSTOM.sub(lambda name: name[0] if _is_type(name[0]) else "object", declared)
-    if not _is_type(known):
-        return place.term
-    names = ", ".join(dict.fromkeys(name for name in _CUSTOM.findall(declared) if not _is_type(name)))
-    problems.warn(f"{place.path}.type", f"the type `{names[:60]}` is not known here; any map is taken")
-    return {**place.term, "type": known}
-
-
-def _is_type(text: str) -> bool:
-    try:
-        parse_signature(Place({_SIDES[0]: [{"name": _PROBE, "type": text}], _SIDES[1]: ["other"]}, "type"))
-    except ValidationError:
-        return False
-    return True

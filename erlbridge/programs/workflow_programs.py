@@ -14,6 +14,7 @@ from typing import Any
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.configs import Config, parse_config
 from erlbridge.core.examples import plain as plain_term
+from erlbridge.core.problems import said
 from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.core.workflow import Step
 from erlbridge.core.workflow_edit import Edit
@@ -23,6 +24,7 @@ from erlbridge.programs.predictions import plain
 from erlbridge.programs.signatures import REASONING, signature_term
 from erlbridge.programs.work import resolve
 from erlbridge.wire.place import Place
+from erlbridge.wire.vocabulary import atom
 
 _NOT_THE_SEARCH = (
     "lm", "prompt_lm", "teacher_lm", "budget", "num_threads", "cache", "call_timeout_ms",
@@ -59,6 +61,7 @@ def edit(step: Step, signature: Signature, program_id: str, program: bytes, sour
                 block["instructions"] = part.instructions
         predictors[name] = block
     scores = term["scores"]
+    beside = {"examples": term["examples"]} if "examples" in term else {}  # what a module such as knn answers by
     return Edit(
         step,
         instructions,
@@ -71,6 +74,7 @@ def edit(step: Step, signature: Signature, program_id: str, program: bytes, sour
             "score_before": scores["score_before"],
             "score_after": scores["score_after"],
             "predictors": predictors,
+            **beside,
         },
     )
 
@@ -89,12 +93,15 @@ def optimized_program(step: Step, module: object) -> tuple[str, bytes]:
     fresh = _fresh(signature, module if given is None else given.term, f"{path}.module")
     predictors = entries["predictors"].only(fresh.state)
     state = {name: _predictor(predictors.get(name), part) for name, part in fresh.state.items()}
-    program_id, program = pack(envelope(replace(fresh, state=state)))
+    term = envelope(replace(fresh, state=state))
+    if "examples" in entries:
+        term[atom("examples")] = entries["examples"].term
+    program_id, program = pack(term)
     try:
         unpack(program_id, program)  # which reads every demo by its fields' types
     except ValidationError as error:
-        inner = error.path.removeprefix("program.state.").replace(".signature.", ".")
-        raise ValidationError(error.message.removeprefix(f"{error.path}: "), f"{path}.predictors.{inner}") from None
+        inner = error.path.removeprefix("program").replace(".state.", ".predictors.").replace(".signature.", ".")
+        raise ValidationError(said(error), f"{path}{inner}") from None
     return program_id, program
 
 
@@ -134,7 +141,7 @@ def _config(module: object, path: str) -> Config:
     try:
         return parse_config(Place({"lm": "offline", "module": module}, "config"), None, count=1, outputs=None)
     except ValidationError as error:
-        raise ValidationError(error.message.removeprefix(f"{error.path}: "), path) from None
+        raise ValidationError(said(error), path) from None
 
 
 def _envelope(program: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from erlbridge.core.workflow_needs import ConfigTerm, step_config, step_examples
 from erlbridge.core.workflow_templates import Given
 from erlbridge.errors import (
     BridgeError,
+    BudgetExceeded,
     CallbackFailed,
     InternalError,
     OperatorError,
@@ -75,12 +76,26 @@ class Runner:
             else:
                 self._by_dspy_or_host(step, step.signature, result, observer)
         except BridgeError as error:
-            error.message = f"step `{step.name}`: {error.message}"
-            error.context["step"] = step.name
+            self._name_step(error, step)
             raise
         result.seconds = time.monotonic() - began
         self.given.outputs[step.name] = result.value
         return result
+
+    def _name_step(self, error: BridgeError, step: Step) -> None:
+        message = error.message
+        if isinstance(error, BudgetExceeded):
+            # The step knew only what was left of it.
+            counts, seconds = self.total.counts, time.monotonic() - self.started
+            tokens = counts["input_tokens"] + counts["output_tokens"]
+            message = (
+                f"the budget of the workflow is used up: {counts['lm_calls']} model calls, {tokens} tokens and "
+                f"{seconds:.3f} seconds so far"
+            )
+            error.context.pop("limit", None)
+        error.message = f"step `{step.name}`: {message}"
+        error.args = (error.message,)
+        error.context["step"] = step.name
 
     def _by_dspy_or_host(self, step: Step, signature: Signature, result: Result, observer: Observer) -> None:
         try:

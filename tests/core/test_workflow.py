@@ -118,7 +118,7 @@ def test_a_custom_type_is_a_map_with_a_warning(spelled: str, kind: str) -> None:
 def test_a_field_may_have_all_that_pipeline_ex_writes_in_it() -> None:
     schema = {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}}
     workflow = plan(
-        field(type="array", schema=schema, description="d", template="{{code}}", validation={"minLength": 1}),
+        field(type="array", schema=schema, description="d", template="{{code}}", validation={"minItems": 1}),
         field(type="string", constraints={"length": {"min": 1, "max": 9}}) | {"name": "second"},
     )
     assert workflow.steps[0].signature is not None
@@ -320,7 +320,7 @@ def test_every_error_is_told_at_once_with_its_line_in_order() -> None:
         (3, "workflow.dspy_config.optimization_enabled"),
         (4, "workflow.dspy_config.evaluation_mode"),
         (10, "workflow.steps[0].signature.input_fields[0].type"),
-        (11, "workflow.steps[0].signature.input_fields[1]"),
+        (11, "workflow.steps[0].signature.input_fields[1].name"),
         (12, "workflow.steps[0].signature.output_fields"),
         (13, "workflow.steps[1]"),
         (14, "workflow.steps[1].prompt"),
