@@ -41,8 +41,11 @@ otherwise claim a billion."""
 MAX_DOCUMENT_DEPTH: Final = 60
 """Deepest nesting of a workflow; a value of an example may be nested 64 deep."""
 
-MAX_WORKFLOW_STEPS: Final = 1000
+MAX_WORKFLOW_STEPS: Final = 256
 """Most steps of a workflow."""
+
+MAX_WORKFLOW_REFERENCES: Final = 2000
+"""Most `{{…}}` of a workflow that name steps or inputs; each may have to be compared with every step's name."""
 
 MAX_ATOM_CHARACTERS: Final = 255
 """The BEAM's own limit on an atom's length, in characters."""

@@ -13,7 +13,7 @@ from erlbridge.errors import ValidationError
 from erlbridge.wire.vocabulary import atom_keys
 
 MAX_LISTED: Final = 100
-"""Problems that an answer lists; a document with more has one mistake many times."""
+"""Errors, and as many warnings, that are collected; a document with more has one mistake many times."""
 
 Value = TypeVar("Value")
 
@@ -38,6 +38,7 @@ class Problems:
     Args:
         lines: The line of each path; a path that is not there has the line of the nearest one above it.
         file: What the host calls the document, for messages.
+        place: Where in the payload the document stands.
 
     >>> problems = Problems({"steps": 1, "steps[0]": 2})
     >>> problems.error("steps[0].type", "expected a binary")
@@ -47,12 +48,16 @@ class Problems:
 
     lines: Mapping[str, int] = field(default_factory=dict)
     file: str | None = None
+    place: str = "payload"
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
     def error(self, path: str, message: str) -> None:
-        """Something that must be mended before the document can be used."""
+        """Something that must be mended before the document can be used. The last one that is listed ends the reading,
+        with the `ValidationError` of `check`."""
         self._add(self.errors, path, message)
+        if len(self.errors) == MAX_LISTED:
+            self.check()
 
     def warn(self, path: str, message: str) -> None:
         """Something that is understood, though perhaps not as it was meant."""
@@ -64,15 +69,13 @@ class Problems:
         try:
             return read(*arguments)
         except ValidationError as error:
+            if "errors" in error.context:
+                raise  # the reading has ended
             self.error(error.path, said(error))
             return None
 
-    def check(self, place: str) -> None:
-        """Raises one `ValidationError` when there are errors; its `context.errors` lists them.
-
-        Args:
-            place: Where in the payload the document stands.
-        """
+    def check(self) -> None:
+        """Raises one `ValidationError` when there are errors; its `context.errors` lists them."""
         if not self.errors:
             return
         self.errors.sort(key=lambda problem: problem.line or 0)
@@ -80,10 +83,10 @@ class Problems:
         line = "" if first.line is None else f"line {first.line}, "
         count = "1 error" if len(self.errors) == 1 else f"{len(self.errors)} errors"
         where = f"{line}{first.path}: " if first.path else line
-        failure = ValidationError(f"{count} in {self.file or 'the workflow'}: {where}{first.message}", place)
+        failure = ValidationError(f"{count} in {self.file or 'the workflow'}: {where}{first.message}", self.place)
         failure.context |= {
-            "errors": [problem.term() for problem in self.errors[:MAX_LISTED]],
-            "warnings": [problem.term() for problem in self.warnings[:MAX_LISTED]],
+            "errors": [problem.term() for problem in self.errors],
+            "warnings": [problem.term() for problem in self.warnings],
             "count": len(self.errors),
             "file": self.file,
         }
@@ -91,7 +94,7 @@ class Problems:
 
     def _add(self, problems: list[Problem], path: str, message: str) -> None:
         problem = Problem(path, self._line(path), message)
-        if problem not in problems:
+        if problem not in problems and len(problems) < MAX_LISTED:
             problems.append(problem)
 
     def _line(self, path: str) -> int | None:

@@ -93,19 +93,19 @@ def yaml_document(place: Place, file: str | None) -> Document:
     try:
         node = read_yaml(text, place.path)
     except ValidationError as error:
-        problems = Problems(file=file)
+        problems = Problems(file=file, place=place.path)
         line = error.context.get("line")
         found = said(error).removeprefix(f"line {line}: ")
         problems.errors.append(Problem("", line if isinstance(line, int) else None, found))
-        problems.check(place.path)
+        problems.check()
         raise
-    return Document(node.data(), place.path, Problems(lines(node), file), text, node)
+    return Document(node.data(), place.path, Problems(lines(node), file, place.path), text, node)
 
 
 def map_document(place: Place, file: str | None) -> Document:
     """The document of a map, with text for its atoms. Raises `ValidationError`."""
     _check_size(place)
-    return Document(plain(place, MAX_DOCUMENT_DEPTH), place.path, Problems(file=file))
+    return Document(plain(place, MAX_DOCUMENT_DEPTH), place.path, Problems(file=file, place=place.path))
 
 
 def _check_size(place: Place) -> None:
@@ -134,7 +134,7 @@ def parse_workflow(document: Document, environment: str | None, signatures: Mapp
     problems = document.problems
     root = _root(document)
     workflow = _parse_root(root, environment, signatures, problems) if root is not None else None
-    problems.check(document.path)
+    problems.check()
     assert workflow is not None  # noqa: S101 - without a root there was an error
     return replace(workflow, warnings=tuple(problems.warnings))
 

@@ -9,6 +9,7 @@ from typing import Final
 from erlbridge.core.problems import Problems, said
 from erlbridge.core.signatures import Signature
 from erlbridge.core.workflow_templates import Given, InputReference, StepReference, Template, as_text, parse_template
+from erlbridge.limits import MAX_WORKFLOW_REFERENCES
 from erlbridge.wire.place import Place, given, nearest
 
 _WRITTEN_BESIDE: Final = ("reasoning", "rationale")
@@ -26,11 +27,11 @@ class Part:
     template: Template | None = None
     reference: StepReference | None = None
 
-    def render(self, given_: Given) -> str:
+    def render(self, known: Given) -> str:
         """The part as text; nothing for a file."""
         if self.template is not None:
-            return as_text(self.template.render(given_))
-        return "" if self.reference is None else as_text(given_.value(self.reference, self.path))
+            return as_text(self.template.render(known))
+        return "" if self.reference is None else as_text(known.value(self.reference, self.path))
 
 
 def parse_prompt(place: Place, steps: Sequence[str], problems: Problems) -> tuple[Part, ...]:
@@ -91,6 +92,10 @@ Referring = tuple[str, str, Signature | None, Sequence[Template | Part]]
 def check_references(steps: Sequence[Referring], problems: Problems) -> None:
     """Reports references to steps that are not there, come later or form a circle, and to outputs that they lack."""
     names = [name for name, *_ in steps]
+    count = sum(1 for *_, texts in steps for _ in _references(texts))
+    if count > MAX_WORKFLOW_REFERENCES:
+        problems.error("", f"expected at most {MAX_WORKFLOW_REFERENCES} references, got {count}")
+        return
     graph = {
         name: {reference.step for _, reference in _references(texts) if isinstance(reference, StepReference)}
         for name, _, _, texts in steps

@@ -190,7 +190,9 @@ def _global_examples(place: Place) -> object:
 def _metric(place: Place) -> object:
     """The place of a metric that is known here, or the warning about one that is not."""
     try:
-        parse_metric(place, None)
+        if parse_metric(place, None).lms:
+            # A file must not choose where the operator's keys go.
+            raise place.refused("a metric without `lm`; models are named by the request")
     except ValidationError as error:
         if isinstance(place.term, Mapping):
             raise

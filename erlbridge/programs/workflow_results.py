@@ -32,6 +32,12 @@ class Spent:
             elif isinstance(value, int):
                 self.counts[name] = self.counts.get(name, 0) + value
 
+    def term(self, seconds: float) -> dict[str, object]:
+        """What was spent in so many seconds, by published names."""
+        calls = self.counts["lm_calls"]
+        share = self.counts["failed_calls"] / calls if calls else 0.0
+        return {**self.counts, "failed_share": share, "duration_ms": round(seconds * 1000)}
+
     def left(self, budget: Budget, seconds: float) -> dict[str, object]:
         """What is left of a budget after so many seconds, as a config's `budget`."""
         tokens = self.counts["input_tokens"] + self.counts["output_tokens"]
@@ -92,7 +98,7 @@ class Result:
             "score_before": self.scores[0],
             "score_after": self.scores[1],
             "output": self.value,
-            "metrics": {**self.spent.counts, "duration_ms": round(self.seconds * 1000)},
+            "metrics": self.spent.term(self.seconds),
         }
 
 
@@ -109,7 +115,7 @@ class StepObserver:
         self.observer.progress(
             replace(
                 state,
-                message=self.message,
+                message=self.message if state.message is None else f"{self.message}; {state.message}",
                 lm_calls=state.lm_calls + self.spent.counts["lm_calls"],
                 cost_usd=None if cost is None or before is None else cost + before,
             )

@@ -106,6 +106,8 @@ class Runner:
             if step.settings.fallback != "traditional" or not isinstance(
                 failure, WorkerError | OperatorError | CallbackFailed
             ):
+                if failure is error:
+                    raise
                 raise failure from error
             result.fell_back(failure.message, self._by_host(step, result, observer))
 

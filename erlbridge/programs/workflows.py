@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from erlbridge.core.examples import plain
 from erlbridge.core.jobs import Observer, Outcome
-from erlbridge.core.problems import Problem
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.workflow import Document, Step, Workflow
 from erlbridge.core.workflow_edit import Edit, edited_data, edited_yaml
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline, WorkflowSource
 from erlbridge.core.workflow_templates import Given
 from erlbridge.errors import BridgeError, ValidationError
+from erlbridge.limits import MAX_DOCUMENT_BYTES
 from erlbridge.programs.workflow_programs import optimized_program
 from erlbridge.programs.workflow_results import Result
 from erlbridge.programs.workflow_steps import RunJob, Runner
@@ -43,7 +43,6 @@ def run_pipeline(
     """Runs a workflow's steps in order. An error holds what the steps before it gave, and the programs found."""
     document, workflow = _plan(job.source)
     _check_names(job, workflow)
-    began = time.monotonic()
     inputs = {} if job.inputs is None else {name: plain(found) for name, found in job.inputs.entries().items()}
     runner = Runner(job, observer, dict(programs), run_job, Given(inputs, {}), workflow.name, document.problems.warn)
     results: list[Result] = []
@@ -54,13 +53,12 @@ def run_pipeline(
         error.context["outputs"] = runner.given.outputs
         error.context["programs"] = {result.step.name: result.program_id for result in results if result.program_id}
         raise
-    metrics = {**runner.total.counts, "duration_ms": round((time.monotonic() - began) * 1000)}
     result = {
         "status": atom("success"),
         "name": workflow.name,
         "outputs": runner.given.outputs,
         "results": [result.term() for result in results],
-        "metrics": atom_keys(metrics),
+        "metrics": atom_keys(runner.total.term(time.monotonic() - runner.started)),
         **_optimized(document, [result.edit for result in results if result.edit is not None], spelling),
         "warnings": [problem.term() for problem in document.problems.warnings],
     }
@@ -74,7 +72,7 @@ def _plan(source: WorkflowSource) -> tuple[Document, Workflow]:
     for step in workflow.steps:
         if step.optimized is not None and step.signature is not None:
             document.problems.attempt(optimized_program, step, "predict")
-    document.problems.check(document.path)
+    document.problems.check()
     return document, workflow
 
 
@@ -96,7 +94,12 @@ def _optimized(document: Document, edits: list[Edit], spelling: Spelling) -> dic
     text, kept = edited_yaml(document, edits) if edits else (document.text, True)
     if not kept:
         message = "the layout of the YAML could not be kept, nor its comments; aliases are written out"
-        document.problems.warnings.append(Problem("", None, message))
+        document.problems.warn("", message)
+    if (size := len(text.encode())) > MAX_DOCUMENT_BYTES:
+        message = (
+            f"with its demos the workflow is {size} bytes, more than is read ({MAX_DOCUMENT_BYTES}); lower max_demos"
+        )
+        document.problems.warn("", message)
     return {"optimized_yaml": text}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,6 +217,13 @@ def test_settings_that_change_nothing_here_say_so() -> None:
     assert "`max_demo` (did you mean `max_demos`?)" in text
 
 
+def test_a_workflow_names_no_model_for_a_metric() -> None:
+    judge = {"name": "judge", "rubric": "kind", "lm": {"model": "openai/x", "api_base": "http://elsewhere"}}
+    assert "models are named by the request" in str(refusals(STEP, dspy_config={"evaluation_metric": judge}))
+    del judge["lm"]
+    assert plan(STEP, dspy_config={"evaluation_metric": judge}).steps[0].settings.metric == judge
+
+
 def test_two_switches_that_disagree_turn_optimizing_off_with_a_warning() -> None:
     workflow = plan(STEP, dspy_config={"optimization_enabled": True, "optimization": {"enabled": False}})
     assert workflow.steps[0].settings.enabled is False
@@ -360,6 +368,26 @@ def test_a_map_is_read_like_the_yaml_that_says_the_same() -> None:
 def test_a_map_of_too_many_values_is_refused_before_it_is_copied() -> None:
     with pytest.raises(ValidationError, match="at most 100000 values"):
         map_document(Place({b"steps": [[0]] * 60_000}, "payload.workflow"), None)
+
+
+def test_reading_ends_with_the_hundredth_error() -> None:
+    assert len(refusals(*[{"name": str(number)} for number in range(200)])) == 100
+
+
+def test_a_workflow_of_too_many_steps_or_references_is_refused() -> None:
+    many = [{"name": f"s{number}", "type": "claude"} for number in range(257)]
+    assert "at most 256 steps" in str(refusals(*many))
+    assert "at most 2000 references" in str(refusals({"name": "a", "type": "claude", "prompt": "{{x}}" * 2001}))
+
+
+def test_the_document_s_own_example_loads_without_a_warning(root: Path) -> None:
+    text = (root / "docs" / "workflows.md").read_text()
+    block = text.partition("    workflow:\n")[2].partition("\nIn Elixir:")[0]
+    assert not load(f"workflow:\n{dedent_by_four(block)}").warnings
+
+
+def dedent_by_four(text: str) -> str:
+    return "".join(line.removeprefix("    ") for line in text.splitlines(keepends=True))
 
 
 # -- anything at all --------------------------------------------------------------------------------------------------
