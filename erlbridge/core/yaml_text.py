@@ -34,8 +34,8 @@ _SHOWN_CHARACTERS: Final = 60
 class Node:
     """One value of the text. `start` and `end` index its characters; `line` counts from 1, `column` from 0.
 
-    `value` is text, int, float, bool or None; or the elements; or the pairs of a map, by key. `flow` marks `[…]` and
-    `{…}`, `alias` a value that stands elsewhere.
+    `value` is text, int, float, bool or None; or the elements; or the pairs of a map, by key. `flow` marks `[…]`,
+    `{…}` and aliases.
     """
 
     value: Any
@@ -44,7 +44,6 @@ class Node:
     line: int
     column: int
     flow: bool = False
-    alias: bool = False
 
     def data(self) -> Any:
         """The value as plain Python data."""
@@ -203,7 +202,7 @@ class _Reader:
         if _depth(node) > depth:
             raise self._refused(event, f"nested deeper than {MAX_DOCUMENT_DEPTH}")
         mark = event.start_mark
-        return Node(node.value, mark.index, event.end_mark.index, mark.line + 1, mark.column, flow=True, alias=True)
+        return Node(node.value, mark.index, event.end_mark.index, mark.line + 1, mark.column, flow=True)
 
     def _scalar(self, event: Any) -> object:
         text: str = event.value

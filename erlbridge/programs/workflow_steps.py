@@ -24,6 +24,7 @@ from erlbridge.errors import (
     BridgeError,
     BudgetExceeded,
     CallbackFailed,
+    DeadlineExceeded,
     InternalError,
     OperatorError,
     PythonRuntimeError,
@@ -102,10 +103,7 @@ class Runner:
             self._by_dspy(step, signature, result, observer)
         except Exception as error:
             failure = error if isinstance(error, BridgeError) else _as_bridge_error(error)
-            # A budget, a cancel and a mistake in the request are no failures of DSPy.
-            if step.settings.fallback != "traditional" or not isinstance(
-                failure, WorkerError | OperatorError | CallbackFailed
-            ):
+            if step.settings.fallback != "traditional" or not _is_dspys(failure):
                 if failure is error:
                     raise
                 raise failure from error
@@ -203,6 +201,12 @@ class Runner:
                 "was made from other fields, examples or settings than those here; it is used as it is, and optimized "
                 "again once you take it out",
             )
+
+
+def _is_dspys(failure: BridgeError) -> bool:
+    """Whether DSPy failed. A budget, a deadline, a cancel and a mistake in the request are no failures of DSPy."""
+    known = isinstance(failure, WorkerError | OperatorError | CallbackFailed)
+    return known and not isinstance(failure, DeadlineExceeded)
 
 
 def _as_bridge_error(error: Exception) -> BridgeError:

@@ -11,7 +11,7 @@ from program_jobs import CATEGORIES, Endpoint, Jobs, failure, plain
 
 from erlbridge.codec import Atom
 from erlbridge.core.yaml_text import read_yaml
-from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, LMFailed, ValidationError
+from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, DeadlineExceeded, LMFailed, ValidationError
 
 OFFLINE = {"lm": Atom("offline")}
 
@@ -319,6 +319,16 @@ def test_the_budget_holds_for_the_whole_workflow_and_is_no_failure_to_fall_back_
     with pytest.raises(BudgetExceeded, match="step `three`") as exceeded:
         run(hosted, {"workflow": {"name": "w", "steps": steps}}, config=config)
     assert exceeded.value.context["outputs"].keys() == {"one", "two"}  # type: ignore[attr-defined]
+    assert not hosted.watcher.called
+
+
+def test_a_deadline_is_no_failure_to_fall_back_from_and_keeps_the_best_program(hosted: Jobs) -> None:
+    hosted.watcher.reason = DeadlineExceeded("the deadline has passed")
+    hosted.watcher.stop_when = lambda state: state.stage == "evaluating" and state.done > 5
+    text = triage(hosted).replace("  dspy_config:\n", "  dspy_config:\n    fallback_strategy: traditional\n")
+    with pytest.raises(DeadlineExceeded, match="step `classify`: the deadline has passed") as late:
+        run(hosted, text)
+    assert "best_program" in late.value.context
     assert not hosted.watcher.called
 
 
