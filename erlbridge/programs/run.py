@@ -63,7 +63,8 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     guard = Guard(observer, job.config.budget)
     try:
-        work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
+        start = resolve(job.source, job.config, programs)
+        work = Work(job.config, start, guard, secrets, spelling, programs=programs)
         return _in_context(work, job)
     except BridgeError as error:
         secrets.scrub(error)
