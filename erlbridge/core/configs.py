@@ -21,7 +21,7 @@ _CONFIG_KEYS: Final = (
     "num_threads", "options", "budget", "cache", "call_timeout_ms",
 )  # fmt: skip
 _BUDGET_KEYS: Final = ("max_lm_calls", "max_tokens", "max_cost_usd", "max_seconds")
-_RANDOM_SEARCH: Final = "bootstrap_few_shot_with_random_search"
+_RANDOM_SEARCHES: Final = ("bootstrap_few_shot_with_random_search", "ensemble", "better_together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Config:
         return tuple(lm for lm in named if lm is not None)
 
 
-def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Collection[str] | None) -> Config:
+def parse_config(
+    place: Place, metric: Place | None, *, count: int, outputs: Collection[str] | None, training: int | None = None
+) -> Config:
     """The config at a place. Raises `ValidationError` with the path of what is wrong.
 
     Args:
@@ -69,6 +71,7 @@ def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Col
         metric: A metric given beside the config, which then wins over `config.metric`.
         count: How many examples trials are scored on; some options must not exceed it.
         outputs: The signature's output fields, None when the signature is not known yet.
+        training: How many examples an optimizer learns from, None when they are the ones that trials are scored on.
     """
     config = place.only(_CONFIG_KEYS)
     optimizer = parse_optimizer(config["optimizer"]) if given(config, "optimizer") else "bootstrap_few_shot"
@@ -76,7 +79,7 @@ def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Col
         metric = config.get("metric")
     options: dict[str, object] = {}
     if given(config, "options"):
-        options = parse_options(optimizer, config["options"], validation_count=count)
+        options = parse_options(optimizer, config["options"], validation_count=count, training_count=training)
 
     def integer(key: str, default: int, minimum: int, maximum: int) -> int:
         return config[key].integer(minimum=minimum, maximum=maximum) if given(config, key) else default
@@ -85,10 +88,14 @@ def parse_config(place: Place, metric: Place | None, *, count: int, outputs: Col
     # MIPROv2 without demos searches instructions only; the default of labeled ones must not stand in its way.
     instructions_only = optimizer == "mipro_v2" and max_demos == 0
     max_labeled_demos = integer("max_labeled_demos", 0 if instructions_only else 16, 0, 1000)
-    if max_demos == 0 and (optimizer == _RANDOM_SEARCH or (instructions_only and max_labeled_demos > 0)):
+    searches_demos = optimizer in _RANDOM_SEARCHES and "programs" not in options
+    if max_demos == 0 and (searches_demos or (instructions_only and max_labeled_demos > 0)):
         # DSPy draws the size of a demo set from 1 to max_demos, and raises for 0.
-        least = "at least 1" if optimizer == _RANDOM_SEARCH else "at least 1, or 0 with max_labeled_demos 0"
+        least = "at least 1, or 0 with max_labeled_demos 0" if instructions_only else "at least 1"
         raise config["max_demos"].refused(f"{least} for {optimizer}")
+    if max_labeled_demos == 0 and optimizer == "bootstrap_few_shot_with_optuna":
+        # Each trial is one demo of those at hand; where no bootstrap succeeds there would be none.
+        raise config["max_labeled_demos"].refused(f"at least 1 for {optimizer}")
     return Config(
         lm=parse_lm(place.required(config, "lm")),
         prompt_lm=parse_lm(config["prompt_lm"]) if given(config, "prompt_lm") else None,

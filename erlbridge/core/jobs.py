@@ -113,7 +113,7 @@ def _parse_optimize(place: Place) -> OptimizeSignature:
     training = Examples.at(place.required(entries, "training_data"))
     validation = entries.get("validation_data")
     valset = None if validation is None or validation.term is None else Examples.at(validation)
-    config = _config(entries, place, len(training if valset is None else valset), source)
+    config = _config(entries, place, len(training if valset is None else valset), source, len(training))
     return OptimizeSignature(source, training, valset, config)
 
 
@@ -158,10 +158,13 @@ _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
 }
 
 
-def _config(entries: dict[str, Place], parent: Place, count: int, source: Source) -> Config:
+def _config(
+    entries: dict[str, Place], parent: Place, count: int, source: Source, training: int | None = None
+) -> Config:
     known = source.interface if isinstance(source, Pipeline) else source
     outputs = [output.name for output in known.output_fields] if isinstance(known, Signature) else None
-    config = parse_config(parent.required(entries, "config"), entries.get("metric"), count=count, outputs=outputs)
+    place = parent.required(entries, "config")
+    config = parse_config(place, entries.get("metric"), count=count, outputs=outputs, training=training)
     if isinstance(source, Pipeline):
         source.with_module(config.module, f"{parent.path}.pipeline")
     elif isinstance(source, Signature):
@@ -174,15 +177,18 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 
 def stored_programs(job: Job) -> tuple[str, ...]:
-    """The ids of the stored programs that a job needs beside its payload."""
+    """The ids of the stored programs that a job needs beside its payload: its own, and the members of an ensemble."""
     match job:
         case PutProgram() | LoadWorkflow():
             return ()
         case RunPipeline():
-            return tuple(dict.fromkeys(job.programs.values()))
+            named = list(job.programs.values())
         case _:
             sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
-            return tuple(dict.fromkeys(source.id for source in sources if isinstance(source, StoredProgram)))
+            named = [source.id for source in sources if isinstance(source, StoredProgram)]
+    voters = job.config.options.get("programs", ())
+    assert isinstance(voters, tuple)  # noqa: S101 - `core.options` has read them
+    return tuple(dict.fromkeys((*named, *(voter for voter in voters if isinstance(voter, str)))))
 
 
 def _source(entries: dict[str, Place], place: Place) -> Source:

@@ -12,7 +12,7 @@ from typing import Final
 
 from erlbridge.core.bounds import KEYWORDS, parse_bounds
 from erlbridge.core.field_types import FieldType, Reading, bounded, innermost
-from erlbridge.core.optimizers import Option
+from erlbridge.core.options import Option
 from erlbridge.core.signatures import Signature
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, given, nearest

@@ -233,7 +233,7 @@ def _config_term(config: Config) -> dict[str, object]:
         "max_demos": config.max_demos,
         "max_labeled_demos": config.max_labeled_demos,
         "seed": config.seed,
-        "options": dict(config.options),
+        "options": {name: value for name, value in config.options.items() if name != "programs"},  # they are members
     }
 
 

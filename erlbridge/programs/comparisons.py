@@ -23,7 +23,7 @@ def exact_match(gold: object, found: object) -> float:
 
 def normalized_match(gold: object, found: object) -> float:
     """1.0 when both are equal but for case, white space, punctuation and Unicode's compatibility forms."""
-    return float(_normalized(gold) == _normalized(found))
+    return float(normalized(gold) == normalized(found))
 
 
 def f1(gold: object, found: object) -> float:
@@ -88,14 +88,15 @@ COMPARISONS: Final[Mapping[str, Callable[[object, object], float]]] = {
 }
 
 
-def _normalized(value: object) -> object:
+def normalized(value: object) -> object:
+    """The value with its texts as `normalized_match` compares them: words in lower case, without punctuation."""
     match value:
         case str():
             return " ".join(_words(value))
         case list():
-            return [_normalized(item) for item in value]
+            return [normalized(item) for item in value]
         case dict():
-            return {_normalized(key): _normalized(item) for key, item in value.items()}
+            return {normalized(key): normalized(item) for key, item in value.items()}
         case _:
             return value
 
@@ -130,7 +131,7 @@ def _number(value: object) -> float | None:
 
 def _elements(value: object) -> list[Hashable]:
     items = value if isinstance(value, list) else [] if value is None else [value]
-    return [_hashable(_normalized(item)) for item in items]
+    return [_hashable(normalized(item)) for item in items]
 
 
 def _hashable(value: object) -> Hashable:

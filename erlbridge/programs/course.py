@@ -22,9 +22,11 @@ class Course:
         done: Steps done in the stage: examples of an evaluation, trials of a search.
         total: Steps of the stage, None when not known.
         score: Mean over the examples so far, or the last trial's score; 0.0 to 1.0.
-        best_score: The best score that a program reached on the whole set; it never falls.
+        best_score: The best score that a program reached on the whole set that the search scores on; it never falls.
         best_state: What `dump_state()` gave for that program.
         full_size: Examples of the whole set; a trial on fewer is a minibatch, whose score does not count as best.
+        listens: Whether DSPy's evaluations are the steps of the search. Some optimizers say in another way how far
+            they are: by `reach` and `judge`.
 
     >>> course = Course()
     >>> course.compile({"bootstrapping": 16, "searching": 3}, full_size=8)
@@ -41,6 +43,7 @@ class Course:
     best_score: float | None = None
     best_state: Mapping[str, Any] | None = None
     full_size: int = 0
+    listens: bool = True
     _sum: float = 0.0
     _planned: Mapping[str, int | None] | None = None
 
@@ -54,10 +57,10 @@ class Course:
         self._planned = None
         self._enter(stage, total)
 
-    def compile(self, planned: Mapping[str, int | None], *, full_size: int) -> None:
+    def compile(self, planned: Mapping[str, int | None], *, full_size: int, listens: bool = True) -> None:
         """A compile begins, with as many steps in its stages as are planned."""
         self._enter(_COMPILE[0], planned.get(_COMPILE[0]))
-        self._planned, self.full_size = planned, full_size
+        self._planned, self.full_size, self.listens = planned, full_size, listens
 
     def advance(self, stage: str) -> bool:
         """Moves a compile on to a stage. False when there is none, or when it is past that stage."""
@@ -78,6 +81,15 @@ class Course:
         """One trial is done; the stage's score is its own."""
         self.done += 1
         self.score = score
+
+    def judge(self, score: float) -> None:
+        """A trial that is no step of its own is done; the stage's score is its own."""
+        self.score = score
+
+    def reach(self, done: int) -> None:
+        """So many steps of the search are done. It goes neither back nor past its end."""
+        if self.advance("searching"):
+            self.done = max(self.done, done if self.total is None else min(done, self.total))
 
     def candidate(self, score: float, state: Callable[[], Mapping[str, Any]]) -> None:
         """A program was scored on the whole set; it is kept when it is the best."""

@@ -14,6 +14,7 @@ from erlbridge.core.field_types import fits
 from erlbridge.core.modules import Module
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.errors import ValidationError
+from erlbridge.programs.comparisons import normalized
 from erlbridge.programs.modules import Blueprint
 from erlbridge.programs.predictions import plain
 
@@ -51,16 +52,13 @@ class Ensemble(dspy.Module):  # type: ignore[misc]
 
 
 def _majority(answers: Sequence[Any], field: str) -> Any:
-    """The first answer whose field most of them have; of equally many, the one that came first."""
-    votes = [_vote(answer.toDict().get(field)) for answer in answers]
-    most = Counter(votes).most_common(1)[0][0]  # in the order of their first appearance
+    """The first answer whose field most of them have; of equally many, the one that came first. An answer that leaves
+    the field empty has no vote, unless all do."""
+    values = [plain(answer.toDict().get(field)) for answer in answers]
+    votes = [term_to_binary(normalized(value), deterministic=True) for value in values]
+    cast = [vote for vote, value in zip(votes, values, strict=True) if value not in (None, "")] or votes
+    most = Counter(cast).most_common(1)[0][0]  # in the order of their first appearance
     return answers[votes.index(most)]
-
-
-def _vote(value: object) -> bytes:
-    """What makes two values the same vote: texts by their words, the rest as it is."""
-    found = plain(value)
-    return term_to_binary(" ".join(found.casefold().split()) if isinstance(found, str) else found, deterministic=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,14 @@ from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
 BREAKER_CALLS: Final = 8
 """Calls in a row that failed for good, each after its retries, before the endpoint counts as dead."""
 
+_PROPOSERS: Final = frozenset(
+    {
+        "GenerateModuleInstruction",  # MIPROv2
+        "BasicGenerateInstruction",  # COPRO, before its first trial
+        "RulesInductionProgram",  # InferRules
+    }
+)
+
 _NAP_S: Final = 0.02
 """How often a wait between two attempts looks for a reason to stop."""
 
@@ -310,17 +318,38 @@ class Guard(BaseCallback):  # type: ignore[misc]
             if not self._closed:
                 self._observer.chunk(piece)
 
-    def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None) -> None:
+    def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None, listens: bool = True) -> None:
         """A compile begins. What comes next is read from DSPy's own events.
 
         Args:
             full_size: Examples in a full evaluation.
             bootstraps: Examples that bootstrapping goes through at most, None when not known.
-            trials: Programs that the search will evaluate, None when not known.
+            trials: Steps of the search, None when not known: the programs that it will evaluate.
+            listens: Whether each of DSPy's evaluations is such a step. If not, `trial` and `reached` say so.
         """
         self.check()
         with self._lock:
-            self.course.compile({"bootstrapping": bootstraps, "searching": trials}, full_size=full_size)
+            planned = {"bootstrapping": bootstraps, "searching": trials}
+            self.course.compile(planned, full_size=full_size, listens=listens)
+            self._tell()
+
+    def trial(self, score: float, size: int, state: Callable[[], Mapping[str, Any]]) -> None:
+        """A search scored a program on `size` examples: its score counts as best when that is the whole set."""
+        with self._lock:
+            self.trials += 1
+            if size >= self.course.full_size:
+                self.course.candidate(score, state)
+            if self.course.advance("searching"):
+                if self.course.listens:
+                    self.course.trial(score)
+                else:
+                    self.course.judge(score)
+                self._tell()
+
+    def reached(self, steps: int) -> None:
+        """So many steps of the search are done, as the optimizer itself counts them."""
+        with self._lock:
+            self.course.reach(steps)
             self._tell()
 
     def candidate(self, score: float, state: Callable[[], Mapping[str, Any]]) -> None:
@@ -337,7 +366,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - as above
         """A module of DSPy's proposers means that an instruction is being written."""
         with self._lock:
-            if type(instance).__name__ == "GenerateModuleInstruction" and self.course.advance("proposing"):
+            if _proposes(instance) and self.course.advance("proposing"):
                 self.step()
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -345,21 +374,15 @@ class Guard(BaseCallback):  # type: ignore[misc]
         devset = inputs.get("devset") or instance.devset
         with self._lock:
             self._evaluations[call_id] = (inputs.get("program"), len(devset))
-            self.course.advance("searching")
+            if self.course.listens:
+                self.course.advance("searching")
 
     def on_evaluate_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
         """A trial ended: its score counts as best when it was taken on the whole set."""
         with self._lock:
             program, size = self._evaluations.pop(call_id, (None, 0))
-            if exception is not None or outputs is None or program is None:
-                return
-            self.trials += 1
-            score = float(outputs.score) / 100
-            if size >= self.course.full_size:
-                self.course.candidate(score, program.dump_state)
-            if self.course.advance("searching"):
-                self.course.trial(score)
-                self._tell()
+        if exception is None and outputs is not None and program is not None and self.course.listens:
+            self.trial(_mean(outputs), size, program.dump_state)
 
     def _tell(self, message: str | None = None) -> None:
         # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
@@ -379,6 +402,17 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     message=message,
                 )
             )
+
+
+def _proposes(module: Any) -> bool:
+    """Whether a module of DSPy's writes instructions: one of its proposers, or a predictor with such a signature."""
+    return {type(module).__name__, getattr(getattr(module, "signature", None), "__name__", "")} & _PROPOSERS != set()
+
+
+def _mean(evaluated: Any) -> float:
+    """The score of an evaluation. DSPy's own is rounded: a sixth would become better than a sixth."""
+    scores = [float(score) for *_, score in evaluated.results]
+    return sum(scores) / len(scores) if scores else float(evaluated.score) / 100
 
 
 def _exceeded(used: str, limit: float) -> BudgetExceeded:

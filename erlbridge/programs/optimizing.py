@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
 from erlbridge.core.jobs import OptimizeSignature, Outcome
-from erlbridge.errors import BridgeError, MissingPackage, OptimizationError
-from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, pack
+from erlbridge.core.modules import INNER, Module
+from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
+from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, joined, pack
+from erlbridge.programs.ensembles import ensemble_recipe
 from erlbridge.programs.evaluation import mean_score
 from erlbridge.programs.failures import traceback_text
-from erlbridge.programs.optimizers import Search
+from erlbridge.programs.modules import Blueprint, Recipe
+from erlbridge.programs.optimizers import Found, Search, check, compile_program
 from erlbridge.programs.showing import optimized
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
+
+_MAJORITY: Final = "majority"
+"""How the programs of an ensemble that an optimizer made agree."""
+
+_Voters: TypeAlias = Sequence[tuple[str, Artifact]]
 
 
 def optimize(work: Work, job: OptimizeSignature) -> Outcome:
@@ -33,22 +45,69 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
         teacher_lm=work.lm_or_task(config.teacher_lm, "payload.config.teacher_lm"),
         threads=work.threads,
     )
+    voters = work.voters()
+    _check(work, search, voters)
     student = work.start.build()
     before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
     work.score_before = before
     work.guard.candidate(before, student.dump_state)
-    work.found = _compile(work, search)
+    work.found, lms = _find(work, search, voters, training)
     # Rebuilt from what is kept, so that the score is that of the program the host gets.
     compiled = work.found.build()
+    for predictor, lm in zip(compiled.predictors(), lms, strict=bool(lms)):
+        predictor.lm = lm  # what is kept names no model; the trained one is the host's to name from now on
     after = mean_score(work.runner.evaluate(compiled, validation, scorer, "evaluating"))
-    work.guard.candidate(after, compiled.dump_state)
+    if work.found.recipe == work.recipe:
+        work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after)
+    return _optimized(work, work.found, before, after, [lm.model for lm in lms])
 
 
-def _compile(work: Work, search: Search) -> Artifact:
+def _check(work: Work, search: Search, voters: _Voters) -> None:
+    """Raises what keeps the optimizer from running here, before anything is spent."""
+    check(search)
+    if work.config.optimizer == "knn_few_shot":
+        _require_one_answer(work.recipe)
+    if voters:
+        ensemble_recipe([("payload", work.recipe), *((path, member.recipe) for path, member in voters)], _MAJORITY)
+
+
+def _find(
+    work: Work, search: Search, voters: _Voters, training: Sequence[Mapping[str, object]]
+) -> tuple[Artifact, Sequence[Any]]:
+    """What the optimizer found, as it is kept, and the models that it trained, one for each predictor."""
+    if voters:
+        return joined(voters, _MAJORITY), ()
+    found = _compile(work, search)
+    if len(found.voters) > 1:
+        states = enumerate(found.voters)
+        return joined([(f"candidate {number}", capture(work.recipe, state)) for number, state in states], _MAJORITY), ()
+    if found.neighbours is not None:
+        return _by_neighbours(_require_one_answer(work.recipe), found.program, found.neighbours, training), ()
+    return capture(work.recipe, found.program.dump_state()), found.lms
+
+
+def _require_one_answer(made: Blueprint) -> Recipe:
+    if isinstance(made, Recipe) and made.module.name in INNER:
+        return made
+    raise ValidationError(
+        f"knn_few_shot needs a program of one step and the module {' or '.join(INNER)}", "payload.config.optimizer"
+    )
+
+
+def _by_neighbours(made: Recipe, program: Any, count: int, training: Sequence[Mapping[str, object]]) -> Artifact:
+    """The program with the examples nearest to each input as demos, beside those that it has."""
+    module = Module("knn", {"k": count, "module": made.module.name})
+    nearest = replace(made, module=module, examples=tuple(training))
+    built = nearest.build()
+    for new, old in zip(built.predictors(), program.predictors(), strict=True):
+        new.load_state(old.dump_state())
+    return capture(nearest, built.dump_state())
+
+
+def _compile(work: Work, search: Search) -> Found:
     try:
-        compiled = search.compile(work.start.build())
+        found = compile_program(search, work.start.build())
     except BridgeError:
         raise
     except ImportError as error:
@@ -59,10 +118,10 @@ def _compile(work: Work, search: Search) -> Artifact:
             f"{work.config.optimizer} failed: {type(error).__name__}: {error}", traceback=traceback_text(error)
         ) from error
     work.guard.check_alive()
-    return capture(work.recipe, compiled.dump_state())
+    return found
 
 
-def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> Outcome:
+def _optimized(work: Work, artifact: Artifact, before: float, after: float, models: list[str]) -> Outcome:
     spent = work.guard.spent()
     term = work.envelope(artifact, after)
     program_id, data = pack(term)
@@ -86,4 +145,6 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float) -> O
         "optimization_metrics": atom_keys(metrics),
         "warnings": work.warnings,
     }
+    if models:
+        result["model"] = models[0] if len(set(models)) == 1 else models
     return Outcome(atom_keys(result), program_id, data)

@@ -75,7 +75,8 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
     lms = job.config.lms
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     try:
-        work = Work(job.config, resolve(job.source, job.config, programs), guard, secrets, spelling)
+        start = resolve(job.source, job.config, programs)
+        work = Work(job.config, start, guard, secrets, spelling, programs=programs)
         return _in_context(work, job)
     except BridgeError as error:
         secrets.scrub(error)

@@ -80,6 +80,7 @@ class Work:
     found: Artifact | None = None
     score_before: float | None = None
     dataset: str | None = None
+    programs: Mapping[str, bytes] = field(default_factory=dict)
     lms: list[BridgeLM] = field(default_factory=list)
     task_lm: BridgeLM = field(init=False)
 
@@ -168,6 +169,16 @@ class Work:
         """Field values as DSPy takes them."""
         return dspy.Example(dict(values)).with_inputs(*(given.name for given in self.recipe.inputs))
 
+    def voters(self) -> list[tuple[str, Artifact]]:
+        """The programs that `options.programs` names, each with its path."""
+        given = self.config.options.get("programs", ())
+        assert isinstance(given, tuple)  # noqa: S101 - `core.options` has read them
+        sources = [StoredProgram(item) if isinstance(item, str) else GivenProgram(item) for item in given]
+        return [
+            (f"payload.config.options.programs[{index}]", resolve(source, self.config, self.programs))
+            for index, source in enumerate(sources)
+        ]
+
     def fields(self, answer: Answer) -> dict[object, object] | None:
         """A prediction in the host's spelling."""
         return None if answer.prediction is None else self.spelling.fields(answer.prediction)
@@ -202,7 +213,7 @@ class Work:
         reason.context.setdefault("failed_calls", self.guard.failed_calls)
         score, state = self.guard.course.best_score, self.guard.course.best_state
         artifact = None if state is None else capture(self.recipe, state)
-        if self.found is not None and self.guard.trials == 0:
+        if self.found is not None and (self.guard.trials == 0 or self.found.recipe != self.recipe):
             score, artifact = None, self.found  # compiled and paid for, but not measured yet
         if artifact is not None:
             reason.context["best_score"] = score

@@ -1,0 +1,513 @@
+"""Each optimizer with the offline LM: what it gives, what it says on the way, where it stops, which traps it avoids."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.clients.provider import Provider, TrainingJob
+from offline_endpoint import OfflineEndpoint
+from program_jobs import Jobs, Reply, Watcher, atoms, category, completion, failure, plain
+
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.configs import Budget
+from erlbridge.core.jobs import Outcome, parse_job
+from erlbridge.core.metrics import Metric
+from erlbridge.core.options import MAX_PROGRAMS
+from erlbridge.core.spelling import Spelling
+from erlbridge.errors import (
+    BudgetExceeded,
+    Cancelled,
+    LMFailed,
+    MissingPackage,
+    OptimizationError,
+    ValidationError,
+)
+from erlbridge.programs import trainers
+from erlbridge.programs.ensembles import Ensemble
+from erlbridge.programs.feedback import Feedback
+from erlbridge.programs.guard import Guard
+from erlbridge.programs.judgements import Judge, Judgement
+from erlbridge.programs.metrics import Comparison, Scorer
+from erlbridge.programs.run import run
+from erlbridge.wire.messages import error_map
+from erlbridge.wire.vocabulary import STAGES
+
+SMALL: dict[str, dict[str, object]] = {
+    "bootstrap_few_shot_with_optuna": {"num_candidate_programs": 2},
+    "knn_few_shot": {"k": 6},
+    "ensemble": {"num_candidate_programs": 1},
+    "copro": {"breadth": 2, "depth": 2},
+    "simba": {"bsize": 8, "num_candidates": 2, "max_steps": 2},
+    "gepa": {"max_metric_calls": 40},
+    "infer_rules": {"num_candidates": 2},
+    "better_together": {"strategy": "p", "num_candidate_programs": 1},
+}
+SEARCHES = [name for name in SMALL if name != "knn_few_shot"]
+DATA = {"train": 12, "dev": 6}
+
+
+@pytest.fixture(scope="module")
+def compiled(tickets: list[dict[str, str]]) -> Callable[[str], tuple[Any, Outcome, Watcher]]:
+    """One run of each optimizer, made when a test first asks for it."""
+    made: dict[str, tuple[Any, Outcome, Watcher]] = {}
+
+    def run_once(optimizer: str) -> tuple[Any, Outcome, Watcher]:
+        if optimizer not in made:
+            jobs = Jobs(tickets)
+            made[optimizer] = (*jobs.optimize(optimizer, **DATA, options=SMALL[optimizer], seed=3), jobs.watcher)
+        return made[optimizer]
+
+    return run_once
+
+
+@pytest.fixture
+def offline_endpoint() -> Iterator[OfflineEndpoint]:
+    served = OfflineEndpoint()
+    yield served
+    served.close()
+
+
+def evaluated(tickets: list[dict[str, str]], program: object, programs: Mapping[str, bytes] | None = None) -> Any:
+    """The score of a program, by its id or as the term that came back, on the tickets that `DATA` validates on."""
+    payload = {"data": tickets[64:70], "config": {"lm": Atom("offline")}}
+    given = program.encode() if isinstance(program, str) else binary_to_term(term_to_binary(program))
+    term = {**atoms(payload), Atom("program"): given}  # type: ignore[dict-item]
+    return plain(run(parse_job("evaluate_pipeline", term), Watcher(), programs or {}, Spelling.of(term)).result)[
+        "score"
+    ]
+
+
+# -- what each of them gives and says ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["knn_few_shot", "ensemble", "gepa", "infer_rules", "better_together"])
+def test_an_optimizer_improves_the_program(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], optimizer: str
+) -> None:
+    metrics = compiled(optimizer)[0]["optimization_metrics"]
+    assert metrics["score_before"] < 0.5 <= metrics["score_after"]
+
+
+@pytest.mark.parametrize("optimizer", SMALL)
+def test_what_is_stored_scores_as_what_was_measured(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], tickets: list[dict[str, str]], optimizer: str
+) -> None:
+    result, outcome, _ = compiled(optimizer)
+    score = result["optimization_metrics"]["score_after"]
+    assert outcome.program is not None
+    program_id = str(outcome.program_id)
+    assert evaluated(tickets, program_id, {program_id: outcome.program}) == score
+    assert evaluated(tickets, outcome.result[Atom("program")]) == score  # type: ignore[index]
+
+
+@pytest.mark.parametrize("optimizer", SMALL)
+def test_the_same_search_with_threads_gives_the_same_program(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, optimizer: str
+) -> None:
+    first, _, _ = compiled(optimizer)
+    second, _ = jobs.optimize(optimizer, **DATA, options=SMALL[optimizer], seed=3, num_threads=3)
+    assert first["optimization_metrics"]["repeatable"] is True
+    assert first["program_id"] == second["program_id"]
+
+
+@pytest.mark.parametrize("optimizer", SMALL)
+def test_progress_counts_to_its_end_and_never_falls_back(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], optimizer: str
+) -> None:
+    result, _, watcher = compiled(optimizer)
+    stages = watcher.stages()
+    assert (stages[0], stages[-2:]) == ("baseline", ["evaluating", "finishing"])
+    assert len(stages) == len(set(stages))
+    assert set(stages) <= set(STAGES)
+    best = [state.best_score for state in watcher.seen if state.best_score is not None]
+    assert best == sorted(best)
+    for before, after in pairwise(watcher.seen):
+        assert after.stage != before.stage or after.done >= before.done
+    if optimizer in SEARCHES:
+        last = {state.stage: state for state in watcher.seen}["searching"]
+        assert last.done == last.total
+        assert last.score is not None
+        assert result["optimization_metrics"]["trials"] > 0
+
+
+@pytest.mark.parametrize("optimizer", SMALL)
+def test_one_example_is_enough(jobs: Jobs, optimizer: str) -> None:
+    options = {name: value for name, value in SMALL[optimizer].items() if name not in ("bsize", "k")}
+    options |= {"max_metric_calls": 8} if optimizer == "gepa" else {}
+    result, _ = jobs.optimize(optimizer, train=1, dev=1, options=options)
+    assert result["status"] == "success"
+
+
+def test_defaults_fit_few_examples(jobs: Jobs) -> None:
+    result, _ = jobs.optimize("gepa", train=4, dev=2)
+    assert result["optimization_metrics"]["trials"] >= 1
+    with pytest.raises(BudgetExceeded):
+        jobs.optimize("simba", train=4, dev=2, budget={"max_lm_calls": 60})
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [*SEARCHES, "mipro_v2", "bootstrap_few_shot_with_random_search"])
+def test_our_count_is_the_endpoints_count_and_a_budget_is_exact_with_threads(
+    jobs: Jobs, offline_endpoint: OfflineEndpoint, optimizer: str
+) -> None:
+    with pytest.raises(BudgetExceeded, match="31 model calls made, limit 31") as caught:
+        jobs.optimize(
+            optimizer,
+            **DATA,
+            lm=offline_endpoint.lm(),
+            cache=False,
+            num_threads=4,
+            options=SMALL.get(optimizer, {}),
+            budget={"max_lm_calls": 31},
+        )
+    assert offline_endpoint.asked(31) == caught.value.context["lm_calls"] == 31
+    assert caught.value.context["best_program"] is not None
+    error_map(caught.value)  # every name in it is published
+
+
+@pytest.mark.parametrize("optimizer", SEARCHES)
+def test_a_cancel_stops_it_at_its_next_call_with_the_best_program_so_far(
+    jobs: Jobs, tickets: list[dict[str, str]], optimizer: str
+) -> None:
+    jobs.watcher.reason = Cancelled("cancelled as asked")
+    jobs.watcher.stop_when = lambda state: state.stage == "searching" and state.done > 0
+    with pytest.raises(Cancelled) as caught:
+        jobs.optimize(optimizer, **DATA, options=SMALL[optimizer])
+    context = caught.value.context
+    assert evaluated(tickets, context["best_program"]) >= 0
+    if optimizer in ("gepa", "ensemble", "better_together", "infer_rules"):  # these score on the validation data
+        assert evaluated(tickets, context["best_program"]) == context["best_score"]
+
+
+@pytest.mark.parametrize("optimizer", ["gepa", "simba", "copro"])
+def test_a_time_limit_stops_it(jobs: Jobs, optimizer: str) -> None:
+    lm = {"model": "offline", "latency_ms": 10}
+    with pytest.raises(BudgetExceeded, match=r"seconds used, limit 0\.3"):
+        jobs.optimize(optimizer, **DATA, lm=lm, num_threads=1, budget={"max_seconds": 0.3})
+
+
+@pytest.mark.parametrize("optimizer", ["gepa", "simba"])
+def test_a_key_that_dies_ends_what_dspy_would_call_a_success(
+    jobs: Jobs, offline_endpoint: OfflineEndpoint, optimizer: str
+) -> None:
+    offline_endpoint.default = lambda request: (
+        offline_endpoint.complete(request) if len(offline_endpoint.requests) <= 20 else failure(401, "key revoked")
+    )
+    with pytest.raises(LMFailed) as caught:
+        jobs.optimize(optimizer, **DATA, lm=offline_endpoint.lm(), cache=False, num_threads=1)
+    assert caught.value.kind == "auth"
+    assert len(offline_endpoint.requests) == 21
+
+
+# -- traps ------------------------------------------------------------------------------------------------------------
+
+
+def test_rules_of_the_best_candidate_are_not_those_of_the_last(jobs: Jobs, offline_endpoint: OfflineEndpoint) -> None:
+    right = {row["body"]: row["category"] for row in jobs.tickets}
+    rules = iter(["the good rules", "the bad rules"])
+
+    def reply(request: dict[str, Any]) -> Reply:
+        asked = str([message["content"] for message in request["messages"]])
+        if "natural_language_rules" in asked:
+            body = f"[[ ## reasoning ## ]]\nx\n\n[[ ## natural_language_rules ## ]]\n{next(rules)}"
+            return completion(f"{body}\n\n[[ ## completed ## ]]")
+        question = request["messages"][-1]["content"]
+        known = next((label for body, label in right.items() if body in question), "account")
+        return category(known if "the good rules" in asked else "account")
+
+    offline_endpoint.default = reply
+    result, _ = jobs.optimize(
+        "infer_rules", **DATA, lm=offline_endpoint.lm(), cache=False, options={"num_candidates": 2}
+    )
+    assert "the good rules" in result["optimized_signature"]["instructions"]
+    assert result["optimization_metrics"]["score_after"] == 1.0
+
+
+def test_a_model_for_prompts_writes_the_rules(jobs: Jobs, offline_endpoint: OfflineEndpoint) -> None:
+    jobs.optimize("infer_rules", **DATA, prompt_lm=offline_endpoint.lm(), cache=False, options={"num_candidates": 2})
+    assert len(offline_endpoint.requests) == 2
+
+
+def test_copro_which_takes_any_keyword_gets_the_ones_it_has(jobs: Jobs, offline_endpoint: OfflineEndpoint) -> None:
+    jobs.optimize(
+        "copro",
+        **DATA,
+        prompt_lm=offline_endpoint.lm(),
+        cache=False,
+        options={"breadth": 3, "depth": 2, "init_temperature": 0.9},
+    )
+    # One round of breadth - 1 proposals beside the first instruction, one round of breadth.
+    assert [request["temperature"] for request in offline_endpoint.requests] == [0.9] * (2 + 3)
+
+
+def test_simbas_log_is_read_only_while_it_runs(compiled: Callable[[str], tuple[Any, Outcome, Watcher]]) -> None:
+    compiled("simba")
+    assert logging.getLogger("dspy.teleprompt.simba").handlers == []
+
+
+def test_simba_steps_are_known_from_its_log(compiled: Callable[[str], tuple[Any, Outcome, Watcher]]) -> None:
+    _, _, watcher = compiled("simba")
+    steps = {(state.done, state.total) for state in watcher.seen if state.stage == "searching"}
+    assert steps == {(0, 3), (1, 3), (2, 3), (3, 3)}
+
+
+def test_gepa_writes_no_file(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs.optimize("gepa", **DATA, options=SMALL["gepa"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gepa_stops_at_a_score_that_is_enough(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs
+) -> None:
+    full, _, _ = compiled("gepa")
+    early, _ = jobs.optimize("gepa", **DATA, options={**SMALL["gepa"], "stop_at_score": 0.5}, seed=3)
+    assert early["optimization_metrics"]["score_after"] >= 0.5
+    assert early["optimization_metrics"]["lm_calls"] < full["optimization_metrics"]["lm_calls"]
+
+
+def test_gepas_own_budget_is_foretold(jobs: Jobs) -> None:
+    jobs.watcher.stop_when = lambda state: state.stage == "searching"
+    jobs.watcher.reason = Cancelled("cancelled as asked")
+    with pytest.raises(Cancelled):
+        jobs.optimize("gepa", **DATA, options={"auto": "light"})
+    foretold = {state.total for state in jobs.watcher.seen if state.stage == "searching"}
+    assert len(foretold) == 1
+    assert foretold != {None}
+
+
+def feedback(*fields: str, judge: Judge | None = None) -> Feedback:
+    metric = Metric("exact_match")
+    return Feedback(Scorer(metric, judge or Comparison(metric, fields), fields, Guard(Watcher(), Budget())))
+
+
+def test_gepa_is_told_what_the_metric_itself_has_to_say() -> None:
+    found = feedback("a", judge=lambda *_: Judgement(0.5, "too short"))(
+        dspy.Example(a="x"), dspy.Prediction(a="y"), None, "answer", []
+    )
+    assert (found["score"], found["feedback"]) == (0.5, "too short")
+
+
+@pytest.mark.parametrize(
+    ("example", "prediction", "said"),
+    [
+        ({"a": "x", "b": 1}, {"a": "y", "b": 1}, "Partly right, score 0.50: `a`: expected x, got y."),
+        ({"a": "x", "b": 1}, {"a": "y"}, "`a`: expected x, got y; `b`: expected 1, got None."),
+        ({"a": "x", "b": 1}, {"a": "x", "b": 1}, "This output is correct."),
+    ],
+)
+def test_gepas_feedback_says_what_each_output_should_have_been(
+    example: dict[str, object], prediction: dict[str, object], said: str
+) -> None:
+    metric = feedback("a", "b")
+    found = metric(dspy.Example(example), dspy.Prediction(**prediction), None, "answer", [])
+    assert found["feedback"] == said
+    assert found["score"] == metric(dspy.Example(example), dspy.Prediction(**prediction))
+
+
+def test_a_long_value_is_cut_in_the_feedback() -> None:
+    metric = feedback("a")
+    found = metric(dspy.Example(a="x" * 9000), dspy.Prediction(a="y" * 9000), None, "answer", [])
+    assert len(found["feedback"]) < 1100
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "package"),
+    [("optuna", "optuna"), ("simba", "numpy"), ("gepa", "gepa"), ("knn", "numpy"), ("mipro", "numpy")],
+)
+def test_a_missing_package_is_named_before_a_call_is_made(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, optimizer: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackage, match=rf"`{package}`.*pip install 'erlbridge\[optimizers\]'"):
+        jobs.optimize(optimizer, **DATA)
+    assert jobs.watcher.seen == []
+
+
+# -- programs that are more than a state ------------------------------------------------------------------------------
+
+
+def test_an_ensemble_of_named_programs_votes(jobs: Jobs, tickets: list[dict[str, str]]) -> None:
+    stored: dict[str, bytes] = {}
+    terms: list[Any] = []
+    for seed in (1, 2):
+        _, outcome = jobs.optimize("labeled_few_shot", **DATA, seed=seed)
+        assert outcome.program is not None
+        stored[str(outcome.program_id)] = outcome.program
+        terms.append(outcome.result[Atom("program")])  # type: ignore[index]
+    members = [*(name.encode() for name in stored), binary_to_term(term_to_binary(terms[0]))]
+    term = atoms(
+        {
+            "signature": jobs.signature,
+            "training_data": tickets[:6],
+            "config": {"lm": Atom("offline"), "optimizer": "ensemble"},
+        }
+    )
+    term[Atom("config")][Atom("options")] = {Atom("programs"): members}  # type: ignore[index]
+    outcome = run(parse_job("optimize_signature", term), Watcher(), stored, Spelling.of(term))
+    result = plain(outcome.result)
+    assert len(result["program"]["members"]) == 3
+    assert result["optimization_metrics"]["lm_calls"] == 6 + 3 * 6  # each member answers each example
+    assert evaluated(tickets, outcome.result[Atom("program")]) >= 0.5  # type: ignore[index]
+
+
+def test_a_majority_is_found_among_answers_of_any_type() -> None:
+    def vote(field: str, *values: object) -> object:
+        members = [lambda value=value, **_: dspy.Prediction({field: value}) for value in values]
+        return Ensemble(members, "majority", field)().toDict()[field]
+
+    assert vote("n", 1, 2, 2) == 2
+    assert vote("items", ["a"], ["b"], ["b"]) == ["b"]
+    assert vote("t", "Yes.", "no", "yes") == "Yes."
+    assert vote("t", "", "", "x") == "x"
+    assert vote("t", None, None) is None
+    assert vote("n", 1, 2) == 1
+
+
+def test_a_member_with_other_fields_is_refused(jobs: Jobs, tickets: list[dict[str, str]]) -> None:
+    _, outcome = jobs.optimize("labeled_few_shot", **DATA)
+    assert outcome.program is not None
+    name = str(outcome.program_id)
+    payload = {
+        "signature": "subject -> category",
+        "training_data": tickets[:2],
+        "config": {"lm": Atom("offline"), "optimizer": "ensemble", "options": {"programs": [name, name]}},
+    }
+    with pytest.raises(ValidationError, match="expected the fields of the first member, subject, got") as caught:
+        jobs.run("optimize_signature", payload, {name: outcome.program})
+    assert caught.value.path == "payload.config.options.programs[0]"
+
+
+@pytest.mark.parametrize("optimizer", ["ensemble", "knn_few_shot"])
+def test_what_an_ensemble_or_neighbours_give_can_be_optimized_further(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, optimizer: str
+) -> None:
+    _, outcome, _ = compiled(optimizer)
+    assert outcome.program is not None
+    name = str(outcome.program_id)
+    config = {"lm": Atom("offline"), "optimizer": "labeled_few_shot"}
+    payload = {"signature": name, "training_data": jobs.tickets[:6], "config": config}
+    result, _ = jobs.run("optimize_signature", payload, {name: outcome.program})
+    assert result["program_id"] != name
+
+
+def test_neighbours_are_refused_to_an_ensemble_before_a_model_is_asked(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs
+) -> None:
+    _, outcome, _ = compiled("ensemble")
+    name = str(outcome.program_id)
+    config = {"lm": Atom("offline"), "optimizer": "knn_few_shot"}
+    payload = {"signature": name, "training_data": jobs.tickets[:6], "config": config}
+    with pytest.raises(ValidationError, match="needs a program of one step") as caught:
+        jobs.run("optimize_signature", payload, {name: outcome.program or b""})
+    assert caught.value.path == "payload.config.optimizer"
+    assert jobs.watcher.seen == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "damage", "message"),
+    [
+        ("knn_few_shot", lambda term: term["module"].update(k=999), "at most 100, got 999"),
+        ("knn_few_shot", lambda term: term["module"].update(k=0), "at least 1"),
+        ("knn_few_shot", lambda term: term["examples"][2].pop("body"), "expected the field `body`"),
+        ("knn_few_shot", lambda term: term.update(model="x"), "unknown key `model`"),
+        ("ensemble", lambda term: term.update(reduce="eval"), "majority"),
+        ("ensemble", lambda term: term.update(members=[]), "at least|a list of"),
+        ("ensemble", lambda term: term["members"].extend(term["members"] * MAX_PROGRAMS), "at most|a list of"),
+        ("ensemble", lambda term: term["members"][0].update(lm={"api_base": "http://x"}), "unknown key `lm`"),
+    ],
+)
+def test_a_tampered_program_is_refused(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]],
+    tickets: list[dict[str, str]],
+    optimizer: str,
+    damage: Callable[[dict[str, Any]], object],
+    message: str,
+) -> None:
+    _, outcome, _ = compiled(optimizer)
+    term = plain(binary_to_term(outcome.program or b""))
+    damage(term)
+    with pytest.raises(ValidationError, match=message):
+        evaluated(tickets, atoms(term))
+
+
+def test_a_neighbour_program_that_is_stopped_after_its_compile_is_kept_whole(jobs: Jobs) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        jobs.optimize("knn_few_shot", **DATA, budget={"max_lm_calls": 8})
+    assert plain(caught.value.context["best_program"])["module"]["k"] == 8
+
+
+# -- weights ----------------------------------------------------------------------------------------------------------
+
+
+class Trainer(Provider):
+    """A provider whose training is quick: it keeps what it was given and names the model that came of it."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.finetunable, self.fails = True, fails
+        self.learned: list[Any] = []
+
+    def finetune(self, job: TrainingJob, model: str, train_data: list[Any], **_: Any) -> str:
+        if self.fails:
+            raise RuntimeError("the training failed")
+        self.learned += train_data
+        return f"{model}-tuned"
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap_finetune", "better_together"])
+def test_a_trained_model_is_measured_and_named(
+    jobs: Jobs, offline_endpoint: OfflineEndpoint, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    right = {row["body"]: row["category"] for row in jobs.tickets}
+
+    def reply(request: dict[str, Any]) -> Reply:
+        if request["model"] == "x-tuned":
+            question = request["messages"][-1]["content"]
+            return category(next(label for body, label in right.items() if body in question))
+        return offline_endpoint.complete(request)
+
+    provider = Trainer()
+    offline_endpoint.default = reply
+    monkeypatch.setattr(trainers, "TRAINERS", (Trainer,))
+    monkeypatch.setattr(dspy.LM, "infer_provider", lambda lm: provider)
+    options = {"strategy": "w"} if optimizer == "better_together" else {}
+    result, _ = jobs.optimize(optimizer, **DATA, lm=offline_endpoint.lm(), cache=False, options=options)
+    assert result["model"] == "openai/x-tuned"
+    assert result["optimization_metrics"]["score_after"] == 1.0
+    assert 0 < len(provider.learned) < 12  # only the answers that the metric accepted
+    assert result["optimization_metrics"]["lm_calls"] == len(offline_endpoint.requests)
+
+
+def test_without_somebody_to_train_the_model_nothing_is_spent(jobs: Jobs) -> None:
+    for optimizer in ("bootstrap_finetune", "better_together"):
+        with pytest.raises(ValidationError, match="no provider here can train `offline`") as caught:
+            jobs.optimize(optimizer, **DATA)
+        assert caught.value.path == "payload.config.lm"
+    assert jobs.watcher.seen == []
+
+
+def test_a_provider_that_dspy_guesses_from_a_name_is_not_trusted_with_data(
+    jobs: Jobs, offline_endpoint: OfflineEndpoint
+) -> None:
+    with pytest.raises(ValidationError, match="no provider here can train `openai/gpt-4o-mini`"):
+        jobs.optimize("bootstrap_finetune", **DATA, lm=offline_endpoint.lm(model="openai/gpt-4o-mini"))
+    assert offline_endpoint.requests == []
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap_finetune", "better_together"])
+def test_a_training_that_fails_is_no_success(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    monkeypatch.setattr(trainers, "TRAINERS", (Trainer,))
+    monkeypatch.setattr(dspy.LM, "infer_provider", lambda lm: Trainer(fails=True))
+    options = {"strategy": "w"} if optimizer == "better_together" else {}
+    with pytest.raises(OptimizationError, match=r"a step of `w` failed|the training failed"):
+        jobs.optimize(optimizer, **DATA, options=options)
