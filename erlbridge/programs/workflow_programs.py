@@ -43,9 +43,11 @@ def made_from(step: Step, data: object, config: Mapping[str, object]) -> str:
     return f"sha256:{hashlib.sha256(term_to_binary(known, deterministic=True)).hexdigest()}"
 
 
-def edit(step: Step, signature: Signature, program_id: str, program: bytes, source: str) -> Edit:
-    """How an optimized program is written into its step."""
+def edit(step: Step, signature: Signature, program_id: str, program: bytes, source: str) -> Edit | None:
+    """How an optimized program is written into its step; None for an ensemble, which has no place there."""
     term = _envelope(program)
+    if "signature" not in term:
+        return None
     optimized = unpack(program_id, program)
     fresh = _fresh(signature, term["module"])
     predictors, instructions = {}, None

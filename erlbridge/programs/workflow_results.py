@@ -64,6 +64,8 @@ class Result:
     fallback: bool = False
     error: str | None = None
     program_id: str | None = None
+    model: object = None
+    """The model that an optimizer trained, which the host may name from now on."""
     scores: tuple[object, object] = (None, None)
     edit: Edit | None = None
     spent: Spent = field(default_factory=Spent)
@@ -77,6 +79,7 @@ class Result:
         """An optimized program answers that was found now; `answer` is that of `optimize_signature`."""
         metrics = answer[atom("optimization_metrics")]
         self.program_id, self.applied = answer[atom("program_id")], True
+        self.model = answer.get(atom("model"))
         self.scores = metrics[atom("score_before")], metrics[atom("score_after")]
 
     def fell_back(self, error: str, value: object) -> None:
@@ -95,6 +98,7 @@ class Result:
             "fallback_used": self.fallback,
             "error": self.error,
             "program_id": self.program_id,
+            "model": self.model,
             "score_before": self.scores[0],
             "score_after": self.scores[1],
             "output": self.value,

@@ -41,6 +41,11 @@ from erlbridge.wire.vocabulary import atom
 EXECUTE_STEP: Final = b"execute_step"
 """The Elixir function that gets the steps which are not DSPy's: `(step, context) -> value`."""
 
+_OF_THE_SEARCH: Final = (
+    "optimizer", "options", "metric", "max_demos", "max_labeled_demos", "prompt_lm", "teacher_lm",
+)  # fmt: skip
+"""What of a config an answer has no use for; options are checked by the number of examples, of which it has none."""
+
 RunJob: TypeAlias = Callable[[ModelJob, Guard, Mapping[str, bytes], Spelling], Outcome]
 """Runs one job under a guard; `programs.run` gives it, which knows all verbs."""
 
@@ -138,7 +143,8 @@ class Runner:
         config = step_config(step, self.job.entries)
         inputs = step_inputs(step, signature, self.given)
         source = self._program(step, signature, config, result, observer)
-        payload = {**source, "input": inputs, "config": self._with_budget(config)}
+        asked = {name: value for name, value in config.items() if name not in _OF_THE_SEARCH}
+        payload = {**source, "input": inputs, "config": self._with_budget(asked)}
         prediction = self._sub_job("predict", payload, result, observer)[atom("prediction")]
         result.value = {name.decode(): value for name, value in prediction.items()}
 
@@ -167,6 +173,12 @@ class Runner:
             result.found(self._sub_job("optimize_signature", payload, result, observer))
             assert result.program_id is not None  # noqa: S101 - `found` has set it
             result.edit = edit(step, signature, result.program_id, self.programs[result.program_id], source)
+            if result.edit is None:
+                self.warn(
+                    step.place.path,
+                    "an ensemble answers now, which has no place in a workflow; name it in the next request, as "
+                    f"`programs: {step.name} => {result.program_id}`",
+                )
         elif step.settings.enabled:
             self.warn(step.place.path, f"nothing was optimized: there are no examples for the step `{step.name}`")
         return {"signature": step.signature_term} if result.program_id is None else {"program": result.program_id}

@@ -151,6 +151,34 @@ def test_new_instructions_stand_where_the_old_ones_stood(hosted: Jobs, signature
     assert again["outputs"]["classify"] == result["outputs"]["classify"]
 
 
+@pytest.mark.parametrize("module", ["chain_of_thought", {"name": "knn", "k": 2}, "multi_chain_comparison"])
+def test_a_program_of_any_module_is_held_by_its_workflow(hosted: Jobs, module: object) -> None:
+    config = {**OFFLINE, "module": module, "optimizer": "labeled_few_shot", "max_labeled_demos": 3}
+    result = run(hosted, triage(hosted), config=config)
+    again = run(hosted, result["optimized_yaml"])
+    assert again["results"][0]["cached"]
+    assert again["outputs"]["classify"] == result["outputs"]["classify"]
+
+
+def test_the_neighbours_of_knn_few_shot_stand_in_the_workflow(hosted: Jobs) -> None:
+    result = run(hosted, triage(hosted), config={**OFFLINE, "optimizer": "knn_few_shot", "options": {"k": 3}})
+    optimized = read_yaml(result["optimized_yaml"], "y").data()["workflow"]["steps"][0]["dspy_optimized"]
+    assert len(optimized["examples"]) == 12
+    assert run(hosted, result["optimized_yaml"])["outputs"]["classify"] == result["outputs"]["classify"]
+
+
+def test_an_ensemble_has_no_place_in_a_workflow_and_is_named_by_the_next_request(hosted: Jobs) -> None:
+    first = run(hosted, triage(hosted))["results"][0]["program_id"]
+    stored = {first: hosted.watcher.kept[first]}
+    config = {**OFFLINE, "optimizer": "ensemble", "options": {"programs": [first, first]}}
+    result = run(hosted, triage(hosted), config=config, stored=stored)
+    assert "an ensemble answers now" in result["warnings"][0]["message"]
+    assert result["optimized_yaml"] == triage(hosted)
+    ensemble = result["results"][0]["program_id"]
+    again = run(hosted, triage(hosted), programs={"classify": ensemble}, stored=dict(hosted.watcher.kept))
+    assert again["outputs"]["classify"] == result["outputs"]["classify"]
+
+
 ODD_LAYOUTS = [
     "workflow: {{name: w, steps: [{{name: classify, type: claude, signature: {signature}, examples: {examples}}}]}}",
     "workflow:\n  name: w\n  steps:\n"
