@@ -197,6 +197,13 @@ def test_settings_of_step_environment_and_workflow_lie_over_each_other() -> None
     assert "no environment `prod`" in str(refusals(STEP, environment="prod", **root))
 
 
+@pytest.mark.parametrize(
+    ("mode", "optimizer"), [("bootstrap_few_shot", "bootstrap_few_shot"), ("copro", "copro"), ("mipro", "mipro_v2")]
+)
+def test_each_evaluation_mode_names_an_optimizer(mode: str, optimizer: str) -> None:
+    assert plan(STEP, dspy_config={"evaluation_mode": mode}).steps[0].settings.optimizer == optimizer
+
+
 def test_settings_that_change_nothing_here_say_so() -> None:
     config = {
         "training_data_path": "data.json",
