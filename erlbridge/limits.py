@@ -31,6 +31,22 @@ MAX_SIGNATURE_CHARACTERS: Final = 64 * 1024
 MAX_ENUM_VALUES: Final = 10_000
 """Most values of an enum; each of them stands in every prompt."""
 
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+"""Longest YAML text. Workflows have some kilobytes; a parser without libyaml takes eleven seconds for this much."""
+
+MAX_DOCUMENT_NODES: Final = 100_000
+"""Most values of a workflow, aliases of YAML counted as often as they stand for something: nine lines of them can
+otherwise claim a billion."""
+
+MAX_DOCUMENT_DEPTH: Final = 60
+"""Deepest nesting of a workflow; a value of an example may be nested 64 deep."""
+
+MAX_WORKFLOW_STEPS: Final = 256
+"""Most steps of a workflow."""
+
+MAX_WORKFLOW_REFERENCES: Final = 2000
+"""Most `{{…}}` of a workflow that name steps or inputs; each may have to be compared with every step's name."""
+
 MAX_ATOM_CHARACTERS: Final = 255
 """The BEAM's own limit on an atom's length, in characters."""
 

@@ -18,6 +18,7 @@ from erlbridge.core.modules import check_module
 from erlbridge.core.pipelines import Pipeline, parse_pipeline
 from erlbridge.core.requests import read_program_id
 from erlbridge.core.signatures import Signature, parse_signature
+from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline, parse_load, parse_run
 from erlbridge.errors import BridgeError, UnknownVerb, ValidationError
 from erlbridge.wire.place import Place, given
 
@@ -96,7 +97,7 @@ class PutProgram:
 ModelJob: TypeAlias = OptimizeSignature | EvaluatePipeline | Predict
 """What runs a program with a model."""
 
-Job: TypeAlias = ModelJob | PutProgram
+Job: TypeAlias = ModelJob | PutProgram | LoadWorkflow | RunPipeline
 
 
 def parse_job(verb: str, payload: object) -> Job:
@@ -152,6 +153,8 @@ _PARSERS: Final[Mapping[str, Callable[[Place], Job]]] = {
     "evaluate_pipeline": _parse_evaluate,
     "predict": _parse_predict,
     "put_program": _parse_put,
+    "load_workflow": parse_load,
+    "run_pipeline": parse_run,
 }
 
 
@@ -175,13 +178,17 @@ WORKER_VERBS: Final = frozenset(_PARSERS)
 
 def stored_programs(job: Job) -> tuple[str, ...]:
     """The ids of the stored programs that a job needs beside its payload: its own, and the members of an ensemble."""
-    if isinstance(job, PutProgram):
-        return ()
-    sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
-    voters = job.config.options.get("programs", ())
-    assert isinstance(voters, tuple)  # noqa: S101 - `core.options` has read them
-    named = [source.id for source in sources if isinstance(source, StoredProgram)]
-    return tuple(dict.fromkeys((*named, *(voter for voter in voters if isinstance(voter, str)))))
+    match job:
+        case PutProgram() | LoadWorkflow():
+            return ()
+        case RunPipeline():
+            return tuple(dict.fromkeys(job.programs.values()))
+        case _:
+            sources = job.source.members if isinstance(job.source, GivenEnsemble) else (job.source,)
+            voters = job.config.options.get("programs", ())
+            assert isinstance(voters, tuple)  # noqa: S101 - `core.options` has read them
+            named = [source.id for source in sources if isinstance(source, StoredProgram)]
+            return tuple(dict.fromkeys((*named, *(voter for voter in voters if isinstance(voter, str)))))
 
 
 def _source(entries: dict[str, Place], place: Place) -> Source:
@@ -255,6 +262,9 @@ class Observer(Protocol):
 
     def chunk(self, piece: Chunk) -> None:
         """Tells a piece of an output; in order, and none is left out."""
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        """Has the node keep a program at once, whatever becomes of the job."""
 
     def stop_reason(self) -> BridgeError | None:
         """Why the job shall stop at its next model call, or None to go on."""

@@ -26,6 +26,7 @@ from erlbridge.core.jobs import (
     PutProgram,
 )
 from erlbridge.core.spelling import Spelling
+from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
@@ -34,6 +35,7 @@ from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
 from erlbridge.programs.putting import put_program
 from erlbridge.programs.work import Work, resolve
+from erlbridge.programs.workflows import load_workflow, run_pipeline
 from erlbridge.wire.vocabulary import atom
 
 
@@ -57,11 +59,21 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         MissingPackage: An optimizer needs a package that is not installed.
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
-    if isinstance(job, PutProgram):
-        return put_program(job)
+    match job:
+        case PutProgram():
+            return put_program(job)
+        case LoadWorkflow():
+            return load_workflow(job)
+        case RunPipeline():
+            return run_pipeline(job, observer, programs, spelling, run_guarded)
+        case _:
+            return run_guarded(job, Guard(observer, job.config.budget), programs, spelling)
+
+
+def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spelling: Spelling) -> Outcome:
+    """The same for what runs one program, under a guard that the caller may ask what was spent."""
     lms = job.config.lms
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
-    guard = Guard(observer, job.config.budget)
     try:
         start = resolve(job.source, job.config, programs)
         work = Work(job.config, start, guard, secrets, spelling, programs=programs)

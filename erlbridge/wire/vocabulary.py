@@ -21,6 +21,8 @@ VERBS: Final = (
     "get_program",
     "put_program",
     "delete_program",
+    "load_workflow",
+    "run_pipeline",
     "cancel",
     "shutdown",
 )
@@ -37,6 +39,7 @@ STAGES: Final = (
     "searching",
     "evaluating",
     "predicting",
+    "executing",
     "finishing",
 )
 
@@ -104,6 +107,8 @@ KEYS: Final = (
     "text", "is_last",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
+    # workflows
+    "other", "inputs", "settings", "errors", "file", "optimized_yaml", "optimized_workflow",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

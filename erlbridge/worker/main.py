@@ -70,7 +70,7 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     try:
         outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
         if outcome.program_id is not None:
-            desk.say((_PROGRAM, outcome.program_id, outcome.program))
+            desk.keep(outcome.program_id, outcome.program or b"")
         frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame
@@ -153,6 +153,9 @@ class _Desk:
     def chunk(self, piece: Chunk) -> None:
         state = atom_keys({"field": piece.field, "text": piece.text, "is_last": piece.is_last})
         self._send(encode((_CHUNK, state), head=1))
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.say((_PROGRAM, program_id, program))
 
     def stop_reason(self) -> BridgeError | None:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else self._deadline.reason()

@@ -60,6 +60,7 @@ class Watcher:
     stopping: bool = False
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     called: list[tuple[str, list[Any]]] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
     asking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
 
     def progress(self, state: Progress) -> None:
@@ -70,6 +71,9 @@ class Watcher:
     def chunk(self, piece: Chunk) -> None:
         self.chunks.append(piece)
         self.stopping = self.stopping or len(self.chunks) == self.stop_at_chunk
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.kept[program_id] = program
 
     def stop_reason(self) -> BridgeError | None:
         return self.reason if self.stopping else None

@@ -91,9 +91,12 @@ defmodule Pipeline.DSPy.PythonBridge do
     get_program: 5_000,
     delete_program: 5_000,
     put_program: 30_000,
+    load_workflow: 30_000,
     evaluate_pipeline: 300_000,
-    optimize_signature: 600_000
+    optimize_signature: 600_000,
+    run_pipeline: 600_000
   }
+  @workflow_keys [:file, :environment, :signatures]
   @stop_margin_ms 15_000
 
   # -- starting
@@ -228,6 +231,49 @@ defmodule Pipeline.DSPy.PythonBridge do
     {request_opts, config, []} = split(opts, [])
     stream = if request_opts[:stream_to], do: true
     message = MessageProtocol.create_prediction_request(source, input, config, stream: stream)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  # -- workflows of pipeline_ex
+
+  @doc """
+  Reads a workflow, YAML text or a map, and says what it is; see `docs/workflows.md`. Default timeout: 30000 ms.
+
+  Options: those of every request, `:file` (what to call it in messages), `:environment`, and `:signatures`, a map of
+  what signatures that are only names stand for.
+
+      PythonBridge.load_workflow(bridge, File.read!("triage.yaml"), file: "triage.yaml", environment: :production)
+      #=> {:ok, %{status: :success, name: "triage", steps: [%{name: "classify", kind: :dspy, …}], warnings: []}}
+
+  An error's `context.errors` lists everything that is wrong, each with `:path`, `:line` and `:message`.
+  """
+  @spec load_workflow(bridge, String.t() | map, keyword) :: answer
+  def load_workflow(bridge, workflow, opts \\ []) do
+    {payload_opts, request_opts} = Keyword.split(opts, @workflow_keys)
+    message = MessageProtocol.create_workflow_request(workflow, payload_opts)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Runs a workflow's steps in order with these inputs. Default timeout: 600000 ms.
+
+  Steps with a signature are DSPy's: optimized where the workflow says so, then predicted. The others are executed here,
+  by the function `execute_step` of the bridge or the request, which gets the step and
+  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
+
+  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), and the
+  job's configuration as in `optimize_signature/4`, which wins over what the workflow says.
+
+      PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
+        lm: "openai/gpt-4o-mini",
+        functions: %{"execute_step" => fn step, context -> MyApp.Steps.run(step, context) end}
+      )
+      #=> {:ok, %{outputs: %{"classify" => %{"category" => "billing"}}, results: […], optimized_yaml: "…", metrics: %{…}}}
+  """
+  @spec run_pipeline(bridge, String.t() | map, map, keyword) :: answer
+  def run_pipeline(bridge, workflow, inputs, opts \\ []) do
+    {request_opts, config, rest} = split(opts, [:training_data, :programs | @workflow_keys])
+    message = MessageProtocol.create_pipeline_request(workflow, inputs, config, rest)
     request(bridge, message.request_type, message.payload, request_opts)
   end
 
