@@ -202,9 +202,10 @@ class Guard(BaseCallback):  # type: ignore[misc]
             self.cached_calls += 1
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
-        """Stops the job instead of letting a call start."""
+        """Stops the job instead of letting a call start, unless it is admitted: what is counted goes out."""
         self._thread.billed = self._thread.cached = False
-        self.check()
+        if not getattr(self._thread, "admitted", False):
+            self.check()
 
     def on_lm_end(
         self,
