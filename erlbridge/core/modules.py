@@ -14,6 +14,7 @@ from erlbridge.core.bounds import KEYWORDS, parse_bounds
 from erlbridge.core.field_types import FieldType, Reading, bounded, innermost
 from erlbridge.core.options import Option
 from erlbridge.core.signatures import Signature
+from erlbridge.core.tools import Tool, parse_tools, tool_term
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, given, nearest
 
@@ -34,6 +35,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "refine": {"n": Option("integer", 2, 32), "threshold": _THRESHOLD, "module": _INNER},
     "multi_chain_comparison": {"m": Option("integer", 2, 10), "temperature": Option("number", 0.0, 2.0)},
     "knn": {"k": Option("integer", 1, 100), "module": _INNER},
+    "react": {"max_iters": Option("integer", 1, 100)},
 }
 
 _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
@@ -42,6 +44,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
     "refine": {"n": 3, "threshold": 1.0, "module": "predict"},
     "multi_chain_comparison": {"m": 3, "temperature": 0.7},
     "knn": {"k": 3, "module": "predict"},
+    "react": {"max_iters": 10},
 }
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -53,9 +56,12 @@ ALIASES: Final[Mapping[str, str]] = {
     "Refine": "refine",
     "MultiChainComparison": "multi_chain_comparison",
     "KNN": "knn",
+    "ReAct": "react",
+    "agent": "react",
 }
 
 _REWARDED: Final = ("best_of_n", "refine")
+_AGENT: Final = "react"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,13 @@ class Module:
 
     Attributes:
         wishes: What a reward holds output fields to beside their types: JSON Schema's bounds by field.
+        tools: What an agent may call.
     """
 
     name: str = "predict"
     options: Mapping[str, object] = field(default_factory=dict)
     wishes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
 
     def count(self, name: str) -> int:
         """An option that is an integer."""
@@ -100,6 +108,8 @@ class Module:
                 return ("generated_code", "previous_code", "error", "final_generated_code", "code_output", "reasoning")
             case "multi_chain_comparison":
                 return ("reasoning", "rationale", *(f"reasoning_attempt_{i + 1}" for i in range(self.count("m"))))
+            case "react":
+                return ("trajectory", "next_thought", "next_tool_name", "next_tool_args", "reasoning")
             case _:
                 reasoning = ("reasoning",) if self.inner == "chain_of_thought" else ()
                 return ("hint_", *reasoning) if self.name == "refine" else reasoning
@@ -125,14 +135,18 @@ def parse_module(place: Place) -> Module:
     """The module at a place: a name, or a map of a name and options. Raises `ValidationError` with the path."""
     if not isinstance(place.term, Mapping):
         name = _name(place)
+        if name == _AGENT:
+            raise place.refused("a map of name and tools, as an agent is nothing without tools")
         return Module(name, dict(_DEFAULTS.get(name, {})))
     entries = place.entries()
     name = _name(place.required(entries, "name"))
     table = OPTIONS[name]
-    place.only(("name", *(("reward",) if name in _REWARDED else ()), *table))
+    beside = ("reward",) if name in _REWARDED else ("tools",) if name == _AGENT else ()
+    place.only(("name", *beside, *table))
     options = {key: option.read(entries[key]) for key, option in table.items() if given(entries, key)}
     wishes = _parse_reward(entries["reward"]) if given(entries, "reward") else {}
-    return Module(name, {**_DEFAULTS.get(name, {}), **options}, wishes)
+    tools = parse_tools(place.required(entries, "tools")) if name == _AGENT else ()
+    return Module(name, {**_DEFAULTS.get(name, {}), **options}, wishes, tools)
 
 
 def check_module(module: Module, signature: Signature, path: str) -> None:
@@ -149,8 +163,12 @@ def module_term(module: Module) -> object:
     """The module as `parse_module` reads it: its name, or a map where it has options."""
     if not module.options:
         return module.name
-    reward = {"name": REWARDS[0], "fields": {name: dict(wish) for name, wish in module.wishes.items()}}
-    return {"name": module.name, **module.options, **({"reward": reward} if module.wishes else {})}
+    term: dict[str, object] = {"name": module.name, **module.options}
+    if module.wishes:
+        term["reward"] = {"name": REWARDS[0], "fields": {name: dict(wish) for name, wish in module.wishes.items()}}
+    if module.tools:
+        term["tools"] = [tool_term(tool) for tool in module.tools]
+    return term
 
 
 def _name(place: Place) -> str:

@@ -6,17 +6,18 @@ Knows fields and types as values; evaluates nothing, imports no DSPy. `programs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from erlbridge.core.bounds import KEYWORDS, check_patterns, parse_bounds
 from erlbridge.core.field_types import STRING, FieldType, Reading, bounded, innermost, optional
-from erlbridge.core.schemas import parse_enum, parse_schema
-from erlbridge.core.type_text import parse_type
+from erlbridge.core.schemas import needs_schema, parse_enum, parse_schema, schema_term
+from erlbridge.core.type_text import parse_type, type_text
 from erlbridge.errors import ValidationError
 from erlbridge.limits import MAX_SIGNATURE_CHARACTERS
 from erlbridge.wire.place import Place, given
+from erlbridge.wire.vocabulary import atom_keys
 
 __all__ = ["Field", "FieldType", "Signature", "parse_signature"]  # a field's type is read with its field
 
@@ -229,3 +230,17 @@ def _split(text: str, mark: str) -> Iterator[str]:
             depth += (character == "[") - (character == "]")
         index += 1
     yield text[start:]
+
+
+def field_term(field: Field, name_of: Callable[[str], object] = str) -> dict[object, object]:
+    """The field as a map that `parse_field` reads back, its name as `name_of` writes it."""
+    values = list(field.type.values) if field.type.kind == "enum" else None
+    term = {
+        "name": name_of(field.name),
+        "type": type_text(field.type),
+        "description": field.description,
+        "enum": values,
+    }
+    if needs_schema(field.type):
+        term["schema"] = schema_term(field.type)
+    return atom_keys(term)

@@ -24,6 +24,12 @@ from erlbridge.errors import MissingPackage
 from erlbridge.programs.attempts import Attempts, Reward
 from erlbridge.programs.neighbours import Index, Nearest
 from erlbridge.programs.signatures import REASONING, build_signature
+from erlbridge.programs.tools import build_tool
+
+TRAJECTORY: Final = "trajectory"
+"""The output in which `react` shows its thoughts, the tools it called and what they said."""
+
+_ANY_MAP: Final = FieldType("map", FieldType("any"))
 
 RATIONALE: Final = "rationale"
 """The output that `multi_chain_comparison` puts before the signature's own."""
@@ -122,6 +128,8 @@ class Recipe:
                 return (Field(RATIONALE), *self.signature.output_fields)
             case "program_of_thought":
                 return (Field(REASONING), *self.signature.output_fields)
+            case "react":
+                return (Field(TRAJECTORY, _ANY_MAP), Field(REASONING), *self.signature.output_fields)
             case _ if self.module.inner == "chain_of_thought":
                 return (Field(REASONING), *self.signature.output_fields)
             case _:
@@ -141,10 +149,11 @@ class Recipe:
         return Program(self.answer())
 
     def fields_of(self, name: str, predictor: Any) -> tuple[Field, ...]:  # noqa: ARG002 - as `Blueprint` has it
-        """A predictor's fields with our types; what a module adds of its own is text."""
+        """A predictor's fields with our types; what a module adds of its own is text, but for a tool's arguments."""
         known = {item.name: item for item in self.signature.fields}
         names = (*predictor.signature.input_fields, *predictor.signature.output_fields)
-        return tuple(known.get(found) or Field(found, FieldType("string")) for found in names)
+        own = {"next_tool_args": Field("next_tool_args", _ANY_MAP)}
+        return tuple(known.get(found) or own.get(found) or Field(found, FieldType("string")) for found in names)
 
     def learned(self, examples: Sequence[Mapping[str, object]]) -> Recipe:
         """The recipe with these examples, if its module answers by examples."""
@@ -219,6 +228,11 @@ def _program_of_thought(made: Recipe) -> Any:
     return built
 
 
+def _react(made: Recipe) -> Any:
+    tools = [build_tool(tool) for tool in made.module.tools]
+    return dspy.ReAct(build_signature(made.signature), tools, max_iters=made.module.count("max_iters"))
+
+
 def _nearest(made: Recipe) -> Any:
     names = [given.name for given in made.inputs]
     return Nearest(_inner(made), Index(made.examples, names, made.module.count("k")))
@@ -232,6 +246,6 @@ _BUILDERS: Final[Mapping[str, Callable[[Recipe], Any]]] = {
     "refine": lambda made: _attempts(dspy.Refine, made),
     "multi_chain_comparison": _comparison,
     "knn": _nearest,
+    "react": _react,
 }
-"""How each module of `core.modules.OPTIONS` is built. One that needs more than its recipe, such as an agent's tools,
-takes it from a field of the recipe, as knn takes its examples."""
+"""How each module of `core.modules.OPTIONS` is built."""

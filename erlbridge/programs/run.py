@@ -101,6 +101,7 @@ def _in_context(work: Work, job: ModelJob) -> Outcome:
         callbacks=[work.guard],
         usage_tracker=work.guard,
         num_threads=work.threads,
+        elixir=work,  # for the tools of agents
         trace=None,  # the global trace would keep every call of the worker's life
         provide_traceback=False,
         warn_on_type_mismatch=False,  # inputs are checked against their types already; DSPy wants models for objects

@@ -17,8 +17,7 @@ from erlbridge.core.field_types import FieldType, innermost
 from erlbridge.core.modules import module_term
 from erlbridge.core.pipelines import Pipeline
 from erlbridge.core.schemas import needs_schema, schema_term
-from erlbridge.core.signatures import Field, Signature
-from erlbridge.core.type_text import type_text
+from erlbridge.core.signatures import Field, Signature, field_term
 from erlbridge.programs.objects import build_model
 from erlbridge.wire.vocabulary import atom_keys
 
@@ -105,23 +104,10 @@ def signature_term(signature: Signature, name_of: Callable[[str], object] = str)
         {
             "name": signature.name,
             "instructions": signature.instructions,
-            "input_fields": [_field_term(field, name_of) for field in signature.input_fields],
-            "output_fields": [_field_term(field, name_of) for field in signature.output_fields],
+            "input_fields": [field_term(field, name_of) for field in signature.input_fields],
+            "output_fields": [field_term(field, name_of) for field in signature.output_fields],
         }
     )
-
-
-def _field_term(field: Field, name_of: Callable[[str], object]) -> dict[object, object]:
-    values = list(field.type.values) if field.type.kind == "enum" else None
-    term = {
-        "name": name_of(field.name),
-        "type": type_text(field.type),
-        "description": field.description,
-        "enum": values,
-    }
-    if needs_schema(field.type):
-        term["schema"] = schema_term(field.type)
-    return atom_keys(term)
 
 
 def pipeline_term(pipeline: Pipeline) -> dict[object, object]:

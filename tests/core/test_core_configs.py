@@ -140,7 +140,7 @@ REFUSALS = [
     ({"teacher_lm": 1}, f"{HERE}.teacher_lm", "an atom or a binary"),
     ({"optimizer": b"mipr0"}, f"{HERE}.optimizer", "did you mean `mipro`?"),
     ({"optimiser": b"mipro"}, HERE, "unknown key `optimiser` (did you mean `optimizer`?)"),
-    ({"module": b"react"}, f"{HERE}.module", "one of best_of_n, chain_of_thought, knn"),
+    ({"module": b"react"}, f"{HERE}.module", "a map of name and tools"),
     ({"metric": b"accuracy"}, f"{HERE}.metric", "one of contains, exact_match"),
     ({"metric": (Atom("call"),)}, f"{HERE}.metric", "expected {:call, name}"),
     ({"metric": binaries(name=(Atom("call"), b"f"), field=b"answer")}, f"{HERE}.metric", "unknown key"),
