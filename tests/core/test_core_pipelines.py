@@ -116,7 +116,7 @@ def test_a_reward_may_wish_for_more_than_the_signature() -> None:
 
 
 WRONG_MODULES: list[tuple[object, str, str]] = [
-    (b"react", ".module", "one of best_of_n"),
+    (b"code_act", ".module", "one of best_of_n"),
     (b"ChainOfThoughts", ".module", "did you mean `ChainOfThought`?"),
     ({b"n": 3}, ".module", "expected the key `name`"),
     ({b"name": b"predict", b"n": 3}, ".module", "unknown key `n`"),

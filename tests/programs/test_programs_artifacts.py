@@ -122,7 +122,7 @@ REFUSALS: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (lambda t: t.pop("state"), "program", "expected the key `state`"),
     (lambda t: t.update(lm={"api_base": "http://evil"}), "program", "unknown key `lm`"),
     (lambda t: t.update(pickle=b"\x80\x04"), "program", "unknown key `pickle`"),
-    (lambda t: t.update(module="react"), "program.module", "expected one of best_of_n, chain_of_thought"),
+    (lambda t: t.update(module="code_act"), "program.module", "expected one of best_of_n, chain_of_thought"),
     (lambda t: t.update(signature="x: evilmod.T -> y"), "program.signature", "expected a map"),
     (lambda t: t["signature"].update(lm="x"), "program.signature", "unknown key `lm`"),
     (lambda t: first(t).update(type="os.system"), FIELD + ".type", "unknown type"),

@@ -278,7 +278,7 @@ HOSTILE: list[tuple[Artifact, Callable[[dict[str, Any]], object], str, str]] = [
     (CHAIN, lambda t: t["state"].pop("step_shorten"), "program.state", "expected the key `step_shorten`"),
     (CHAIN, lambda t: evil(t, "step_shorten")["demos"].append({"category": "x"}),
      "program.state.step_shorten.demos[0]", "unknown key `category`"),
-    (CHAIN, lambda t: t["pipeline"]["steps"][0].update(module="react"), "program.pipeline.steps[0].module", "one of"),
+    (CHAIN, lambda t: t["pipeline"]["steps"][0].update(module="code_act"), "program.pipeline.steps[0].module", "one of"),
     (NEAR, lambda t: t["examples"].append({"q": "x"}), "program.examples[1]", "expected the field `a`"),
     (NEAR, lambda t: t["examples"].append({"q": "x", "a": "y", "api_base": "z"}), "program.examples[1]", "unknown key"),
     (PAIR, lambda t: t["members"][1].update(pickle="x"), "program.members[1]", "unknown key `pickle`"),
