@@ -88,9 +88,9 @@ def plain(optimizer: str, url: str) -> None:
         return dspy.Ensemble(reduce_fn=dspy.majority).compile(states[: options["size"]])
 
     def words(texts: list[str]) -> Any:
-        from erlbridge.programs.neighbours import _vectors  # noqa: PLC0415 - for this one alone
+        from erlbridge.programs.neighbours import vectors  # noqa: PLC0415 - for this one alone
 
-        return _vectors(texts)
+        return vectors(texts)
 
     compiles: dict[str, Callable[[Any], Any]] = {
         "labeled_few_shot": lambda student: dspy.LabeledFewShot(k=16).compile(student, trainset=train),

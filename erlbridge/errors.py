@@ -264,6 +264,13 @@ class OperatorError(BridgeError):
     """Something is missing or misconfigured on this machine."""
 
 
+class StorageFailed(OperatorError):
+    """The disk refuses: it is full, or may not be written. What was stored before is as it was."""
+
+    error_type = "storage_error"
+    strategy = RETRY
+
+
 class MissingPackage(OperatorError):
     """A Python package is missing; the message says what to install."""
 

@@ -31,6 +31,22 @@ MAX_SIGNATURE_CHARACTERS: Final = 64 * 1024
 MAX_ENUM_VALUES: Final = 10_000
 """Most values of an enum; each of them stands in every prompt."""
 
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+"""Longest YAML text. Workflows have some kilobytes; a parser without libyaml takes eleven seconds for this much."""
+
+MAX_DOCUMENT_NODES: Final = 100_000
+"""Most values of a workflow, aliases of YAML counted as often as they stand for something: nine lines of them can
+otherwise claim a billion."""
+
+MAX_DOCUMENT_DEPTH: Final = 60
+"""Deepest nesting of a workflow; a value of an example may be nested 64 deep."""
+
+MAX_WORKFLOW_STEPS: Final = 256
+"""Most steps of a workflow."""
+
+MAX_WORKFLOW_REFERENCES: Final = 2000
+"""Most `{{…}}` of a workflow that name steps or inputs; each may have to be compared with every step's name."""
+
 MAX_ATOM_CHARACTERS: Final = 255
 """The BEAM's own limit on an atom's length, in characters."""
 
@@ -83,8 +99,30 @@ SHUTDOWN_GRACE_S: Final = 10.0
 PROGRESS_INTERVAL_S: Final = 0.05
 """Least time between two progress events of one stage of a job; what falls between is folded into the next."""
 
+MAX_LISTED_PROGRAMS: Final = 1000
+"""Most programs of one list_programs: for each the node's loop opens a file. The answer says where to go on."""
+
+LISTED_PROGRAMS: Final = 100
+"""Programs of one list_programs when the request names no limit."""
+
+PROGRAM_HEADER_BYTES: Final = 64 * 1024
+"""What is read of a stored program to list it. Its demos, which make programs large, stand behind what is listed."""
+
 LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
+
+MAX_ANSWERS: Final = 200_000
+"""Models' answers that a data directory keeps; the oldest are dropped."""
+
+MAX_ANSWERS_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of those answers, at 1 to 3 kB each."""
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""Longest answer that is kept; one of images or sound would drive out thousands of others."""
+
+MAX_STOP_MARGIN_S: Final = 1.0
+"""A job stops by itself so long before its deadline, or at a tenth of its time if that is less: its error can then hold
+the best program so far, and be written and read before the deadline passes."""
 
 MAX_BOOT_FAILURES: Final = 5
 """Rounds of workers that may die before one boots; after that the node ends instead of restarting for ever."""

@@ -11,16 +11,16 @@ from typing import Final
 
 from erlbridge.core.lms import LM, parse_lm
 from erlbridge.core.metrics import Metric, parse_metric
+from erlbridge.core.modules import PREDICT, Module, parse_module
 from erlbridge.core.optimizers import parse_optimizer, parse_options
 from erlbridge.limits import MAX_SPAN_MS
 from erlbridge.wire.place import Place, given
-
-MODULES: Final = ("predict", "chain_of_thought")
 
 _CONFIG_KEYS: Final = (
     "optimizer", "module", "metric", "max_demos", "max_labeled_demos", "lm", "prompt_lm", "teacher_lm", "seed",
     "num_threads", "options", "budget", "cache", "call_timeout_ms",
 )  # fmt: skip
+DEFAULT_OPTIMIZER: Final = "bootstrap_few_shot"
 _BUDGET_KEYS: Final = ("max_lm_calls", "max_tokens", "max_cost_usd", "max_seconds")
 _RANDOM_SEARCHES: Final = ("bootstrap_few_shot_with_random_search", "ensemble", "better_together")
 
@@ -42,7 +42,7 @@ class Config:
     lm: LM
     prompt_lm: LM | None = None
     teacher_lm: LM | None = None
-    module: str = "predict"
+    module: Module = PREDICT
     optimizer: str = "bootstrap_few_shot"
     metric: Metric = field(default_factory=Metric)
     max_demos: int = 4
@@ -55,6 +55,12 @@ class Config:
     call_timeout_ms: int | None = None
     """How long one call of an Elixir function may take; None is as long as the job may."""
 
+    @property
+    def lms(self) -> tuple[LM, ...]:
+        """Every model that the job may ask."""
+        named = (self.lm, self.prompt_lm, self.teacher_lm, *self.metric.lms)
+        return tuple(lm for lm in named if lm is not None)
+
 
 def parse_config(
     place: Place,
@@ -63,7 +69,7 @@ def parse_config(
     count: int,
     outputs: Collection[str] | None,
     training: int | None = None,
-    default: str = "bootstrap_few_shot",
+    default: str = DEFAULT_OPTIMIZER,
 ) -> Config:
     """The config at a place. Raises `ValidationError` with the path of what is wrong.
 
@@ -102,7 +108,7 @@ def parse_config(
         lm=parse_lm(place.required(config, "lm")),
         prompt_lm=parse_lm(config["prompt_lm"]) if given(config, "prompt_lm") else None,
         teacher_lm=parse_lm(config["teacher_lm"]) if given(config, "teacher_lm") else None,
-        module=config["module"].choice(MODULES) if given(config, "module") else "predict",
+        module=parse_module(config["module"]) if given(config, "module") else PREDICT,
         optimizer=optimizer,
         metric=Metric() if metric is None or metric.term is None else parse_metric(metric, outputs),
         max_demos=max_demos,

@@ -122,10 +122,12 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Give a worker its job."""
+    """Give a worker its job. Of the request's `deadline_ms`, if it has one, `left_s` are left."""
 
     worker: int
     frame: bytes
+    deadline_ms: int | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

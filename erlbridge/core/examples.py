@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.codec import Atom
-from erlbridge.core.signatures import Field, FieldType, Signature
+from erlbridge.core.bounds import check_items, check_number, check_text
+from erlbridge.core.field_types import ANY, FieldType
+from erlbridge.core.signatures import Field, Signature
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, listed
 
@@ -77,28 +79,64 @@ def _flat(item: Place, signature: Signature) -> Mapping[str, Place]:
 
 
 def read_value(place: Place, kind: FieldType, depth: int = _MAX_VALUE_DEPTH) -> object:
-    """A term as the Python value that its field's type says; text comes from binaries and atoms."""
+    """A term as the Python value that its field's type says, within its bounds; text comes from binaries and atoms."""
     match kind.kind:
         case "string":
-            return place.name()
+            text = place.name()
+            check_text(place, text, kind.bounds)
+            return text
         case "enum":
-            return place.choice(kind.values)
+            return _read_enum(place, kind)
         case "integer":
-            return _short(place, place.integer())
+            integer = _short(place, place.integer())
+            check_number(place, integer, kind.bounds)
+            return integer
         case "number":
-            return place.number()
+            number = place.number()
+            check_number(place, number, kind.bounds)
+            return number
         case "boolean":
             return place.boolean()
         case "optional":
-            return None if place.term is None else read_value(place, kind.items or FieldType("any"), depth)
+            return None if place.term is None else read_value(place, kind.items or ANY, depth)
         case "list":
-            items = kind.items or FieldType("any")
+            items = kind.items or ANY
+            check_items(place, len(place.elements()), kind.bounds)
             return [read_value(item, items, depth - 1) for item in place.items()]
         case "map":
-            values = kind.items or FieldType("any")
+            values = kind.items or ANY
             return {name: read_value(value, values, depth - 1) for name, value in place.entries().items()}
+        case "object":
+            return _read_object(place, kind, depth)
         case _:
             return plain(place, depth)
+
+
+def _read_enum(place: Place, kind: FieldType) -> str | int:
+    if all(isinstance(value, str) for value in kind.values):
+        return place.choice([str(value) for value in kind.values])
+    found = place.term if isinstance(place.term, int) and not isinstance(place.term, bool) else place.name()
+    if found not in kind.values:
+        raise place.refused(f"one of {', '.join(map(str, kind.values))}")
+    return found
+
+
+def _read_object(place: Place, kind: FieldType, depth: int) -> dict[str, object]:
+    entries = place.entries()
+    known = {entry.name: entry for entry in kind.properties}
+    if kind.items is None and (unknown := [name for name in entries if name not in known]):
+        raise ValidationError(f"expected only {listed(known)}, got {listed(unknown)}", place.path)
+    found: dict[str, object] = {}
+    for name, entry in known.items():
+        value = entries.get(name)
+        if value is None:
+            if entry.required:
+                raise ValidationError(f"expected the key `{name}`, got {listed(entries)}", place.path)
+        elif value.term is not None or entry.required or entry.type.kind in ("optional", "any"):
+            found[name] = read_value(value, entry.type, depth - 1)
+        # else nil stands for an entry that is left out, as it does in a struct of Elixir
+    rest = {name: value for name, value in entries.items() if name not in known}
+    return found | {name: read_value(value, kind.items or ANY, depth - 1) for name, value in rest.items()}
 
 
 def plain(place: Place, depth: int = _MAX_VALUE_DEPTH) -> object:

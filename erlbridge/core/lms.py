@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from erlbridge.codec import Atom
@@ -15,14 +15,31 @@ from erlbridge.wire.place import Place, given
 
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}\Z")
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
-_LM_KEYS: Final = ("model", "api_base", "api_key_env", "timeout_ms", "temperature", "max_tokens", "latency_ms")
+_KEY: Final = re.compile(r"[!-~]{4,4096}\Z")
+_LM_KEYS: Final = (
+    "model", "api_base", "api_key", "api_key_env", "timeout_ms", "temperature", "max_tokens", "latency_ms",
+    "rate_limit",
+)  # fmt: skip
+_RATE_KEYS: Final = ("requests_per_minute", "tokens_per_minute")
 _DAY_MS: Final = 86_400_000
 _TRAINED: Final = re.compile(r"offline:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What an endpoint may be asked for, by all workers of this machine together; None is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LM:
-    """A language model: `offline`, or a name as DSPy takes it. Its key is named by its variable, never given."""
+    """A language model: `offline`, or a name as DSPy takes it.
+
+    Its key is better named by its variable than given: a key that is given passes through the host's memory and the
+    wire. Either way it is a secret everywhere: no repr, error, log, artifact or file shows it.
+    """
 
     model: str
     api_base: str | None = None
@@ -33,6 +50,8 @@ class LM:
     latency_s: float = 0.0
     function: Function | None = None
     """The Elixir function that answers in the place of an endpoint; `model` is then its name."""
+    rate_limit: RateLimit | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def offline(self) -> bool:
@@ -43,6 +62,11 @@ class LM:
     def trained(self) -> bool:
         """Whether this is an offline LM that was trained; the node keeps it under this name."""
         return self.model.startswith("offline:") and self.function is None
+
+    @property
+    def endpoint(self) -> str:
+        """Who answers, as answers and rate limits are told apart: the address, else the provider."""
+        return self.api_base or self.model.partition("/")[0]
 
 
 def parse_lm(place: Place) -> LM:
@@ -68,7 +92,8 @@ def parse_lm(place: Place) -> LM:
     lm = LM(
         model=_model(model),
         api_base=text("api_base", re.compile(r"https?://[^\s@]+\Z"), "an http(s) address without a user in it"),
-        api_key_env=text("api_key_env", _ENVIRONMENT_NAME, "the name of an environment variable"),
+        api_key=_key(entries["api_key"]) if given(entries, "api_key") else None,
+        api_key_env=_key_variable(entries["api_key_env"]) if given(entries, "api_key_env") else None,
         timeout_s=entries["timeout_ms"].integer(minimum=1, maximum=_DAY_MS) / 1000
         if given(entries, "timeout_ms")
         else LM_TIMEOUT_S,
@@ -77,9 +102,12 @@ def parse_lm(place: Place) -> LM:
         latency_s=entries["latency_ms"].integer(minimum=0, maximum=60_000) / 1000
         if given(entries, "latency_ms")
         else 0.0,
+        rate_limit=_rate_limit(entries["rate_limit"]) if given(entries, "rate_limit") else None,
     )
-    if lm.offline and (lm.api_base or lm.api_key_env):
-        raise ValidationError("the offline LM takes no api_base and no api_key_env", place.path)
+    if lm.offline and (lm.api_base or lm.api_key or lm.api_key_env):
+        raise ValidationError("the offline LM takes no api_base and no key", place.path)
+    if lm.api_key and lm.api_key_env:
+        raise ValidationError("expected either api_key or api_key_env", place.path)
     if lm.latency_s and not lm.offline:
         raise ValidationError("latency_ms belongs to the offline LM", place.path)
     return lm
@@ -87,7 +115,9 @@ def parse_lm(place: Place) -> LM:
 
 def _of_function(place: Place, entries: dict[str, Place]) -> LM:
     function = parse_function(place)
-    for key in ("api_base", "api_key_env", "timeout_ms", "latency_ms"):
+    if given(entries, "api_key"):
+        raise ValidationError("expected nothing: an Elixir function knows its own key", entries["api_key"].path)
+    for key in ("api_base", "api_key_env", "timeout_ms", "latency_ms", "rate_limit"):
         if given(entries, key):
             raise entries[key].refused("nothing: an Elixir function knows its own endpoint, key and timeout")
     return LM(function.text, temperature=_temperature(entries), max_tokens=_max_tokens(entries), function=function)
@@ -110,3 +140,35 @@ def _model(place: Place) -> str:
     if found.startswith("offline:") and not _TRAINED.match(found):
         raise place.refused("a trained offline model, `offline:` and 64 hexadecimal digits")
     return found
+
+
+def _key_variable(place: Place) -> str:
+    found = place.term.decode("latin-1") if isinstance(place.term, bytes) else place.term
+    if not isinstance(found, str) or not _ENVIRONMENT_NAME.match(found):
+        # Not shown: a host that confuses the two options puts its key here.
+        raise ValidationError("expected the name of an environment variable, as a binary", place.path)
+    return found
+
+
+def _key(place: Place) -> str:
+    # Its own refusal: the others show what they refuse, and this may be a key with a slip of the hand in it.
+    found = place.term.decode("latin-1") if isinstance(place.term, bytes) else place.term
+    if not isinstance(found, str) or not _KEY.match(found):
+        raise ValidationError(
+            "expected a binary of 4 to 4096 printable ASCII characters without spaces; "
+            "leave it out for a server that wants no key",
+            place.path,
+        )
+    return found
+
+
+def _rate_limit(place: Place) -> RateLimit:
+    entries = place.only(_RATE_KEYS)
+
+    def integer(key: str, maximum: int) -> int | None:
+        return entries[key].integer(minimum=1, maximum=maximum) if given(entries, key) else None
+
+    limit = RateLimit(integer("requests_per_minute", 10_000_000), integer("tokens_per_minute", 10_000_000_000))
+    if limit == RateLimit():
+        raise place.refused("requests_per_minute, tokens_per_minute or both")
+    return limit

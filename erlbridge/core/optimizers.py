@@ -38,7 +38,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "bootstrap_few_shot": _BOOTSTRAP,
     "bootstrap_few_shot_with_random_search": _RANDOM_SEARCH,
     "bootstrap_few_shot_with_optuna": {**_BOOTSTRAP, "num_candidate_programs": _COUNT},
-    "knn_few_shot": {"k": _COUNT},
+    "knn_few_shot": {"k": Option("integer", 1, 100)},
     "ensemble": {**_RANDOM_SEARCH, "programs": Option("programs"), "size": Option("integer", 2, 100)},
     "copro": {
         "breadth": Option("integer", 2, 100),

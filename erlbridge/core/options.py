@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from erlbridge.core.examples import plain
+from erlbridge.core.requests import read_program_id
 from erlbridge.wire.place import Place
-
-PROGRAM_ID: Final = re.compile(r"program:[0-9a-f]{64}\Z")
 
 MAX_PROGRAMS: Final = 100
 """Most programs of an ensemble; each of them answers every input."""
@@ -97,7 +96,4 @@ def read_program(place: Place) -> str | Place:
     """A stored program by its id, a given one as the place of its envelope."""
     if isinstance(place.term, Mapping):
         return place
-    found = place.text("a program, or a program_id, `program:` and 64 hexadecimal digits")
-    if not PROGRAM_ID.match(found):
-        raise place.refused("a program_id, `program:` and 64 hexadecimal digits")
-    return found
+    return read_program_id(place)

@@ -137,7 +137,7 @@ class Scheduler:
         """What to do about an event, and about every deadline that has passed by `now`."""
         actions = [*self._handle(event, now), *self._expire(now)]
         actions += self._forks(now)
-        actions += self._dispatch()
+        actions += self._dispatch(now)
         actions += self._stop(now)
         return actions
 
@@ -314,14 +314,15 @@ class Scheduler:
             self.workers[self._last_number] = Worker(self._last_number)
             yield Fork(self._last_number)
 
-    def _dispatch(self) -> Iterator[Action]:
+    def _dispatch(self, now: float) -> Iterator[Action]:
         for worker in self.workers.values():
             if not self.queue:
                 return
             if worker.state == "idle":
                 entry = self.queue.popleft()
                 worker.state, worker.entry = "busy", entry
-                yield Send(worker.number, entry.frame)
+                left_s = None if entry.deadline is None else entry.deadline - now
+                yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
 
     def _stop(self, now: float) -> Iterator[Action]:
         waiting = list(self.entries.values())

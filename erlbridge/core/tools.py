@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from erlbridge.core.field_types import Reading
 from erlbridge.core.functions import Function, parse_function
-from erlbridge.core.signatures import Field, parse_field
+from erlbridge.core.signatures import Field, field_term, parse_field
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, given
+from erlbridge.wire.vocabulary import atom
 
 MAX_TOOLS: Final = 64
 _MAX_ARGUMENTS: Final = 32
@@ -62,8 +64,20 @@ def _parse_tool(place: Place) -> Tool:
 def _parse_args(place: Place) -> tuple[Field, ...]:
     if len(place.elements()) > _MAX_ARGUMENTS:
         raise place.refused(f"at most {_MAX_ARGUMENTS} arguments")
-    args = tuple(parse_field(item) for item in place.items())
+    reading = Reading()
+    args = tuple(parse_field(item, reading) for item in place.items())
     for index, arg in enumerate(args):
         if not _NAME.match(arg.name) or arg.name in [other.name for other in args[:index]]:
             raise Place(arg.name, f"{place.path}[{index}]").refused("an argument's name: distinct, a letter first")
     return args
+
+
+def tool_term(tool: Tool) -> dict[str, object]:
+    """The tool as a map that `parse_tools` reads back. The function's name is a binary, for whoever asks for a stored
+    program later need not know the atom; a function is found by either."""
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "args": [field_term(arg) for arg in tool.args],
+        "call": (atom("call"), tool.function.text),
+    }

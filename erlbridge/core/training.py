@@ -8,17 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from erlbridge.core.configs import Config, parse_config
+from erlbridge.core.configs import Config
 from erlbridge.core.examples import Examples
 from erlbridge.core.options import read_program
-from erlbridge.core.signatures import Signature
 from erlbridge.wire.place import Place, given
 
 if TYPE_CHECKING:
     from erlbridge.core.jobs import Source
 
-TRAINING_KEYS: Final = ("program", "signature", "teacher", "training_data", "validation_data", "config")
-_OPTIMIZER: Final = "bootstrap_finetune"
+TRAINING_KEYS: Final = (
+    "signature", "pipeline", "program", "teacher", "training_data", "validation_data", "config",
+)  # fmt: skip
+OPTIMIZER: Final = "bootstrap_finetune"
+"""What a training is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +36,12 @@ class TrainModel:
     config: Config
 
 
-def parse_training(place: Place, entries: dict[str, Place], source: Source) -> TrainModel:
+def parse_training(
+    entries: dict[str, Place], source: Source, training: Examples, validation: Examples | None, config: Config
+) -> TrainModel:
     """The training that a payload asks for. Raises `ValidationError` with the path of what is wrong."""
-    training = Examples.at(place.required(entries, "training_data"))
-    validation = Examples.at(entries["validation_data"]) if given(entries, "validation_data") else None
-    described = place.required(entries, "config")
-    config = parse_config(
-        described,
-        None,
-        count=len(training if validation is None else validation),
-        outputs=[output.name for output in source.output_fields] if isinstance(source, Signature) else None,
-        training=len(training),
-        default=_OPTIMIZER,
-    )
-    if config.optimizer != _OPTIMIZER:
-        raise described.entries()["optimizer"].refused(f"{_OPTIMIZER}, or nothing; others run by optimize_signature")
+    if config.optimizer != OPTIMIZER:
+        optimizer = entries["config"].entries()["optimizer"]
+        raise optimizer.refused(f"{OPTIMIZER}, or nothing; others run by optimize_signature")
     teacher = read_program(entries["teacher"]) if given(entries, "teacher") else None
     return TrainModel(source, teacher, training, validation, config)

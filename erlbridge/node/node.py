@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, NoReturn, assert_never
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
@@ -36,6 +37,7 @@ from erlbridge.limits import (
     SHUTDOWN_GRACE_S,
 )
 from erlbridge.node import pool as workers
+from erlbridge.node import program_verbs
 from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
@@ -57,6 +59,7 @@ _PAUSED_LOOK_S: Final = 0.2
 """How often a node that reads no further requests looks whether its host is still there."""
 _LAST_WORDS_S: Final = 1.0
 _RUN: Final = Atom("run")
+_DEADLINE: Final = Atom("deadline")
 
 
 class Node:
@@ -73,8 +76,9 @@ class Node:
         self.models = ModelStore(config.data / "models")
         self.watchdog = Watchdog()
         self.exit_code: int | None = None
+        self._unkept: dict[int, BridgeError] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append)
+        self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
@@ -127,10 +131,15 @@ class Node:
                     self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
-                case workers.WorkerProgram(_, program_id, content):
-                    self._keep(program_id, content)
+                case workers.WorkerChunk(number, piece):
+                    self._pass_on_chunk(number, piece)
+                case workers.WorkerProgram(number, program_id, content):
+                    self._keep(number, program_id, content)
                 case workers.WorkerLine(number, line):
                     self._log("info", line, worker=number)
+                case events.Finished(number, True, _) if failure := self._unkept.pop(number, None):
+                    kept = events.Finished(number, False, messages.error_map(failure))
+                    self._do(self.scheduler.step(kept, time.monotonic()))
                 case event:
                     self._do(self.scheduler.step(event, time.monotonic()))
 
@@ -172,6 +181,8 @@ class Node:
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"))
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
+            case verb if verb in program_verbs.ANSWERS:
+                self._answer(request.id, messages.ok(request.id, self._ask_store(verb, request.payload)))
             case verb if verb in WORKER_VERBS:
                 self._submit(key, request)
             case verb:
@@ -182,14 +193,20 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        programs = {name: self._stored(name) for name in stored_programs(job)}
-        frame = term_to_binary((_RUN, Atom(request.verb), request.payload, programs))
+        stored = {name: self._stored(name) for name in stored_programs(job)}
+        frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
                 f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
         self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+
+    def _ask_store(self, verb: str, payload: Term) -> Term:
+        try:
+            return program_verbs.ANSWERS[verb](self.store, payload)
+        except OSError as error:
+            raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
 
     def _health(self) -> Term:
         return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic())
@@ -201,14 +218,19 @@ class Node:
             match action:
                 case events.Fork(number):
                     self._pool.fork(number)
-                case events.Send(number, frame):
+                case events.Send(number, frame, deadline_ms, left_s):
+                    if left_s is not None:
+                        self._pool.send(number, term_to_binary((_DEADLINE, deadline_ms, left_s)))
                     self._pool.send(number, frame)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
                 case events.Kill(number):
                     self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
-                    self.credit.forget(_key(request_id))
+                    key = _key(request_id)
+                    if ok:
+                        self._emit(self.credit.settle(key))
+                    self.credit.forget(key)
                     answer = messages.ok(request_id, term) if ok else messages.error_as(request_id, term)
                     self._answer(request_id, answer)
                 case events.Refuse(request_id, failure):
@@ -248,16 +270,25 @@ class Node:
         if entry is not None and entry.request.meta.progress:
             self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
 
+    def _pass_on_chunk(self, number: int, piece: Mapping[Term, Term]) -> None:
+        entry = self.scheduler.entry_of(number)
+        if entry is not None:
+            self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
+
     def _stored(self, name: str) -> bytes:
         return self.models.get(name) if names_model(name) else self.store.get(name)
 
-    def _keep(self, program_id: str, content: bytes) -> None:
-        """Stores a program or a trained model. The result holds a program itself as well, so that a disk that refuses
-        loses none; a model is lost then, and the line in the log says so."""
+    def _keep(self, number: int, name: str, content: bytes) -> None:
+        """Stores a program or a trained model. An optimization's result holds the program itself as well, so a disk
+        that refuses loses no program; a model is lost then, and the line in the log says so. A request that asked for
+        nothing else fails."""
         try:
-            (self.models if names_model(program_id) else self.store).put(program_id, content)
+            (self.models if names_model(name) else self.store).put(name, content)
         except (OSError, ValidationError) as error:
-            self._log("error", f"{program_id} was not stored: {error}".encode(), worker=None)
+            self._log("error", f"{name} was not stored: {error}".encode(), worker=None)
+            entry = self.scheduler.entry_of(number)
+            if isinstance(error, OSError) and entry is not None and entry.request.verb == "put_program":
+                self._unkept[number] = program_verbs.storage_failed("the program was not stored", error)
 
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))

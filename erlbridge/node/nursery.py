@@ -6,6 +6,7 @@ Knows one child process and its control socket; knows nothing of jobs. The other
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -13,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
@@ -24,8 +26,9 @@ _CONTROL_FD: Final = 3
 _END_GRACE_S: Final = 2.0
 _LAST_LINES: Final = 3
 _THREADS_CAPPED: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_SCRUBBED: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
-"""Variables that would silently send every model call elsewhere."""
+_SCRUBBED: Final = re.compile(r".+_(API_BASE|BASE_URL)\Z", re.IGNORECASE)
+"""Variables such as OPENAI_BASE_URL, which would silently send model calls, and keys with them, elsewhere than the
+request says. Those of proxies stay: they name the way out of the operator's network, not who is called."""
 
 
 class Nursery:
@@ -37,6 +40,7 @@ class Nursery:
     def __init__(
         self,
         selector: selectors.BaseSelector,
+        data: Path,
         *,
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int], None],
@@ -44,6 +48,7 @@ class Nursery:
         on_line: Callable[[bytes], None],
     ) -> None:
         self._selector = selector
+        self._data = data
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
@@ -78,8 +83,9 @@ class Nursery:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         output = Output(self._selector, self._take_line)
-        environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
+        environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
         environment |= dict.fromkeys(_THREADS_CAPPED, "1")
+        environment["ERLBRIDGE_WORKER_DATA"] = str(self._data)
         environment["ERLBRIDGE_NODE_PID"] = str(os.getpid())
         environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         try:

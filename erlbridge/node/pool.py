@@ -9,8 +9,9 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
@@ -36,6 +37,14 @@ class WorkerProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerChunk:
+    """A worker's job has written the next piece of an output."""
+
+    worker: int
+    piece: Mapping[Term, Term]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerProgram:
     """A worker made a program that the node shall keep."""
 
@@ -52,7 +61,9 @@ class WorkerLine:
     line: bytes
 
 
-PoolEvent: TypeAlias = Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerProgram | WorkerLine
+PoolEvent: TypeAlias = (
+    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+)
 
 
 @dataclass(slots=True)
@@ -69,15 +80,17 @@ class _Seat:
 class Pool:
     """The node's end of every worker.
 
-    `on_event` hears of everything that happens, in order; a worker's outcome always before its death.
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `data` is where
+    workers keep what lasts.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], data: Path) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._nursery = Nursery(
             selector,
+            data,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,
@@ -168,6 +181,8 @@ class Pool:
                 self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))
+            case (Atom() as kind, dict() as piece) if str(kind) == "chunk":
+                self._on_event(WorkerChunk(seat.number, piece))
             case (
                 Atom() as kind,
                 int() as number,

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from erlbridge.core.requests import Cursor
 from erlbridge.errors import NotFound, ValidationError
 
-_PREFIX = "program:"
+_PREFIX: Final = "program:"
+_FILE: Final = re.compile(r"([0-9a-f]{64})\.etf\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored program as its directory knows it. `stored_at_ns` counts from 1970."""
+
+    program_id: str
+    size_bytes: int
+    stored_at_ns: int
+
+    @property
+    def cursor(self) -> Cursor:
+        """Its place in the list."""
+        return Cursor(self.stored_at_ns, self.program_id)
 
 
 class ProgramStore:
@@ -50,16 +70,68 @@ class ProgramStore:
             raise NotFound(f"no program {program_id} in {self.directory}; optimize again, or send the program itself")
         if _sha256(content) == program_id.removeprefix(_PREFIX):
             return content
+        return self._set_aside(program_id)
+
+    def head(self, program_id: str, limit_bytes: int) -> bytes | None:
+        """The first bytes of a program, not checked against its hash; None when it cannot be read."""
+        return self._read(self._path(program_id), limit_bytes)
+
+    def newest(self, limit: int, after: Cursor | None = None) -> list[Stored]:
+        """The newest programs, or those that come behind a place in that list. Holds no more than it gives.
+
+        Raises `OSError` when the directory cannot be read; one that is not there yet holds nothing.
+        """
+        import heapq  # noqa: PLC0415 - as above
+
+        def behind(found: Stored) -> bool:
+            return after is None or _order(found.cursor) > _order(after)
+
+        return heapq.nsmallest(limit, filter(behind, self._entries()), key=lambda found: _order(found.cursor))
+
+    def delete(self, program_id: str) -> None:
+        """Forgets a program. Raises `NotFound`, or `OSError` when the disk refuses."""
+        try:
+            self._path(program_id).unlink()
+        except FileNotFoundError:
+            raise NotFound(f"no program {program_id} in {self.directory}") from None
+        self._sync_directory()
+
+    def _entries(self) -> Iterator[Stored]:
+        try:
+            directory = os.scandir(self.directory)
+        except FileNotFoundError:
+            return
+        with directory:
+            for entry in directory:
+                name = _FILE.match(entry.name)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # deleted meanwhile
+                if name and stat.S_ISREG(found.st_mode):
+                    yield Stored(_PREFIX + name[1], found.st_size, found.st_mtime_ns)
+
+    def _set_aside(self, program_id: str) -> bytes:
+        """Renames a damaged file. Another node may have put the program again in the very moment: then it is given."""
+        path = self._path(program_id)
         damaged = path.with_suffix(".damaged")
-        path.rename(damaged)
+        try:
+            path.rename(damaged)
+        except FileNotFoundError:
+            pass  # another node was faster
+        else:
+            content = self._read(damaged)
+            if content is not None and _sha256(content) == program_id.removeprefix(_PREFIX):
+                damaged.rename(path)
+                return content
         raise NotFound(f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again")
 
-    def _read(self, path: Path) -> bytes | None:
+    def _read(self, path: Path, limit_bytes: int = -1) -> bytes | None:
         """A stored file's bytes, None when there is no such file that can be read: a pipe or a directory is none."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:
-                return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+                return file.read(limit_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
         except OSError:
             return None
 
@@ -73,6 +145,10 @@ class ProgramStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _order(place: Cursor) -> tuple[int, str]:
+    return -place.stored_at_ns, place.program_id
 
 
 def _sha256(content: bytes) -> str:

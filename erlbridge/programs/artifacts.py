@@ -8,37 +8,45 @@ state is rebuilt field by field from an allow-list; nothing is unpickled, import
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
 
 from erlbridge.codec import binary_to_term, term_to_binary
-from erlbridge.core.configs import MODULES, Config
-from erlbridge.core.examples import Examples, read_value
+from erlbridge.core.configs import Config
+from erlbridge.core.ensembles import parse_members, parse_reduction
 from erlbridge.core.examples import plain as plain_term
-from erlbridge.core.options import MAX_PROGRAMS
-from erlbridge.core.signatures import Field, Signature, parse_signature
-from erlbridge.errors import ValidationError
-from erlbridge.programs.ensembles import REDUCE, vote
-from erlbridge.programs.modules import Program, Recipe, recipe
-from erlbridge.programs.neighbours import Nearest
-from erlbridge.programs.optimizers import Found
+from erlbridge.core.examples import read_fields, read_value
+from erlbridge.core.metrics import metric_term
+from erlbridge.core.modules import PREDICT, module_term, parse_module
+from erlbridge.core.pipelines import parse_pipeline
+from erlbridge.core.signatures import Field, Signature, check_signature, parse_signature
+from erlbridge.errors import BridgeError, ValidationError
+from erlbridge.programs.ensembles import EnsembleRecipe, ensemble_recipe
+from erlbridge.programs.modules import Blueprint, Recipe, recipe
+from erlbridge.programs.pipelines import PipelineRecipe
 from erlbridge.programs.predictions import plain, text
-from erlbridge.programs.signatures import signature_term
+from erlbridge.programs.signatures import pipeline_term, signature_term
 from erlbridge.wire.place import Place
 from erlbridge.wire.vocabulary import atom_keys
 
 FORMAT: Final = 1
 
-_ENVELOPE: Final = (
-    "format", "signature", "module", "optimizer", "config", "state", "scores", "usage", "dataset", "dspy",
-    "members", "reduce", "nearest",
-)  # fmt: skip
-_REQUIRED: Final = ("format", "signature", "module", "state")
+_ABOUT: Final = ("optimizer", "config", "scores", "usage", "dataset", "dspy")
+"""What an envelope says about how its program came to be; of no effect on the program."""
+
+_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "signature": ("module", "state", "examples"),
+    "pipeline": ("state", "examples"),
+    "members": ("reduce",),
+}
+"""The kinds of programs by the key that makes one, and the keys beside it."""
+
 _MAX_DEMOS: Final = 10_000
-_MAX_NEAREST: Final = 100_000
+_VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,11 @@ class Predictor:
     demos: tuple[Mapping[str, object], ...]
     """Field values; `augmented` beside them marks a demo that bootstrapping wrote."""
 
+    @property
+    def shown_demos(self) -> tuple[Mapping[str, object], ...]:
+        """The demos, field values only."""
+        return tuple({name: value for name, value in demo.items() if name != "augmented"} for demo in self.demos)
+
 
 State = Mapping[str, Predictor]
 """A program's predictors by DSPy's name of each."""
@@ -58,73 +71,95 @@ State = Mapping[str, Predictor]
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A program that can be built, and its state."""
+    """A program that can be built, and its state. `warnings` are what the host should know about it."""
 
-    recipe: Recipe
+    recipe: Blueprint
     state: State
-    members: tuple[State, ...] = ()
-    """The states that vote, where it is an ensemble; `state` is then the first of them."""
-    nearest: Nearest | None = None
-    """Where the demos come from, where each input has its own."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def build(self) -> Any:
         """A new program in this state, by way of DSPy's own loader."""
-        if self.members:
-            return vote([self._program(state) for state in self.members])
-        program = self._program(self.state)
-        return program if self.nearest is None else self.nearest.build(program)
-
-    def _program(self, state: State) -> Program:
         program = self.recipe.build()
-        program.load_state({name: _dspy_state(part) for name, part in state.items()})
+        program.load_state({name: _dspy_state(part) for name, part in self.state.items()})
         return program
 
     @property
-    def assembled(self) -> bool:
-        """Whether it is more than one program's state; DSPy's optimizers cannot go on from there."""
-        return bool(self.members) or self.nearest is not None
-
-    @property
     def instructions(self) -> str:
-        """The instructions of the program's predictor."""
+        """The instructions of the program's first predictor."""
         return next(iter(self.state.values())).instructions
 
     @property
     def demos(self) -> tuple[Mapping[str, object], ...]:
-        """The demos of the program's predictor, field values only."""
-        found = next(iter(self.state.values())).demos
-        return tuple({name: value for name, value in demo.items() if name != "augmented"} for demo in found)
+        """The demos of the program's first predictor, field values only."""
+        return next(iter(self.state.values())).shown_demos
 
     @property
     def signature(self) -> Signature:
         """The signature with the instructions that the optimizer found."""
         return replace(self.recipe.signature, instructions=self.instructions)
 
+    def learned(self, examples: Sequence[Mapping[str, object]]) -> Artifact:
+        """The artifact with the training data, where its modules answer by it."""
+        return replace(self, recipe=self.recipe.learned(examples))
 
-def capture(made: Recipe, state: Mapping[str, Any]) -> Artifact:
-    """The artifact of a program's `dump_state()`: what is known by the recipe, everything else left behind.
 
-    A demo with a value that its field's type does not allow (an answer that was no number, say) is left out, so that
-    what is written can always be read back.
-    """
-    known = (*made.inputs, *made.outputs)
-    return Artifact(
-        made,
-        {
-            name: Predictor(
-                text(part["signature"]["instructions"]),
-                tuple((text(field["prefix"]), text(field["description"])) for field in part["signature"]["fields"]),
-                tuple(demo for found in part["demos"] if (demo := _capture_demo(dict(found), known)) is not None),
-            )
-            for name, part in state.items()
-        },
+def fresh(made: Blueprint) -> Artifact:
+    """The artifact of a program that no optimizer has seen."""
+    return capture(made, made.build().dump_state(), made.signature.warnings)
+
+
+def joined(members: Sequence[tuple[str, Artifact]], reduce: str) -> Artifact:
+    """The ensemble of these artifacts, each with its path. Raises `ValidationError` when they do not fit together."""
+    made = ensemble_recipe([(path, member.recipe) for path, member in members], reduce)
+    state = {
+        f"members[{number}].{name}": part
+        for number, (_, member) in enumerate(members)
+        for name, part in member.state.items()
+    }
+    return Artifact(made, state, tuple(warning for _, member in members for warning in member.warnings))
+
+
+def members_of(artifact: Artifact) -> tuple[Artifact, ...]:
+    """The artifacts that an ensemble was joined of; none for any other program."""
+    if not isinstance(artifact.recipe, EnsembleRecipe):
+        return ()
+    return tuple(
+        Artifact(
+            member,
+            {
+                name.removeprefix(f"members[{number}]."): part
+                for name, part in artifact.state.items()
+                if name.startswith(f"members[{number}].")
+            },
+        )
+        for number, member in enumerate(artifact.recipe.members)
     )
 
 
-def capture_found(made: Recipe, found: Found) -> Artifact:
-    """The artifact of what a compile found: a program's state, and what stands beside it."""
-    members = tuple(capture(made, state).state for state in found.members)
-    return replace(capture(made, found.program.dump_state()), members=members, nearest=found.nearest)
+def capture(made: Blueprint, state: Mapping[str, Any], warnings: tuple[str, ...] = ()) -> Artifact:
+    """The artifact of a program's `dump_state()`: what is known by the recipe, everything else left behind.
+
+    A demo with a value that its field's type does not allow (an answer that was no number, say) is left out, so that
+    what is written can always be read back. So is one without an input or an output of its predictor, as labeled demos
+    give to the inner steps of a pipeline: it shows nothing.
+    """
+    predictors = dict(made.build().named_parameters())
+    return Artifact(
+        made,
+        {name: _capture_predictor(part, made, name, predictors[name]) for name, part in state.items()},
+        warnings,
+    )
+
+
+def _capture_predictor(part: Mapping[str, Any], made: Blueprint, name: str, predictor: Any) -> Predictor:
+    known = made.fields_of(name, predictor)
+    sides = (set(predictor.signature.input_fields), set(predictor.signature.output_fields))
+    demos = (_capture_demo(dict(found), known) for found in part["demos"])
+    return Predictor(
+        text(part["signature"]["instructions"]),
+        tuple((text(item["prefix"]), text(item["description"])) for item in part["signature"]["fields"]),
+        tuple(demo for demo in demos if demo is not None and all(side & set(demo) for side in sides)),
+    )
 
 
 def _capture_demo(found: Mapping[str, object], known: tuple[Field, ...]) -> dict[str, object] | None:
@@ -161,45 +196,45 @@ def envelope(
 ) -> dict[object, object]:
     """The artifact as a term. It names no model, address or key; times are left out, so that the same search on the
     same data has the same id."""
-    term = {
-        "format": FORMAT,
-        "signature": signature_term(artifact.recipe.signature),
-        "module": artifact.recipe.module,
-        "optimizer": None if config is None else config.optimizer,
-        "config": {} if config is None else _config_term(config),
-        "state": _states_term(artifact.state),
-        "scores": atom_keys(scores or {}),
-        "usage": atom_keys(usage or {}),
-        "dataset": dataset,
-        "dspy": dspy.__version__,
-    }
-    if artifact.members:
-        term["members"] = [_states_term(state) for state in artifact.members]
-        term["reduce"] = REDUCE
-    if artifact.nearest is not None:
-        term["nearest"] = atom_keys({"k": artifact.nearest.k, "examples": [*map(dict, artifact.nearest.examples)]})
-    return atom_keys(term)
+    return atom_keys(
+        {
+            **_program_term(artifact),
+            "optimizer": None if config is None else config.optimizer,
+            "config": {} if config is None else _config_term(config),
+            "scores": atom_keys(scores or {}),
+            "usage": atom_keys(usage or {}),
+            "dataset": dataset,
+        }
+    )
+
+
+def _program_term(artifact: Artifact) -> dict[str, object]:
+    """What of an envelope makes the program."""
+    made = artifact.recipe
+    term: dict[str, object] = {"format": FORMAT, "dspy": dspy.__version__}
+    match made:
+        case Recipe():
+            term |= {"signature": signature_term(made.signature), "module": module_term(made.module)}
+        case PipelineRecipe():
+            term |= {"pipeline": pipeline_term(made.pipeline)}
+        case EnsembleRecipe():
+            members = [atom_keys(_program_term(member)) for member in members_of(artifact)]
+            return term | {"members": members, "reduce": made.reduce}
+        case other:
+            raise AssertionError(f"{type(other).__name__} is not written here")
+    if made.examples:
+        term["examples"] = [dict(example) for example in made.examples]
+    return term | {"state": {name: _state_term(part) for name, part in artifact.state.items()}}
 
 
 def _config_term(config: Config) -> dict[str, object]:
-    metric = config.metric
     return {
-        "metric": {
-            "name": metric.name,
-            "field": metric.field,
-            "threshold": metric.threshold,
-            "tolerance": metric.tolerance,
-        },
+        "metric": metric_term(config.metric),
         "max_demos": config.max_demos,
         "max_labeled_demos": config.max_labeled_demos,
         "seed": config.seed,
-        # The programs that an ensemble was made of stand in it themselves.
-        "options": {name: value for name, value in config.options.items() if name != "programs"},
+        "options": {name: value for name, value in config.options.items() if name != "programs"},  # they are members
     }
-
-
-def _states_term(state: State) -> dict[str, object]:
-    return {name: _state_term(part) for name, part in state.items()}
 
 
 def _state_term(part: Predictor) -> dict[str, object]:
@@ -237,55 +272,95 @@ def unpack(program_id: str, data: bytes) -> Artifact:
 def read_envelope(place: Place) -> Artifact:
     """The artifact that an envelope describes. Raises `ValidationError` with the path of the first thing that may not
     be there, has a wrong type, or belongs to another format or signature."""
-    entries = place.only(_ENVELOPE)
-    for name in _REQUIRED:
-        place.required(entries, name)
-    if entries["format"].integer() != FORMAT:
-        raise entries["format"].refused(f"the format {FORMAT}")
-    if isinstance(entries["signature"].term, bytes | str):
-        raise entries["signature"].refused("a map")
-    signature = parse_signature(entries["signature"])
-    module = entries["module"].choice(MODULES)
-    made = recipe(signature, module, place.path)
-    for name in set(_ENVELOPE) - set(_REQUIRED):
-        if name in entries and name not in ("members", "nearest"):
-            plain_term(entries[name])  # of no effect on the program, yet data and not too deep
-    artifact = Artifact(made, _read_state(entries["state"], made))
-    if "members" in entries:
-        return replace(artifact, members=_read_members(entries, place, made))
-    if "nearest" in entries:
-        return replace(artifact, nearest=_read_nearest(entries["nearest"], made))
+    artifact, about = _read_program(place, ensembles=True)
+    for name in _ABOUT:
+        if name in about:
+            plain_term(about[name])  # data, and not too deep
     return artifact
 
 
-def _read_state(place: Place, made: Recipe) -> State:
-    predictors = [name for name, _ in made.build().named_parameters()]
-    state = place.only(predictors)
-    return {name: _read_predictor(place.required(state, name), made) for name in predictors}
+def _read_program(place: Place, *, ensembles: bool) -> tuple[Artifact, dict[str, Place]]:
+    entries = place.entries()
+    kinds = [name for name in _KINDS if name in entries]
+    if len(kinds) != 1:
+        raise ValidationError(f"expected one of the keys {', '.join(_KINDS)}", place.path)
+    place.only(("format", *_ABOUT, kinds[0], *_KINDS[kinds[0]]))
+    if place.required(entries, "format").integer() != FORMAT:
+        raise entries["format"].refused(f"the format {FORMAT}")
+    warning = _version_warning(entries)
+    try:
+        artifact = _read_kind(kinds[0], place, entries, ensembles=ensembles)
+    except BridgeError as error:
+        if warning is not None:
+            raise ValidationError(f"{warning}, and does not fit: {error.message}", place.path) from error
+        raise
+    return (artifact if warning is None else replace(artifact, warnings=(*artifact.warnings, warning))), entries
 
 
-def _read_members(entries: dict[str, Place], place: Place, made: Recipe) -> tuple[State, ...]:
-    if not 1 <= len(entries["members"].elements()) <= MAX_PROGRAMS:
-        raise entries["members"].refused(f"a list of 1 to {MAX_PROGRAMS} states")
-    place.required(entries, "reduce").choice((REDUCE,))
-    return tuple(_read_state(item, made) for item in entries["members"].items())
+def _version_warning(entries: Mapping[str, Place]) -> str | None:
+    """What to say about a program that another minor of DSPy made: its states may mean something else there. It loads
+    all the same when every part of it fits."""
+    if "dspy" not in entries or entries["dspy"].term is None:
+        return None
+    found = entries["dspy"].text()
+    made, here = _VERSION.match(found), _VERSION.match(dspy.__version__)
+    if made is None:
+        raise entries["dspy"].refused("a version of DSPy")
+    if here is not None and made.groups() == here.groups():
+        return None
+    return f"the program was made under DSPy {found[:20]}, this node has {dspy.__version__}"
 
 
-def _read_nearest(place: Place, made: Recipe) -> Nearest:
-    entries = place.only(("k", "examples"))
-    examples = Examples.at(place.required(entries, "examples"))
-    if len(examples) > _MAX_NEAREST:
-        raise entries["examples"].refused(f"at most {_MAX_NEAREST} examples")
-    k = place.required(entries, "k").integer(minimum=1, maximum=len(examples))
-    return Nearest(k, tuple(field.name for field in made.inputs), tuple(examples.read(made.signature)))
+def _read_kind(kind: str, place: Place, entries: dict[str, Place], *, ensembles: bool) -> Artifact:
+    if kind == "members":
+        if not ensembles:
+            raise ValidationError("an ensemble cannot be a member of one", place.path)
+        members = [
+            (member.path, _read_program(member, ensembles=False)[0]) for member in parse_members(entries["members"])
+        ]
+        return joined(members, parse_reduction(entries))
+    made = _read_recipe(place, entries) if kind == "signature" else _read_pipeline(entries["pipeline"])
+    if "examples" in entries:
+        rows = list(entries["examples"].items())
+        made = made.learned([read_fields(row.only(_names(made)), made.signature.fields, row.path) for row in rows])
+    state = place.required(entries, "state")
+    predictors = dict(made.build().named_parameters())
+    parts = state.only(predictors)
+    return Artifact(
+        made,
+        {
+            name: _read_predictor(state.required(parts, name), made.fields_of(name, predictor))
+            for name, predictor in predictors.items()
+        },
+        made.signature.warnings,
+    )
 
 
-def _read_predictor(place: Place, made: Recipe) -> Predictor:
+def _names(made: Blueprint) -> list[str]:
+    return [item.name for item in made.signature.fields]
+
+
+def _read_recipe(place: Place, entries: dict[str, Place]) -> Blueprint:
+    written = entries["signature"]
+    if isinstance(written.term, bytes | str):
+        raise written.refused("a map")
+    signature = parse_signature(written)
+    check_signature(signature, written.path)
+    return recipe(signature, parse_module(place.required(entries, "module")), place.path)
+
+
+def _read_pipeline(place: Place) -> Blueprint:
+    pipeline = parse_pipeline(place)
+    for index, step in enumerate(pipeline.steps):
+        check_signature(step.signature, f"{place.path}.steps[{index}].signature")
+    return PipelineRecipe(pipeline.with_module(PREDICT, place.path))
+
+
+def _read_predictor(place: Place, known: tuple[Field, ...]) -> Predictor:
     entries = place.only(("demos", "signature"))
     described = place.required(entries, "signature")
     parts = described.only(("instructions", "fields"))
     fields = list(described.required(parts, "fields").items())
-    known = (*made.inputs, *made.outputs)
     if len(fields) != len(known):
         raise parts["fields"].refused(f"a list of {len(known)} fields, as in the signature")
     demos = list(place.required(entries, "demos").items())
@@ -293,7 +368,7 @@ def _read_predictor(place: Place, made: Recipe) -> Predictor:
         raise entries["demos"].refused(f"at most {_MAX_DEMOS} demos")
     return Predictor(
         described.required(parts, "instructions").text(),
-        tuple(_read_field(field) for field in fields),
+        tuple(_read_field(item) for item in fields),
         tuple(_read_demo(demo, known) for demo in demos),
     )
 

@@ -78,7 +78,7 @@ class EndpointTrainer(Trainer):
         """Refuses a training without a key of its own, a limit that it cannot keep, and options that nobody knows."""
         if self._key is None:
             raise ValidationError(
-                "a training sends data away under a key: name its environment variable in `api_key_env`",
+                "a training sends data away under a key: give `api_key`, or name its variable in `api_key_env`",
                 "payload.config.lm",
             )
         if config.budget.max_cost_usd is not None:

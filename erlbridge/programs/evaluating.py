@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from erlbridge.core.jobs import EvaluatePipeline, Outcome
 from erlbridge.programs.evaluation import mean_score
+from erlbridge.programs.intervals import interval95
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -20,16 +21,23 @@ def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
                 "prediction": work.fields(answer),
                 "score": answer.score,
                 "error": answer.error,
+                "feedback": answer.feedback,
             }
         )
         for example, answer in zip(examples, answers, strict=True)
     ]
+    errors = [
+        atom_keys({"index": index, "error": answer.error}) for index, answer in enumerate(answers) if answer.error
+    ]
     result = {
         "status": atom("success"),
         "score": mean_score(answers),
+        "confidence_interval": list(interval95([answer.score for answer in answers])),
         "count": len(answers),
-        "failures": sum(answer.error is not None for answer in answers),
+        "failures": len(errors),
+        "errors": errors,
         "results": results,
         "metrics": work.metrics(),
+        "warnings": work.warnings,
     }
     return Outcome(atom_keys(result))

@@ -5,7 +5,8 @@ Knows programs, threads and the guard. The order of the results is the order of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
-from erlbridge.programs.modules import Recipe
+from erlbridge.programs.modules import Blueprint
 from erlbridge.programs.predictions import outputs, text
 
 Item = TypeVar("Item")
@@ -29,6 +30,7 @@ class Answer:
     failure: Exception | None = None
     error: str | None = None
     score: float = 0.0
+    feedback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Runner:
         threads: How many inputs run at once.
     """
 
-    recipe: Recipe
+    recipe: Blueprint
     guard: Guard
     secrets: Secrets
     threads: int
@@ -55,7 +57,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a failure of one input, listed with it
             self.secrets.scrub(error)
             # Redacted once more: pydantic's errors write what they hold, not their arguments.
-            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}")))
+            return Answer(None, error, text(self.secrets.redact(f"{type(error).__name__}: {error}{where(error)}")))
 
     def predict(self, program: Any, inputs: Sequence[Mapping[str, object]]) -> list[Answer]:
         """The answers to all inputs. Raises the guard's `Stop`."""
@@ -78,7 +80,8 @@ class Runner:
         def one(example: Mapping[str, object]) -> Answer:
             found = self.answer(program, {name: example[name] for name in names})
             if found.prediction is not None:
-                found = Answer(found.prediction, score=scorer.score(example, found.prediction))
+                judged = scorer.judge(example, found.prediction)
+                found = Answer(found.prediction, score=judged.score, feedback=judged.feedback)
             self.guard.step(found.score)
             return found
 
@@ -90,16 +93,39 @@ class Runner:
     def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         if self.threads == 1 or len(items) == 1:
             return [function(item) for item in items]
-        # Each item runs in a copy of this context: DSPy keeps its settings in it.
-        pool = ThreadPoolExecutor(min(self.threads, len(items)), thread_name_prefix="program")
+        threads = min(self.threads, len(items))
+        waiting: Iterator[tuple[int, Item]] = iter(enumerate(items))
+        lock = threading.Lock()
+
+        def serve() -> list[tuple[int, Result]]:
+            done: list[tuple[int, Result]] = []
+            while True:
+                with lock:
+                    taken = next(waiting, None)
+                if taken is None:
+                    return done
+                index, item = taken
+                done.append((index, function(item)))
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="program")
         try:
-            futures = [pool.submit(copy_context().run, function, item) for item in items]
+            # Each thread runs in a copy of this context, in which DSPy keeps its settings, and takes item by item: ten
+            # thousand of them are no ten thousand futures.
+            futures = [pool.submit(copy_context().run, serve) for _ in range(threads)]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()  # a stop on any thread is a stop at once, whatever the others wait for
-            return [future.result() for future in futures]
+            found = dict(pair for future in futures for pair in future.result())
+            return [found[index] for index in range(len(items))]
         finally:
+            with lock:
+                waiting = iter(())  # after a stop no thread begins another item
             # Not waited for: after a stop, a call in flight may take as long as its timeout.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def where(error: BaseException) -> str:
+    """In which step of a pipeline an error arose, as its notes say; empty for programs of one step."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
 def mean_score(answers: Sequence[Answer]) -> float:

@@ -26,6 +26,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (lm_errors.LMServerError, "server"),
     (lm_errors.LMTransportError, "transport"),
     (lm_errors.LMLockTimeoutError, "transport"),
+    (lm_errors.LMStreamAssemblyError, "transport"),
     (lm_errors.LMInvalidRequestError, "invalid_request"),
     (lm_errors.LMConfigurationError, "configuration"),
     (lm_errors.LMUnsupportedFeatureError, "configuration"),
@@ -38,6 +39,9 @@ _FATAL: Final = (
     lm_errors.LMUnsupportedFeatureError,
 )
 _NAMES_A_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)\Z", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+"""A password in an address, such as that of a proxy or a database."""
+
 _SHORTEST_SECRET: Final = 6
 _SHORTEST_NAMED_SECRET: Final = 4
 """A key that the request names is one, however short; below four characters a text would be more holes than text."""
@@ -51,7 +55,8 @@ _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed when made again."""
-    return bool(dspy.is_retryable_lm_error(error))
+    # A streamed answer that breaks off is to DSPy a fault of its protocol; mostly it is one of the line.
+    return bool(dspy.is_retryable_lm_error(error)) or isinstance(error, lm_errors.LMStreamAssemblyError)
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -93,9 +98,11 @@ class Secrets:
     'Incorrect key [redacted] provided, also in ?key=[redacted]'
     """
 
-    def __init__(self, environment: Mapping[str, str], named: Iterable[str] = ()) -> None:
-        asked = set(named)
-        values, keys = set(), set()
+    def __init__(self, environment: Mapping[str, str], named: Iterable[str] = (), given: Iterable[str] = ()) -> None:
+        asked, keys = set(named), set(given)
+        values = set(keys)
+        for value in environment.values():
+            values.update(found for found in _PASSWORD.findall(value) if len(found) >= _SHORTEST_SECRET)
         for name in {name for name in environment if _NAMES_A_SECRET.search(name)} | asked:
             value = environment.get(name, "").strip()
             if len(value) >= (_SHORTEST_NAMED_SECRET if name in asked else _SHORTEST_SECRET):
@@ -107,9 +114,15 @@ class Secrets:
         self._keys = [_spelled(value) for value in sorted(keys, key=len, reverse=True)]
 
     @classmethod
-    def of_process(cls, named: Iterable[str | None] = ()) -> Secrets:
-        """The secrets of this process's environment, and the variables that a request names."""
-        return cls(os.environ, [name for name in named if name is not None])
+    def of_process(cls, named: Iterable[str | None] = (), given: Iterable[str | None] = ()) -> Secrets:
+        """The secrets of this process's environment, those of the variables that a request names, and the keys that it
+        gives."""
+        return cls(os.environ, filter(None, named), filter(None, given))
+
+    @property
+    def key_patterns(self) -> list[re.Pattern[str]]:
+        """What `redact_answer` finds keys with, in the order in which it looks."""
+        return list(self._keys)
 
     def redact(self, text: str) -> str:
         """The text without secrets."""

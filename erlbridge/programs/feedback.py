@@ -20,7 +20,8 @@ class Feedback:
     """GEPA's metric: `(gold, pred, trace, pred_name, pred_trace)`.
 
     A float where a program is scored; where a predictor is judged (`pred_name` is given), the same score with a
-    feedback that says what each wrong output should have been: `expected billing, got account`.
+    metric's own feedback or, where it gives none, what each wrong output should have been: `expected billing, got
+    account`.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -35,10 +36,11 @@ class Feedback:
         pred_trace: object = None,  # noqa: ARG002
     ) -> Any:
         example, prediction = gold.toDict(), pred.toDict()
-        score = self._scorer.score(example, prediction)
+        judged = self._scorer.judge(example, prediction)
         if pred_name is None:
-            return score
-        return dspy.Prediction(score=score, feedback=self._say(score, example, prediction))
+            return judged.score
+        said = judged.feedback or self._say(judged.score, example, prediction)
+        return dspy.Prediction(score=judged.score, feedback=said)
 
     def _say(self, score: float, example: dict[str, object], prediction: dict[str, object]) -> str:
         names = self._scorer.fields

@@ -16,7 +16,7 @@ from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
-from erlbridge.core.jobs import Observer, Progress
+from erlbridge.core.jobs import Chunk, Observer, Progress
 from erlbridge.errors import (
     BridgeError,
     BudgetExceeded,
@@ -66,6 +66,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self.lm_calls = 0
         self.failed_calls = 0
         self.host_calls = 0
+        self.cached_calls = 0
         self.input_tokens = 0
         self.output_tokens = 0
         self.trials = 0
@@ -106,6 +107,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
             return {
                 "lm_calls": self.lm_calls,
                 "failed_calls": self.failed_calls,
+                "failed_share": self.failed_calls / self.lm_calls if self.lm_calls else 0.0,
+                "cached_calls": self.cached_calls,
                 "input_tokens": self.input_tokens,
                 "output_tokens": self.output_tokens,
                 "cost_usd": self.cost_usd,
@@ -124,6 +127,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def check(self) -> None:
         """Raises `Stop` when the job must not go on. A budget that is used up keeps calls from starting; it does not
         undo what is done."""
+        if self._closed:
+            self.stop(InternalError("the job is over"))
         reason = self.reason or self._observer.stop_reason()
         if reason is not None:
             self.stop(reason)
@@ -144,8 +149,12 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             self._closed = True
 
+    def say(self, message: str) -> None:
+        """Tells the host something in words, with how far the job is."""
+        self._tell(message)
+
     def sleep(self, seconds: float) -> None:
-        """Waits between two attempts of a call; raises `Stop` as soon as the job must not go on."""
+        """Waits before a call, or between two attempts of it; raises `Stop` as soon as the job must not go on."""
         end = self._clock() + seconds
         limit = self._budget.max_seconds
         if limit is not None and end - self._started > limit:
@@ -169,16 +178,34 @@ class Guard(BaseCallback):  # type: ignore[misc]
 
     # -- model calls ----------------------------------------------------------------------------------------------
 
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
-        """Counts an attempt, or stops the job instead of letting it start."""
-        self._thread.billed = False
+    def admit(self) -> None:
+        """Counts an attempt that goes out to a model, or stops the job instead of letting it. Answers of the cache
+        cost nothing and are not asked for here."""
         with self._lock:
-            if self._closed:
-                self.stop(InternalError("the job is over"))
             self.check()
             if (reason := self._used_up()) is not None:
                 self.stop(reason)
             self.lm_calls += 1
+        self._thread.admitted = True
+
+    def check_budget(self) -> None:
+        """Raises `Stop` when no further call may start; asked before one waits for its turn."""
+        self.check()
+        with self._lock:
+            if (reason := self._used_up()) is not None:
+                self.stop(reason)
+
+    def answered_from_cache(self) -> None:
+        """The call of this thread is answered by the cache."""
+        self._thread.cached = True
+        with self._lock:
+            self.cached_calls += 1
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
+        """Stops the job instead of letting a call start, unless it is admitted: what is counted goes out."""
+        self._thread.billed = self._thread.cached = False
+        if not getattr(self._thread, "admitted", False):
+            self.check()
 
     def on_lm_end(
         self,
@@ -187,15 +214,18 @@ class Guard(BaseCallback):  # type: ignore[misc]
         exception: BaseException | None = None,
     ) -> None:
         """Counts how an attempt ended; stops the job on an error that no further call can mend."""
+        admitted, self._thread.admitted = getattr(self._thread, "admitted", False), False
+        if isinstance(exception, Stop):
+            return
         with self._lock:
             if exception is None:
                 self._succeeded_calls += 1
-                self._given_up_in_a_row = 0
+                if not getattr(self._thread, "cached", False):  # which says nothing about the endpoint
+                    self._given_up_in_a_row = 0
             else:
+                self.lm_calls += not admitted  # it failed on its way to the model
                 self.failed_calls += 1
                 self._last_failure = exception
-        if isinstance(exception, Stop):
-            return
         if isinstance(exception, ImportError):
             self.stop(MissingPackage(f"the model needs a package that is not installed: {exception}"))
         if exception is not None and is_fatal(exception):
@@ -281,6 +311,13 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             self.course.step(score)
             self._tell()
+
+    def chunk(self, piece: Chunk) -> None:
+        """A piece of an output is written; raises `Stop` when the job must not go on."""
+        self.check()
+        with self._lock:
+            if not self._closed:
+                self._observer.chunk(piece)
 
     def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None, listens: bool = True) -> None:
         """A compile begins. What comes next is read from DSPy's own events.
@@ -371,7 +408,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             self._unpriced_calls += 1
 
-    def _tell(self) -> None:
+    def _tell(self, message: str | None = None) -> None:
         # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
         with self._lock:
             if self._closed:
@@ -386,6 +423,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     best_score=course.best_score,
                     lm_calls=self.lm_calls,
                     cost_usd=self.cost_usd,
+                    message=message,
                 )
             )
 

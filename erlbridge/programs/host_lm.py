@@ -172,4 +172,4 @@ def build_host_lm(lm: LM, function: HostFunction, secrets: Secrets) -> HostLM:
         "max_tokens": lm.max_tokens,
         "cache": False,
     }
-    return HostLM(lm.model, options, guard=function.guard, secrets=secrets)
+    return HostLM(lm, options, guard=function.guard, secrets=secrets)

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 
 from erlbridge.core.spelling import Spelling
 from erlbridge.programs.host import HostFunction
+from erlbridge.programs.judgements import Judgement
 from erlbridge.programs.predictions import plain, text
 from erlbridge.wire.place import Place, given
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A score, 0.0 to 1.0, and what the metric has to say about it, which GEPA shows to the model that reflects."""
-
-    score: float
-    feedback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

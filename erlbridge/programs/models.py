@@ -1,6 +1,6 @@
 """The language models of a job: from a checked description to a `dspy.LM` that retries in one place.
 
-Knows endpoints, keys (by the name of their variable) and retries. DSPy's own retries are off, so that they do not
+Knows endpoints, keys, retries and whose turn it is. DSPy's own retries are off, so that they do not
 multiply with these, and every attempt passes the guard, so that each is counted and none starts past a limit.
 """
 
@@ -10,20 +10,21 @@ import copy
 import dataclasses
 import functools
 import os
+import threading
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
-from dspy.clients.cache import Cache  # type: ignore[import-untyped]
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from erlbridge.core.lms import LM
+from erlbridge.core.lms import LM, RateLimit
 from erlbridge.errors import LMFailed
-from erlbridge.programs.failures import Secrets, is_transient
+from erlbridge.programs.caching import Calling, calling, data_directory, keep_answers
+from erlbridge.programs.failures import Secrets, is_transient, kind_of
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.offline import AsyncOfflineEngine, OfflineEngine
 from erlbridge.programs.predictions import text
+from erlbridge.programs.rates import Rates, Turn
 
 MAX_ATTEMPTS: Final = 4
 """Attempts of one call. What fails four times over some seconds is better reported to the host, who can wait longer."""
@@ -31,8 +32,8 @@ MAX_ATTEMPTS: Final = 4
 MAX_RETRY_AFTER_S: Final = 30.0
 """Longest wait that an endpoint may ask for; beyond it the error goes to the host with its `retry_after_ms`."""
 
-MAX_CACHED_ANSWERS: Final = 10_000
-"""Answers a worker remembers, of some 10 kB each; the oldest are dropped."""
+_GUESSED_TOKENS: Final = 1000
+"""What a call is charged against a limit on tokens before any call of its endpoint has told better."""
 
 _BACKOFF: Final = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0, 0.25)
 
@@ -46,7 +47,7 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
 
     Args:
         lm: What the request says about it.
-        cache: Whether answers come from and go to DSPy's cache; never for the offline LM.
+        cache: Whether answers are kept and looked for; never for the offline LM.
         guard: Counts and stops its calls.
         secrets: Kept out of its answers and its errors.
         path: Where the description stands in the request, for errors.
@@ -58,11 +59,11 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
     if lm.offline:
         engine = OfflineEngine(latency_s=lm.latency_s)
         options |= {"engine": engine, "async_engine": AsyncOfflineEngine(engine), "cache": False}
-        return BridgeLM(lm.model, options, guard=guard, secrets=secrets, free=True)
-    if cache:
-        keep_cache_in_memory()
+        return BridgeLM(lm, options, guard=guard, secrets=secrets)
     options |= {"timeout": lm.timeout_s, "cache": cache}
-    if lm.api_key_env is not None:
+    if lm.api_key is not None:
+        options["api_key"] = lm.api_key
+    elif lm.api_key_env is not None:
         options["api_key"] = _key(lm.api_key_env, path)
     elif lm.api_base is not None:
         options["api_key"] = _NO_KEY
@@ -72,7 +73,7 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
         if _is_native(lm.model):
             # Not "auto": that would hand the calls to litellm because of a variable such as OPENAI_BASE_URL.
             options["engine"] = "lm15"
-        return BridgeLM(lm.model, options, guard=guard, secrets=secrets, endpoint=lm.api_base)
+        return BridgeLM(lm, options, guard=guard, secrets=secrets)
     except (ValueError, TypeError, dspy.LMError) as error:
         raise LMFailed(
             f"DSPy refuses the model `{lm.model}`: {error}",
@@ -83,32 +84,18 @@ def build_lm(lm: LM, *, cache: bool, guard: Guard, secrets: Secrets, path: str) 
 
 
 @functools.cache
-def keep_cache_in_memory() -> None:
-    """Gives DSPy a bounded cache in memory, once. Its own lies on disk and unpickles what it finds there."""
-    dspy.cache = _CleanCache(
-        enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None, memory_max_entries=MAX_CACHED_ANSWERS
-    )
-
-
-_asking: ContextVar[Secrets | None] = ContextVar("_asking", default=None)
-"""The secrets of the call that runs here, for the cache, which DSPy fills before it hands the answer to anyone."""
-
-
-class _CleanCache(Cache):  # type: ignore[misc]
-    """A cache that keeps no answer with a secret in it: a later job may read it and know nothing of that key."""
-
-    def put(self, request: dict[str, Any], value: Any, *rest: Any, **options: Any) -> None:
-        secrets = _asking.get()
-        if secrets is None or not secrets.keys_show_in(repr(value)):
-            super().put(request, value, *rest, **options)
+def rates() -> Rates:
+    """The pace of endpoints, one for the process."""
+    return Rates(data_directory())
 
 
 def _key(variable: str, path: str) -> str:
     # Stripped: a secrets file ends with a newline, which no header can carry and which errors would show with the key.
     key = os.environ.get(variable, "").strip()
     if not key:
+        shown = f"`{variable}`, " if variable.isupper() else ""  # else it may be a key that stands in the wrong place
         raise LMFailed(
-            f"the environment variable `{variable}`, named by {path}.api_key_env, is not set where the node runs",
+            f"the environment variable {shown}named by {path}.api_key_env, is not set where the node runs",
             kind="configuration",
             transient=False,
             context={"path": f"{path}.api_key_env"},
@@ -133,30 +120,20 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
     Copies, such as the ones that optimizers make for other temperatures, share the guard.
 
     Args:
-        model: DSPy's name of the model.
+        lm: What the request says about it.
         options: Further arguments of `dspy.LM`.
-        free: Whether its answers cost nothing.
-        endpoint: The address, which joins the cache key; DSPy's own key would let two servers share their answers.
+        guard: Counts and stops its calls.
+        secrets: Kept out of its answers and its errors.
     """
 
-    def __init__(
-        self,
-        model: str,
-        options: Mapping[str, Any],
-        *,
-        guard: Guard,
-        secrets: Secrets,
-        free: bool = False,
-        endpoint: str | None = None,
-    ) -> None:
-        super().__init__(model, num_retries=0, **options)
+    def __init__(self, lm: LM, options: Mapping[str, Any], *, guard: Guard, secrets: Secrets) -> None:
+        keep_answers()  # whatever this model keeps: DSPy must never come to its own cache
+        super().__init__(lm.model, num_retries=0, **options)
+        self._described = lm
+        self._one_by_one = self.engine != "auto"  # litellm asks for several answers in one request
         self._guard = guard
         self._secrets = secrets
-        self._free = free
-        self._endpoint = endpoint
-        # With its own engines DSPy makes a request for each of `n` candidates; litellm asks for all of them at once.
-        self._one_each = "engine" in options
-        self._warned_zero_temp_rollout = True  # the rollout below is ours, not a wish for another answer
+        self._turns = threading.local()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BridgeLM:
         copied: BridgeLM = self.copy()
@@ -166,50 +143,73 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
         """Answers as `dspy.LM` does, with no secret and no lone surrogate in any text of the answer: it goes into
         predictions, demos and programs, and from demos into prompts. Raises DSPy's LM errors, with no secret in them,
         or the guard's `Stop`."""
-        if self._endpoint is not None and self.cache:
-            rollout = options.get("rollout_id", self.kwargs.get("rollout_id"))
-            options["rollout_id"] = f"{self._endpoint} {rollout}"
-        asking = _asking.set(self._secrets)
+        count = options.get("n", self.kwargs.get("n")) or 1
+        if not self._one_by_one or count == 1:
+            return self._answer(prompt, messages, options, 0)
+        # DSPy makes as many calls of it under one name; each is to be counted, paced, tried again and kept by itself.
+        found = [self._answer(prompt, messages, {**options, "n": 1}, sample)[0] for sample in range(count)]
+        if any(isinstance(answer, dict) for answer in found):
+            return [answer if isinstance(answer, dict) else {"text": answer} for answer in found]
+        return found
+
+    def _answer(self, prompt: Any, messages: Any, options: dict[str, Any], sample: int) -> Any:
+        endpoint, guard = self._described.endpoint, self._guard
+        token = calling.set(Calling(endpoint, sample, self._secrets, self._go_out, guard.answered_from_cache))
         try:
-            return _with_texts(self._candidates(prompt, messages, options), self._clean)
+            return _with_texts(self._attempts(prompt, messages, options), self._clean)
         except Exception as error:
             self._secrets.scrub(error)
-            self._guard.gave_up(error)
+            guard.gave_up(error)
             raise
         finally:
-            _asking.reset(asking)
+            calling.reset(token)
 
     def update_history(self, entry: dict[str, Any]) -> None:
-        """Takes the cost from DSPy's history entry and keeps nothing: a history is a leak in a long-lived worker."""
-        self._guard.add_cost(self.model, 0.0 if self._free else entry["cost"])
+        """Takes cost and usage from DSPy's history entry and keeps nothing: a history is a leak in a long-lived
+        worker."""
+        self._guard.add_cost(self.model, 0.0 if self._described.offline else entry["cost"])
+        turn, self._turns.taken = getattr(self._turns, "taken", None), None
+        if turn is not None and self._described.rate_limit is not None:
+            used = sum(entry["usage"].get(name) or 0 for name in ("prompt_tokens", "completion_tokens"))
+            rates().settle(self._described.endpoint, self._described.rate_limit, turn, used)
+
+    def _go_out(self) -> None:
+        """Before each attempt that the cache does not answer: waits for its turn, and is counted. Raises `Stop`."""
+        if self._described.rate_limit is not None:
+            self._guard.check_budget()
+            self._turns.taken = self._turn(self._described.rate_limit)
+        self._guard.admit()
+
+    def _turn(self, limit: RateLimit) -> Turn:
+        while (turn := rates().turn(self._described.endpoint, limit, _GUESSED_TOKENS)).wait_s:
+            self._guard.say(f"waiting {turn.wait_s:.1f} s for the rate limit of `{self.model}`")
+            self._guard.sleep(turn.wait_s)
+        return turn
 
     def _clean(self, answer: str) -> str:
         return text(self._secrets.redact_answer(answer))
-
-    def _candidates(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
-        """The answer, or those to a call for `n` of them: a call each where each is a request, so that each is counted,
-        can be stopped, and is tried again alone."""
-        count = options.get("n", self.kwargs.get("n")) or 1
-        if count == 1 or not self._one_each:
-            return self._attempts(prompt, messages, options)
-        rollout = options.get("rollout_id", self.kwargs.get("rollout_id"))
-        found: list[Any] = []
-        for index in range(count):
-            one = {**options, "n": 1}
-            if self.cache:
-                one["rollout_id"] = f"{rollout} {index}"  # or the first answer would be all of them
-            found += self._attempts(prompt, messages, one)
-        return found
 
     def _attempts(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         retrying = Retrying(
             stop=stop_after_attempt(MAX_ATTEMPTS),
             retry=retry_if_exception(_is_worth_another),
             wait=_wait_s,
+            before_sleep=self._say_why,
             sleep=self._guard.sleep,
             reraise=True,
         )
-        return retrying(super().__call__, prompt, messages=messages, **options)
+        return retrying(self._attempt, prompt, messages, options)
+
+    def _say_why(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        kind = "unknown" if error is None else kind_of(error)
+        attempt = f"failed attempt {state.attempt_number} of {MAX_ATTEMPTS} ({kind})"
+        self._guard.say(f"waiting {state.upcoming_sleep:.1f} s after {attempt} of `{self.model}`")
+
+    def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        if not options.get("cache", self.cache):
+            self._go_out()  # else the cache says so, when it has no answer
+        return super().__call__(prompt, messages=messages, **options)
 
 
 def _with_texts(value: Any, change: Callable[[str], str]) -> Any:

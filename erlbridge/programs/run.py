@@ -15,17 +15,29 @@ from typing import assert_never
 
 import dspy  # type: ignore[import-untyped]
 
-from erlbridge.core.jobs import EvaluatePipeline, Job, Observer, OptimizeSignature, Outcome, Predict
+from erlbridge.core.jobs import (
+    EvaluatePipeline,
+    Job,
+    ModelJob,
+    Observer,
+    OptimizeSignature,
+    Outcome,
+    Predict,
+    PutProgram,
+)
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.training import TrainModel
+from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
+from erlbridge.programs.putting import put_program
 from erlbridge.programs.training import train
 from erlbridge.programs.work import Work, resolve
+from erlbridge.programs.workflows import load_workflow, run_pipeline
 from erlbridge.wire.vocabulary import atom
 
 
@@ -49,10 +61,21 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         MissingPackage: An optimizer needs a package that is not installed.
         BridgeError: What `observer.stop_reason()` or the budget said, with the best result so far in its context.
     """
-    secrets = Secrets.of_process(
-        lm.api_key_env for lm in (job.config.lm, job.config.prompt_lm, job.config.teacher_lm) if lm
-    )
-    guard = Guard(observer, job.config.budget)
+    match job:
+        case PutProgram():
+            return put_program(job)
+        case LoadWorkflow():
+            return load_workflow(job)
+        case RunPipeline():
+            return run_pipeline(job, observer, programs, spelling, run_guarded)
+        case _:
+            return run_guarded(job, Guard(observer, job.config.budget), programs, spelling)
+
+
+def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spelling: Spelling) -> Outcome:
+    """The same for what runs one program, under a guard that the caller may ask what was spent."""
+    lms = job.config.lms
+    secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
     try:
         start = resolve(job.source, job.config, programs)
         work = Work(job.config, start, guard, secrets, spelling, programs=programs)
@@ -74,14 +97,16 @@ def run(job: Job, observer: Observer, programs: Mapping[str, bytes], spelling: S
         guard.close()
 
 
-def _in_context(work: Work, job: Job) -> Outcome:
+def _in_context(work: Work, job: ModelJob) -> Outcome:
     context = dspy.context(
         lm=work.task_lm,
         callbacks=[work.guard],
         usage_tracker=work.guard,
         num_threads=work.threads,
+        elixir=work,  # for the tools of agents
         trace=None,  # the global trace would keep every call of the worker's life
         provide_traceback=False,
+        warn_on_type_mismatch=False,  # inputs are checked against their types already; DSPy wants models for objects
     )
     try:
         with context, closing(work):

@@ -6,12 +6,19 @@ which imports what a string names, is never called: a `dspy.Signature` is always
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, Literal, Optional
 
 import dspy  # type: ignore[import-untyped]
 
-from erlbridge.core.signatures import Field, FieldType, Signature
+from erlbridge.core.bounds import describe
+from erlbridge.core.field_types import FieldType, innermost
+from erlbridge.core.modules import module_term
+from erlbridge.core.pipelines import Pipeline
+from erlbridge.core.schemas import needs_schema, schema_term
+from erlbridge.core.signatures import Field, Signature, field_term
+from erlbridge.programs.objects import build_model
 from erlbridge.wire.vocabulary import atom_keys
 
 REASONING: Final = "reasoning"
@@ -20,14 +27,22 @@ REASONING: Final = "reasoning"
 _SCALARS: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float, "boolean": bool, "any": Any}
 
 
-def annotation(kind: FieldType) -> Any:
+def annotation(kind: FieldType, name: str = "value") -> Any:
     """The Python type that DSPy's adapters describe to the model and parse its answer into.
+
+    Bounds are left to the field's constraints, which are described to the model: an annotated `str` would be parsed as
+    JSON. Inside of objects they are part of the model's schema and are enforced.
+
+    Args:
+        name: What the value is; an object's model is called after it.
 
     >>> annotation(FieldType("list", FieldType("integer")))
     list[int]
     """
-    items: Any = Any if kind.items is None else annotation(kind.items)
+    items: Any = Any if kind.items is None or kind.kind == "object" else annotation(kind.items, name)
     match kind.kind:
+        case "object":
+            return build_model(kind, name)
         case "enum":
             return Literal[kind.values]
         case "list":
@@ -41,37 +56,41 @@ def annotation(kind: FieldType) -> Any:
 
 
 def build_signature(signature: Signature) -> type[Any]:
-    """The `dspy.Signature` class with these fields, types, descriptions and instructions."""
+    """The `dspy.Signature` class with these fields, types, descriptions, constraints and instructions."""
     fields: dict[str, tuple[Any, Any]] = {}
     for field in signature.input_fields:
-        fields[field.name] = (annotation(field.type), dspy.InputField(**_description(field)))
+        fields[field.name] = (annotation(field.type, field.name), _described(field, dspy.InputField, asked=False))
     for field in signature.output_fields:
-        fields[field.name] = (annotation(field.type), dspy.OutputField(**_description(field)))
+        fields[field.name] = (annotation(field.type, field.name), _described(field, dspy.OutputField, asked=True))
     name = signature.name if signature.name and signature.name.isidentifier() else "Task"
     built: type[Any] = dspy.Signature(fields, signature.instructions, signature_name=name)
     return built
 
 
-def _description(field: Field) -> dict[str, str]:
-    return {} if field.description is None else {"desc": field.description}
+def _described(field: Field, make: Callable[..., Any], *, asked: bool) -> Any:
+    made = make() if field.description is None else make(desc=field.description)
+    constraints = _constraints(field.type, asked=asked)
+    if constraints:
+        made.json_schema_extra["constraints"] = constraints  # where DSPy's adapters look for them
+    return made
 
 
-def type_text(kind: FieldType) -> str:
-    """A type as `core.signatures.parse_type` reads it; an enum is only named, its values stand beside it.
+def _constraints(kind: FieldType, *, asked: bool) -> str:
+    """What the adapter does not say about a type: bounds, and an input's schema (an output's it shows itself)."""
+    if not needs_schema(kind) or kind.kind == "enum":
+        return ""
+    inner = innermost(kind)
+    if inner.bounds and inner.items is None:
+        return describe(inner.bounds)
+    if asked and not _bounded_outside_of_objects(inner):
+        return ""
+    return f"as in the JSON schema {json.dumps(schema_term(kind), ensure_ascii=False)}"
 
-    >>> type_text(FieldType("map", FieldType("optional", FieldType("number"))))
-    'dict[string, optional[number]]'
-    """
-    inner = "any" if kind.items is None else type_text(kind.items)
-    match kind.kind:
-        case "list":
-            return f"list[{inner}]"
-        case "map":
-            return f"dict[string, {inner}]"
-        case "optional":
-            return f"optional[{inner}]"
-        case scalar:
-            return scalar
+
+def _bounded_outside_of_objects(kind: FieldType) -> bool:
+    if bool(kind.bounds):
+        return True
+    return kind.kind != "object" and kind.items is not None and _bounded_outside_of_objects(kind.items)
 
 
 def signature_term(signature: Signature, name_of: Callable[[str], object] = str) -> dict[object, object]:
@@ -85,33 +104,28 @@ def signature_term(signature: Signature, name_of: Callable[[str], object] = str)
         {
             "name": signature.name,
             "instructions": signature.instructions,
-            "input_fields": [_field_term(field, name_of) for field in signature.input_fields],
-            "output_fields": [_field_term(field, name_of) for field in signature.output_fields],
+            "input_fields": [field_term(field, name_of) for field in signature.input_fields],
+            "output_fields": [field_term(field, name_of) for field in signature.output_fields],
         }
     )
 
 
-def _field_term(field: Field, name_of: Callable[[str], object]) -> dict[object, object]:
-    values = list(field.type.values) if field.type.kind == "enum" else None
-    term = {
-        "name": name_of(field.name),
-        "type": type_text(field.type),
-        "description": field.description,
-        "enum": values,
-    }
-    if _hides_enum(field.type):
-        term["schema"] = _schema(field.type)
-    return atom_keys(term)
-
-
-def _hides_enum(kind: FieldType) -> bool:
-    """Whether an enum stands inside of a list, where the type's text cannot show its values."""
-    return kind.items is not None and (kind.items.kind == "enum" or _hides_enum(kind.items))
-
-
-def _schema(kind: FieldType) -> dict[str, object]:
-    if kind.kind == "enum":
-        return {"enum": list(kind.values)}
-    if kind.kind == "list" and kind.items is not None:
-        return {"type": "list", "items": _schema(kind.items)}
-    return {"type": type_text(kind)}
+def pipeline_term(pipeline: Pipeline) -> dict[object, object]:
+    """The pipeline as a map `%{name, steps, outputs}` that `parse_pipeline` reads back, every source written out."""
+    return atom_keys(
+        {
+            "name": pipeline.name,
+            "steps": [
+                atom_keys(
+                    {
+                        "name": step.name,
+                        "signature": signature_term(step.signature),
+                        "module": None if step.module is None else module_term(step.module),
+                        "from": {wanted: str(source) for wanted, source in step.sources.items()},
+                    }
+                )
+                for step in pipeline.steps
+            ],
+            "outputs": [str(source) for _, source in pipeline.outputs],
+        }
+    )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from erlbridge.core.jobs import Outcome
 from erlbridge.core.training import TrainModel
-from erlbridge.errors import ValidationError
-from erlbridge.programs.artifacts import capture_found, dataset_sha256, pack
+from erlbridge.programs.artifacts import dataset_sha256, pack
 from erlbridge.programs.evaluation import mean_score
 from erlbridge.programs.optimizers import Search, check
 from erlbridge.programs.optimizing import find, kept_models, named_models, rebuilt
@@ -21,13 +20,10 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 def train(work: Work, job: TrainModel) -> Outcome:
     """Trains the program's model, and gives the model's name beside the program to be kept."""
     config = work.config
-    if work.start.assembled:
-        raise ValidationError(
-            "expected a single program, got an ensemble or a nearest-neighbour program", "payload.program"
-        )
     training = job.training_data.read(work.recipe.signature)
     validation = [] if job.validation_data is None else job.validation_data.read(work.recipe.signature)
     work.dataset = dataset_sha256(training)
+    work.learn(training)
     scorer = work.scorer()
     search = Search(
         config=config,
@@ -39,29 +35,29 @@ def train(work: Work, job: TrainModel) -> Outcome:
         prompt_lm=work.task_lm,
         teacher_lm=work.lm_or_task(config.teacher_lm, "payload.config.teacher_lm"),
         threads=work.threads,
-        teacher=None if job.teacher is None else work.member(job.teacher, "payload.teacher").build(),
+        teacher=None if job.teacher is None else work.teacher(job.teacher, "payload.teacher").build(),
     )
     check(search)
     student = work.start.build()
     if validation:
         work.score_before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
         work.guard.candidate(work.score_before, student.dump_state)
-    found = find(work, search)
-    work.found = capture_found(work.recipe, found)
+    work.found, lms = find(work, search, (), training)
     after = None
     if validation:
-        after = mean_score(work.runner.evaluate(rebuilt(work.found, found), validation, scorer, "evaluating"))
+        after = mean_score(work.runner.evaluate(rebuilt(work.found, lms), validation, scorer, "evaluating"))
     work.guard.enter("finishing")
     term = work.envelope(work.found, after)
     program_id, data = pack(term)
     result = {
         "status": atom("success"),
-        **named_models(found),
+        **named_models(lms),
         "program_id": program_id,
         "program": term,
         "metrics": _metrics(work, len(training), after, [*work.trained().values()]),
+        "warnings": work.warnings,
     }
-    return Outcome(atom_keys(result), program_id, data, kept_models(work, found))
+    return Outcome(atom_keys(result), program_id, data, kept_models(work, lms))
 
 
 def _metrics(work: Work, examples: int, after: float | None, trainings: list[Trained]) -> dict[object, object]:

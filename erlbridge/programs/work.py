@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
@@ -10,21 +10,27 @@ import dspy  # type: ignore[import-untyped]
 
 from erlbridge.core.configs import Config
 from erlbridge.core.functions import Function
-from erlbridge.core.jobs import GivenProgram, Source, StoredProgram
+from erlbridge.core.jobs import GivenEnsemble, GivenProgram, Source, StoredProgram
 from erlbridge.core.lms import LM
-from erlbridge.core.signatures import Signature
+from erlbridge.core.metrics import Metric
+from erlbridge.core.pipelines import Pipeline
+from erlbridge.core.signatures import Signature, check_signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, InternalError, NotFound, ValidationError
-from erlbridge.programs.artifacts import Artifact, capture, envelope, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, capture, envelope, fresh, joined, read_envelope, unpack
+from erlbridge.programs.ensembles import require_fields
 from erlbridge.programs.evaluation import Answer, Runner
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.host_lm import build_host_lm
 from erlbridge.programs.host_metric import HostMetric
-from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.judgements import Judge
+from erlbridge.programs.lm_judge import LMJudge
+from erlbridge.programs.metrics import Comparison, Scorer, Weighted
 from erlbridge.programs.models import BridgeLM, build_lm
-from erlbridge.programs.modules import Recipe, recipe
+from erlbridge.programs.modules import Blueprint, recipe, require
+from erlbridge.programs.pipelines import PipelineRecipe
 from erlbridge.programs.providers import equip
 from erlbridge.programs.trainers import Trained
 from erlbridge.wire.place import Place
@@ -36,17 +42,32 @@ lock of the interpreter, and runs one at a time unless it is paced."""
 
 
 def resolve(source: Source, config: Config, programs: Mapping[str, bytes]) -> Artifact:
-    """The program that a job starts from."""
+    """The program that a job starts from. Raises `MissingPackage` when this machine lacks what it needs."""
+    artifact = _resolve(source, config, programs)
+    require(artifact.recipe)
+    return artifact
+
+
+def _resolve(source: Source, config: Config, programs: Mapping[str, bytes]) -> Artifact:
     match source:
         case Signature():
-            made = recipe(source, config.module, "payload.signature")
-            return capture(made, made.build().dump_state())
+            check_signature(source, "payload.signature")
+            return fresh(recipe(source, config.module, "payload.config.module"))
+        case Pipeline():
+            for index, step in enumerate(source.steps):
+                check_signature(step.signature, f"payload.pipeline.steps[{index}].signature")
+            return fresh(PipelineRecipe(source.with_module(config.module, "payload.pipeline")))
         case StoredProgram(id=program_id):
             if program_id not in programs:
                 raise NotFound(f"no program {program_id} is stored here", context={"program_id": program_id})
             return unpack(program_id, programs[program_id])
         case GivenProgram(place=place):
             return read_envelope(place)
+        case GivenEnsemble(members=members, reduce=reduce):
+            found = [
+                (f"payload.program.members[{i}]", _resolve(one, config, programs)) for i, one in enumerate(members)
+            ]
+            return joined(found, reduce)
         case _:
             assert_never(source)
 
@@ -77,7 +98,7 @@ class Work:
                 lm.close()
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Blueprint:
         """What the job's programs are built from."""
         return self.start.recipe
 
@@ -118,42 +139,60 @@ class Work:
 
     def scorer(self) -> Scorer:
         """The job's metric. Raises `ValidationError` when its field is none of the program's outputs."""
-        fields = [output.name for output in self.recipe.signature.output_fields]
-        wanted = self.config.metric.field
-        if wanted is not None and wanted not in fields:
-            # A stored program's signature is known only here.
-            raise ValidationError(
-                f"expected one of the output fields {', '.join(fields)}, got {wanted}", "payload.config.metric.field"
-            )
+        metric, path = self.config.metric, "payload.config.metric"
         threshold = self.config.options.get("metric_threshold")
-        function = self.config.metric.function
         return Scorer(
-            self.config.metric,
-            fields,
+            metric,
+            self._judge(metric, path),
+            self._outputs,
             self.guard,
             float(threshold) if isinstance(threshold, int | float) else None,
-            None if function is None else HostMetric(self.host(function), self.spelling),
         )
+
+    @property
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self.recipe.signature.output_fields]
+
+    def _judge(self, metric: Metric, path: str) -> Judge:
+        if metric.field is not None and metric.field not in self._outputs:
+            # A stored program's signature is known only here.
+            raise ValidationError(
+                f"expected one of the output fields {', '.join(self._outputs)}, got {metric.field}", f"{path}.field"
+            )
+        if metric.function is not None:
+            return HostMetric(self.host(metric.function), self.spelling)
+        if metric.parts:
+            parts = enumerate(metric.parts)
+            return Weighted([(weight, self._judge(part, f"{path}.parts[{index}]")) for index, (weight, part) in parts])
+        if metric.name == "judge":
+            fields = self._outputs if metric.field is None else [metric.field]
+            inputs = [given.name for given in self.recipe.inputs]
+            return LMJudge(metric.rubric, self.lm_or_task(metric.lm, f"{path}.lm"), inputs, fields)
+        return Comparison(metric, self._outputs)
 
     def example(self, values: Mapping[str, object]) -> Any:
         """Field values as DSPy takes them."""
         return dspy.Example(dict(values)).with_inputs(*(given.name for given in self.recipe.inputs))
 
-    def members(self) -> list[Artifact]:
-        """The programs that `options.programs` names, each of the same fields and module as the job's own."""
+    def voters(self) -> list[tuple[str, Artifact]]:
+        """The programs that `options.programs` names, each with its path."""
         given = self.config.options.get("programs", ())
         assert isinstance(given, tuple)  # noqa: S101 - `core.options` has read them
-        return [self.member(item, f"payload.config.options.programs[{index}]") for index, item in enumerate(given)]
+        return [(f"payload.config.options.programs[{index}]", self._beside(item)) for index, item in enumerate(given)]
 
-    def member(self, given: str | Place, path: str) -> Artifact:
-        """A program beside the job's own, of the same fields and module. Raises `ValidationError` for another one."""
-        source = StoredProgram(given) if isinstance(given, str) else GivenProgram(given)
-        found = resolve(source, self.config, self.programs)
-        if found.assembled or found.recipe.module != self.recipe.module:
-            raise ValidationError(f"expected a single program of the module {self.recipe.module}", path)
-        if found.recipe.inputs != self.recipe.inputs or found.recipe.outputs != self.recipe.outputs:
-            raise ValidationError("expected a program with the fields of the job's own, in the same order", path)
+    def teacher(self, given: str | Place, path: str) -> Artifact:
+        """The program whose answers are learned. Raises `ValidationError` for one built in another way."""
+        found = self._beside(given)
+        require_fields(path, found.recipe.signature, self.recipe.signature, "the program that is trained")
+        names, wanted = ([name for name, _ in made.build().named_predictors()] for made in (found.recipe, self.recipe))
+        if names != wanted:
+            raise ValidationError("expected a program with the steps and modules of the one that is trained", path)
         return found
+
+    def _beside(self, given: str | Place) -> Artifact:
+        """A program that the request names beside the job's own, by its id or as an envelope."""
+        source = StoredProgram(given) if isinstance(given, str) else GivenProgram(given)
+        return resolve(source, self.config, self.programs)
 
     def trained(self) -> dict[str, Trained]:
         """The models that trainings of this job gave, by name."""
@@ -162,6 +201,15 @@ class Work:
     def fields(self, answer: Answer) -> dict[object, object] | None:
         """A prediction in the host's spelling."""
         return None if answer.prediction is None else self.spelling.fields(answer.prediction)
+
+    def learn(self, examples: Sequence[Mapping[str, object]]) -> None:
+        """Gives the training data to the modules that answer by it."""
+        self.start = self.start.learned(examples)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the host should know about how its request was understood."""
+        return list(dict.fromkeys(self.start.warnings))
 
     def metrics(self) -> dict[object, object]:
         """What the job has spent, for its result."""
@@ -186,7 +234,7 @@ class Work:
             reason.context["trained_models"] = models  # paid for, and there at the endpoint
         score, state = self.guard.course.best_score, self.guard.course.best_state
         artifact = None if state is None else capture(self.recipe, state)
-        if self.found is not None and (self.guard.trials == 0 or self.found.assembled):
+        if self.found is not None and (self.guard.trials == 0 or self.found.recipe != self.recipe):
             score, artifact = None, self.found  # compiled and paid for, but not measured yet
         if artifact is not None:
             reason.context["best_score"] = score

@@ -25,6 +25,9 @@ _OK: Final = atom("ok")
 _ERROR: Final = atom("error")
 _PROGRESS: Final = atom("progress")
 _LOG: Final = atom("log")
+_CHUNK: Final = atom("chunk")
+_TEXT: Final = atom("text")
+_IS_LAST: Final = atom("is_last")
 _CALL: Final = atom("call")
 
 
@@ -228,6 +231,17 @@ def error_map(failure: BridgeError) -> Term:
 def progress(request_id: Term, state: Term) -> tuple[Term, ...]:
     """`{:progress, id, %{stage: …, done: …, total: …, …}}`."""
     return (_PROGRESS, request_id, state)
+
+
+def chunk(request_id: Term, piece: Mapping[Term, Term]) -> tuple[Term, ...]:
+    """`{:chunk, id, %{field: …, text: …, is_last: …}}`."""
+    return (_CHUNK, request_id, piece)
+
+
+def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[Term, Term]:
+    """Two pieces of one field's text as one."""
+    texts = [piece[_TEXT] for piece in (earlier, later)]
+    return {**later, _TEXT: b"".join(text for text in texts if isinstance(text, bytes))}
 
 
 def call(call_id: int, request_id: Term, name: Atom | bytes, arguments: Term) -> tuple[Term, ...]:

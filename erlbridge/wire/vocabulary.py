@@ -18,6 +18,12 @@ VERBS: Final = (
     "evaluate_pipeline",
     "predict",
     "train_model",
+    "list_programs",
+    "get_program",
+    "put_program",
+    "delete_program",
+    "load_workflow",
+    "run_pipeline",
     "cancel",
     "shutdown",
 )
@@ -35,6 +41,7 @@ STAGES: Final = (
     "training",
     "evaluating",
     "predicting",
+    "executing",
     "finishing",
 )
 
@@ -81,22 +88,29 @@ KEYS: Final = (
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
-    "best_score", "best_program", "failed_calls", "model",
+    "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
     # progress
     "stage", "done", "total", "score", "lm_calls", "cost_usd",
     # results
     "program_id", "program", "stored", "optimized_signature", "optimization_metrics", "results", "metrics", "example",
     "prediction", "predictions", "score_before", "score_after", "trials", "input_tokens", "output_tokens",
-    "duration_ms", "cached", "count", "failures", "unfinished", "optimizer", "seed", "repeatable",
+    "duration_ms", "cached", "count", "failures", "errors", "index", "feedback", "confidence_interval",
+    "unfinished", "optimizer", "seed", "repeatable",
     # signatures and programs
     "name", "instructions", "input_fields", "output_fields", "type", "description", "schema", "enum", "demos",
     "predictors",
     "format", "signature", "module", "config", "scores", "usage", "dataset", "metric", "field", "threshold",
     "worker", "stream", "line", "mode", "result",
+    # pipelines and ensembles
+    "pipeline", "steps", "step", "from", "outputs", "members", "reduce", "examples", "warnings", "optimized_pipeline",
+    "optimized_ensemble",
+    "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
+    # chunks
+    "text", "is_last",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
-    # programs made of several, or of examples
-    "members", "reduce", "nearest", "k", "examples",
+    # workflows
+    "other", "inputs", "settings", "errors", "file", "optimized_yaml", "optimized_workflow",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
 )  # fmt: skip
@@ -122,6 +136,19 @@ _PUBLISHED: Final = {name: Atom(name) for name in ATOMS}
 def atom(name: str) -> Atom:
     """The published atom `name`. A name that is not published is a fault of ours and raises `KeyError`."""
     return _PUBLISHED[name]
+
+
+def published(term: object) -> object:
+    """The term with every atom that is not published as a binary: a host knows only those, and what it sent itself."""
+    match term:
+        case Atom():
+            return _PUBLISHED.get(str(term)) or str(term).encode()
+        case list() | tuple():
+            return type(term)(published(element) for element in term)
+        case Mapping():
+            return {published(key): published(value) for key, value in term.items()}
+        case _:
+            return term
 
 
 def atom_keys(entries: Mapping[str, object]) -> dict[object, object]:

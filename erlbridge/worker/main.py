@@ -2,11 +2,13 @@
 
 It speaks the same frames and terms with the node as the node does with the host:
 
+    {:deadline, deadline_ms, left_s}                  what the next job has; said only when it has a deadline
     {:run, verb, payload, %{program_id => bytes}}     the next job, with the programs and trained models it names
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
     :booted                                           said once, before the first job
     {:progress, map}
+    {:chunk, map}                                     a piece of an output that is streamed
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep, as trained models are; said before the
                                                       answer that names it
@@ -27,20 +29,29 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.core.jobs import Outcome, Progress, parse_job
+from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
-from erlbridge.errors import BridgeError, Cancelled, EncodeError, InternalError, PythonRuntimeError, SerializationError
+from erlbridge.errors import (
+    BridgeError,
+    Cancelled,
+    EncodeError,
+    InternalError,
+    PythonRuntimeError,
+    SerializationError,
+)
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.wire.frames import HEADER_BYTES, FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
+from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
+_DEADLINE = Atom("deadline")
 _OK, _ERROR = Atom("ok"), Atom("error")
-_PROGRESS, _PROGRAM, _RESULT = Atom("progress"), Atom("program"), Atom("result")
+_PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
 
 
@@ -60,9 +71,9 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     try:
         outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
         for name, content in outcome.models.items():
-            desk.say((_PROGRAM, name, content))
+            desk.keep(name, content)
         if outcome.program_id is not None:
-            desk.say((_PROGRAM, outcome.program_id, outcome.program))
+            desk.keep(outcome.program_id, outcome.program or b"")
         frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame
@@ -90,6 +101,7 @@ class _Desk:
         self._cancelled = threading.Event()
         self._throttle = Throttle()
         self._calls = Calls(self._send)
+        self._deadline = Deadline(self._calls.stop)
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -110,12 +122,15 @@ class _Desk:
             case Atom() if term == _CANCEL:
                 self._cancelled.set()
                 self._calls.stop(Cancelled("cancelled as asked"))
+            case (Atom() as kind, int() as deadline_ms, float() as left_s) if kind == _DEADLINE:
+                self._deadline.of_next(deadline_ms, left_s)
             case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
                 self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):
                 # Frames arrive in order: a cancel before this one meant an earlier job.
                 self._cancelled.clear()
                 self._calls.begin()
+                self._deadline.begin()
                 self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
 
     def say(self, term: object) -> None:
@@ -127,6 +142,7 @@ class _Desk:
 
     def finish(self, frame: bytes) -> None:
         """Sends a job's outcome; progress that was held back for it is void now, and so are its calls."""
+        self._deadline.end()
         self._calls.stop(InternalError("the job is over"))
         self._throttle.reset()
         self._send(frame)
@@ -137,8 +153,15 @@ class _Desk:
         if self._throttle.lets_pass(state):
             self._send(encode((_PROGRESS, progress_map(state)), head=1))
 
+    def chunk(self, piece: Chunk) -> None:
+        state = atom_keys({"field": piece.field, "text": piece.text, "is_last": piece.is_last})
+        self._send(encode((_CHUNK, state), head=1))
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.say((_PROGRAM, program_id, program))
+
     def stop_reason(self) -> BridgeError | None:
-        return Cancelled("cancelled as asked") if self._cancelled.is_set() else None
+        return Cancelled("cancelled as asked") if self._cancelled.is_set() else self._deadline.reason()
 
     def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
         return self._calls.ask(name, arguments, timeout_ms)

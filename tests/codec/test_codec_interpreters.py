@@ -25,8 +25,8 @@ from codec_interpreters import interpreter, lock_of, run
 from erlbridge.codec import Atom, atoms, binary_to_term, term_to_binary
 
 WORK = '''
-from erlbridge.codec import Atom, DecodeError, EncodeError, TermMap, atoms, binary_to_term, term_to_binary
-from erlbridge.codec import IMPLEMENTATION
+from erlbridge.codec import Atom, DecodeError, EncodeError, StreamDecoder, TermMap
+from erlbridge.codec import IMPLEMENTATION, atoms, binary_to_term, term_to_binary
 
 assert IMPLEMENTATION == {implementation!r}
 
@@ -40,6 +40,9 @@ def work(who, times):
         data = term_to_binary(term)
         assert binary_to_term(data)[:-1] == rows
         assert term_to_binary(binary_to_term(data)) == data
+        stream = StreamDecoder()
+        stream.feed(data + data)
+        assert list(map(term_to_binary, stream)) == [data, data]
         for damaged in (data[:-1], data.replace(b"w" + bytes([2]) + b"id", b"?"), data + b"j"):
             try:
                 binary_to_term(damaged)

@@ -8,6 +8,7 @@ from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget, Config, parse_config
 from erlbridge.core.lms import LM
 from erlbridge.core.metrics import Metric
+from erlbridge.core.modules import Module
 from erlbridge.core.optimizers import OPTIONS
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place
@@ -64,7 +65,7 @@ def test_every_key_is_read() -> None:
         lm=LM("openai/x", "http://h:1/v1", "K", 1.5, None, 9),
         prompt_lm=LM("openai/gpt-4o-mini"),
         teacher_lm=LM("offline", latency_s=0.02),
-        module="chain_of_thought",
+        module=Module("chain_of_thought"),
         optimizer="mipro_v2",
         metric=Metric("f1", "answer", 0.5),
         max_demos=2,
@@ -119,9 +120,9 @@ REFUSALS = [
     ({"lm": binaries(model=(Atom("call"), b"f"), api_base=b"http://h")}, f"{HERE}.lm.api_base", "its own endpoint"),
     ({"lm": binaries(api_base=b"http://x")}, f"{HERE}.lm", "expected the key `model`"),
     (
-        {"lm": binaries(model=b"x", api_key=b"sk-1")},
+        {"lm": binaries(model=b"x", apikey=b"sk-1")},
         f"{HERE}.lm",
-        "unknown key `api_key` (did you mean `api_key_env`?)",
+        "unknown key `apikey` (did you mean `api_key`?)",
     ),
     ({"lm": binaries(model=b"x", api_base=b"file:///etc/passwd")}, f"{HERE}.lm.api_base", "an http(s) address"),
     ({"lm": binaries(model=b"x", api_base=b"http://user@host")}, f"{HERE}.lm.api_base", "without a user in it"),
@@ -139,10 +140,10 @@ REFUSALS = [
     ({"teacher_lm": 1}, f"{HERE}.teacher_lm", "an atom or a binary"),
     ({"optimizer": b"mipr0"}, f"{HERE}.optimizer", "did you mean `mipro`?"),
     ({"optimiser": b"mipro"}, HERE, "unknown key `optimiser` (did you mean `optimizer`?)"),
-    ({"module": b"react"}, f"{HERE}.module", "one of chain_of_thought, predict"),
+    ({"module": b"react"}, f"{HERE}.module", "a map of name and tools"),
     ({"metric": b"accuracy"}, f"{HERE}.metric", "one of contains, exact_match"),
     ({"metric": (Atom("call"),)}, f"{HERE}.metric", "expected {:call, name}"),
-    ({"metric": binaries(name=(Atom("call"), b"f"), field=b"answer")}, f"{HERE}.metric.field", "the whole example"),
+    ({"metric": binaries(name=(Atom("call"), b"f"), field=b"answer")}, f"{HERE}.metric", "unknown key"),
     ({"call_timeout_ms": 0}, f"{HERE}.call_timeout_ms", "at least 1"),
     ({"metric": binaries(field=b"answer")}, f"{HERE}.metric", "expected the key `name`"),
     ({"metric": binaries(name=b"f1", field=b"question")}, f"{HERE}.metric.field", "one of the output fields answer"),

@@ -6,7 +6,8 @@ import pytest
 
 from erlbridge.codec import Atom, BitString, ImproperList, Pid, TermMap
 from erlbridge.core.examples import Examples, read_inputs, read_value
-from erlbridge.core.signatures import Field, FieldType, Signature, parse_type
+from erlbridge.core.signatures import Field, FieldType, Signature
+from erlbridge.core.type_text import parse_type
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place
 

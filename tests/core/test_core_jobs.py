@@ -60,7 +60,12 @@ def test_a_metric_beside_the_config_is_read() -> None:
 
 REFUSALS = [
     ("optimize_signature", payload(signature=b"q -> a"), "payload", "expected the key `training_data`"),
-    ("optimize_signature", payload(training_data=[ROW]), "payload", "expected the key `signature`"),
+    (
+        "optimize_signature",
+        payload(training_data=[ROW]),
+        "payload",
+        "expected one of `signature`, `pipeline` and `program`",
+    ),
     (
         "optimize_signature",
         payload(signature=b"q -> a", training_data=[]),
@@ -104,8 +109,8 @@ REFUSALS = [
         "payload",
         "expected the key `config`",
     ),
-    ("evaluate_pipeline", payload(data=[ROW]), "payload", "either `program` or `signature`"),
-    ("evaluate_pipeline", payload(program=PROGRAM, signature=b"q -> a", data=[ROW]), "payload", "either `program` or"),
+    ("evaluate_pipeline", payload(data=[ROW]), "payload", "expected one of `signature`, `pipeline` and `program`"),
+    ("evaluate_pipeline", payload(program=PROGRAM, signature=b"q -> a", data=[ROW]), "payload", "expected one of"),
     ("evaluate_pipeline", payload(program=PROGRAM.upper(), data=[ROW]), "payload.program", "a program_id"),
     ("evaluate_pipeline", payload(program=PROGRAM, data=ImproperList((1,), 2)), "payload.data", "an improper list"),
     (
@@ -136,9 +141,7 @@ def test_a_payload_that_cannot_be_taken_is_refused_with_its_place(
 
 @pytest.mark.parametrize("verb", ["train", "", "x" * 10_000])
 def test_a_verb_that_no_worker_knows_is_refused(verb: str) -> None:
-    with pytest.raises(
-        UnknownVerb, match="known to workers are evaluate_pipeline, optimize_signature, predict"
-    ) as caught:
+    with pytest.raises(UnknownVerb, match="known to workers are evaluate_pipeline, load_workflow, optimize") as caught:
         parse_job(verb, {})
     assert len(caught.value.message) < 300
 

@@ -88,7 +88,7 @@ REFUSALS = [
     ("knn_few_shot", {"k": 11}, ".k", "at most 10, the number of training examples"),
     ("ensemble", {"programs": [ID.encode()]}, ".programs", "a list of 2 to 100 program ids"),
     ("ensemble", {"programs": [ID.encode(), b"program:1"]}, ".programs[1]", "64 hexadecimal digits"),
-    ("ensemble", {"programs": [ID.encode(), 7]}, ".programs[1]", "a program, or a program_id"),
+    ("ensemble", {"programs": [ID.encode(), 7]}, ".programs[1]", "a program_id"),
     ("ensemble", {"programs": [ID.encode()] * 2, "size": 2}, ".size", "give one of the two"),
     ("ensemble", {"size": 1}, ".size", "at least 2"),
     ("better_together", {"strategy": b"p->w"}, ".strategy", "steps `p` (prompt) and `w` (weights)"),

@@ -30,7 +30,7 @@ def test_a_training_is_a_bootstrap_finetune() -> None:
 def test_a_job_needs_its_teacher_and_the_trained_models_it_names() -> None:
     config = {Atom("lm"): MODEL.encode(), Atom("teacher_lm"): {Atom("model"): MODEL.encode()}}
     job = parse_job("train_model", payload(config=config, teacher=PROGRAM.encode()))
-    assert stored_programs(job) == (MODEL, MODEL, PROGRAM)
+    assert stored_programs(job) == (PROGRAM, MODEL)
     assert job.config.lm.offline
     assert job.config.lm.trained
 
@@ -40,7 +40,7 @@ def test_a_job_needs_its_teacher_and_the_trained_models_it_names() -> None:
     [
         ({"training_data": []}, "payload.training_data", "at least one example"),
         ({"training_data": None}, "payload", "expected the key `training_data`"),
-        ({"program": PROGRAM.encode()}, "payload", "either `program` or `signature`"),
+        ({"program": PROGRAM.encode()}, "payload", "expected one of `signature`, `pipeline` and `program`"),
         ({"teacher": b"program:1"}, "payload.teacher", "64 hexadecimal digits"),
         ({"epochs": 3}, "payload", "unknown key `epochs`"),
         (

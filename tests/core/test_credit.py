@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from erlbridge.core.credit import CreditLine
 from erlbridge.limits import PROGRESS_CREDIT
+from erlbridge.wire import messages
+from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def test_progress_without_credit_keeps_the_newest_of_each_job() -> None:
@@ -32,6 +34,37 @@ def test_an_answered_job_says_no_more() -> None:
     line.progress(b"a", "late")
     line.forget(b"a")
     assert line.grant(5) == []
+
+
+def chunk(text: bytes, field: bytes = b"answer", *, is_last: bool = False) -> tuple[object, ...]:
+    return messages.chunk(7, atom_keys({"field": field, "text": text, "is_last": is_last}))
+
+
+def test_text_without_credit_is_joined_field_by_field_and_none_is_lost() -> None:
+    line = CreditLine(available=1)
+    assert line.chunk(b"job", chunk(b"A ")) == [chunk(b"A ")]
+    for event in (chunk(b"port"), chunk(b"", is_last=True), chunk(b"yes", b"other")):
+        assert line.chunk(b"job", event) == []
+    line.progress(b"job", "10 %")
+    assert line.grant(1) == [chunk(b"port", is_last=True)]
+    assert line.settle(b"job") == [chunk(b"yes", b"other")]
+    line.forget(b"job")
+    assert (line.available, line.grant(1), line.available, line.grant(1)) == (-1, [], 0, [])
+    assert line.progress(b"job", "20 %") == ["20 %"]
+
+
+@given(st.lists(st.one_of(st.integers(1, 3), st.sampled_from([b"a", b"b"])), max_size=30))
+def test_whatever_the_credit_the_texts_are_whole_and_in_order(steps: list[int | bytes]) -> None:
+    line, sent, said = CreditLine(available=0), [], {b"a": b"", b"b": b""}
+    for number, step in enumerate(steps):
+        if isinstance(step, int):
+            sent += line.grant(step)
+        else:
+            said[step] += b"%d," % number
+            sent += line.chunk(b"job", chunk(b"%d," % number, step))
+    sent += line.settle(b"job")
+    for name, text in said.items():
+        assert b"".join(event[2][atom("text")] for event in sent if event[2][atom("field")] == name) == text
 
 
 @given(st.lists(st.one_of(st.integers(1, 3), st.sampled_from(["progress", "log"]))))

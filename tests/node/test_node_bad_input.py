@@ -42,7 +42,7 @@ MISSING_LABEL = [without(TICKETS[0], "category"), *TICKETS[1:4]]
     ("verb", "payload", "path", "text"),
     [
         ("optimize_signature", [], "payload", "expected a map, got an empty list"),
-        ("optimize_signature", without(JOB, "signature"), "payload", "expected the key `signature`"),
+        ("optimize_signature", without(JOB, "signature"), "payload", "expected one of `signature`, `pipeline` and"),
         ("optimize_signature", without(JOB, "training_data"), "payload", "expected the key `training_data`"),
         ("optimize_signature", without(JOB, "config"), "payload", "expected the key `config`"),
         ("optimize_signature", with_changes(JOB, trianing_data=[]), "payload", "did you mean `training_data`"),
@@ -90,7 +90,7 @@ MISSING_LABEL = [without(TICKETS[0], "category"), *TICKETS[1:4]]
         ),
         ("optimize_signature", optimization(lm=None), "payload.config.lm", "got nil"),
         ("optimize_signature", optimization(metric=b"accuracy"), "payload.config.metric", "exact_match"),
-        ("evaluate_pipeline", {Atom("data"): TICKETS}, "payload", "either `program` or `signature`"),
+        ("evaluate_pipeline", {Atom("data"): TICKETS}, "payload", "expected one of `signature`, `pipeline` and"),
         ("predict", with_changes(prediction(), input=[]), "payload.input", "a map"),
         ("predict", with_changes(prediction(), input={}), "payload.input", "`subject`"),
         ("predict", without(prediction(), "input"), "payload", "either `input`, one map, or `inputs`"),

@@ -185,3 +185,15 @@ def test_a_worker_that_dies_takes_its_calls_along(small_node: NodeClient) -> Non
     small_node.send((RESULT, call_id, (OK, True)))
     assert small_node.ask("predict", prediction())[0] == "ok"
     assert calls_of_health(small_node)["late"] == 1
+
+
+def test_a_deadline_during_a_call_brings_the_best_program_so_far(node: NodeClient) -> None:
+    answered, before = 0, {worker[Atom("os_pid")] for worker in node.wait_until_healthy()[Atom("workers")]}
+    number = node.request("optimize_signature", optimization(8, metric=SCORE), {Atom("deadline_ms"): 1500})
+    while (term := node.receive())[0] not in (OK, ERROR):
+        if term[0] == CALL and answered < 9:  # the baseline of eight and one of the compile; then the host is silent
+            answered += 1
+            node.send((RESULT, term[1], (OK, 0.5)))
+    assert (term[0], term[1], term[2][Atom("error_type")]) == (ERROR, number, Atom("timeout_error"))
+    assert term[2][Atom("context")][Atom("best_score")] == 0.5
+    assert {worker[Atom("os_pid")] for worker in node.health()[Atom("workers")]} == before

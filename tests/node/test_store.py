@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -78,3 +79,32 @@ def test_programs_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     (path,) = store.directory.iterdir()
     assert store.directory.stat().st_mode & 0o077 == 0
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_newest_programs_are_listed_in_order_and_nothing_else_is(tmp_path: Path) -> None:
+    store = ProgramStore(tmp_path)
+    assert ProgramStore(tmp_path / "not there").newest(5) == []
+    names = [named(b"%d" % number) for number in range(5)]
+    for number, name in enumerate(names):
+        store.put(name, b"%d" % number)
+        os.utime(tmp_path / f"{name.removeprefix('program:')}.etf", ns=(0, 1000 + number // 2))
+    (tmp_path / ".new-abc").write_bytes(b"half written")
+    (tmp_path / f"{'0' * 64}.damaged").write_bytes(b"set aside")
+    (tmp_path / f"{'1' * 64}.etf").mkdir()
+    (tmp_path / f"{'2' * 64}.etf").symlink_to(tmp_path / ".new-abc")
+    expected = [names[4], *sorted(names[2:4]), *sorted(names[0:2])]
+    assert [found.program_id for found in store.newest(10)] == expected
+    first = store.newest(2)
+    assert [found.size_bytes for found in first] == [1, 1]
+    store.delete(first[-1].program_id)
+    assert [found.program_id for found in store.newest(10, first[-1].cursor)] == expected[2:]
+
+
+def test_a_deleted_program_is_gone_and_cannot_be_deleted_again(tmp_path: Path) -> None:
+    store = ProgramStore(tmp_path)
+    store.put(named(b"content"), b"content")
+    store.delete(named(b"content"))
+    for call in (store.get, store.delete):
+        with pytest.raises(NotFound, match="no program"):
+            call(named(b"content"))
+    assert list(tmp_path.iterdir()) == []

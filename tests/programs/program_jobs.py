@@ -12,7 +12,7 @@ from typing import Any
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.functions import returned, value_of
-from erlbridge.core.jobs import Outcome, Progress, parse_job
+from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError
 from erlbridge.programs.run import run
@@ -55,15 +55,25 @@ class Watcher:
     stop_when: Callable[[Progress], bool] | None = None
     reason: BridgeError | None = None
     seen: list[Progress] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    stop_at_chunk: int | None = None
     stopping: bool = False
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     called: list[tuple[str, list[Any]]] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
     asking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
 
     def progress(self, state: Progress) -> None:
         self.seen.append(state)
         if self.stop_when is not None and self.stop_when(state):
             self.stopping = True
+
+    def chunk(self, piece: Chunk) -> None:
+        self.chunks.append(piece)
+        self.stopping = self.stopping or len(self.chunks) == self.stop_at_chunk
+
+    def keep(self, program_id: str, program: bytes) -> None:
+        self.kept[program_id] = program
 
     def stop_reason(self) -> BridgeError | None:
         return self.reason if self.stopping else None
@@ -140,12 +150,17 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the endpoint. `hangs` waits until the test is over before it answers."""
+    """One answer of the endpoint. `hangs` waits until the test is over before it answers.
+
+    With `pieces` it is a stream of them; then it ends, or breaks off, or goes on with the last one until nobody reads.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     hangs: bool = False
+    pieces: tuple[str, ...] = ()
+    then: str = "end"
 
 
 def completion(text: str, *, asked: int = 100, answered: int = 10) -> Reply:
@@ -159,6 +174,11 @@ def completion(text: str, *, asked: int = 100, answered: int = 10) -> Reply:
 def category(value: str, **usage: int) -> Reply:
     """An answer in the form of DSPy's chat adapter."""
     return completion(f"[[ ## category ## ]]\n{value}\n\n[[ ## completed ## ]]", **usage)
+
+
+def streaming(*pieces: str, then: str = "end") -> Reply:
+    """A chat completion in these pieces. `then`: `end`, `break` or `repeat`."""
+    return Reply(pieces=pieces, then=then, headers={"Content-Type": "text/event-stream"})
 
 
 def failure(status: int, message: str, *, code: str | None = None, **headers: str) -> Reply:
@@ -189,11 +209,30 @@ class Endpoint:
                     self.send_response(reply.status)
                     for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                         self.send_header(name, value)
+                    if reply.pieces:
+                        self.end_headers()
+                        return self.stream(reply)
                     self.send_header("Content-Length", str(len(reply.body)))
                     self.end_headers()
                     self.wfile.write(reply.body)
                 except OSError:
                     pass  # the client did not wait
+
+            def stream(self, reply: Reply) -> None:
+                for piece in reply.pieces:
+                    self.event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
+                while reply.then == "repeat" and not endpoint.over.wait(0.005):
+                    self.event({"choices": [{"index": 0, "delta": {"content": reply.pieces[-1]}}]})
+                if reply.then == "end":
+                    self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+                    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+                    self.event({"choices": [], "usage": usage})
+                    self.wfile.write(b"data: [DONE]\n\n")
+
+            def event(self, data: dict[str, object]) -> None:
+                data = {"id": "c-1", "object": "chat.completion.chunk", "created": 0, "model": "x", **data}
+                self.wfile.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+                self.wfile.flush()
 
             def log_message(self, *arguments: object) -> None:
                 pass

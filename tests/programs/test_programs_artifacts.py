@@ -10,6 +10,7 @@ import pytest
 from program_jobs import atoms, plain
 
 from erlbridge.codec import Atom, Pid, TermMap, binary_to_term, term_to_binary
+from erlbridge.core.modules import parse_module
 from erlbridge.core.signatures import Field, FieldType, Signature
 from erlbridge.errors import ValidationError
 from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, envelope, pack, read_envelope, unpack
@@ -31,7 +32,7 @@ SIGNATURE = Signature(
 
 def artifact(module: str = "predict") -> Artifact:
     """A program with two demos, as an optimizer leaves it."""
-    made = Recipe(SIGNATURE, module)
+    made = Recipe(SIGNATURE, parse_module(Place(module, "module")))
     program = made.build()
     predictor = program.predictors()[0]
     predictor.demos = [
@@ -73,7 +74,7 @@ def test_two_programs_of_one_artifact_share_nothing() -> None:
 
 
 def test_a_demo_that_its_types_do_not_allow_is_left_behind() -> None:
-    made = Recipe(Signature((Field("q"),), (Field("n", FieldType("number")),)), "predict")
+    made = Recipe(Signature((Field("q"),), (Field("n", FieldType("number")),)))
     program = made.build()
     program.predictors()[0].demos = [{"q": "a", "n": float("nan")}, {"q": "b", "n": 1.0, "stray": object()}]
     assert capture(made, program.dump_state()).demos == ({"q": "b", "n": 1.0},)
@@ -121,11 +122,11 @@ REFUSALS: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (lambda t: t.pop("state"), "program", "expected the key `state`"),
     (lambda t: t.update(lm={"api_base": "http://evil"}), "program", "unknown key `lm`"),
     (lambda t: t.update(pickle=b"\x80\x04"), "program", "unknown key `pickle`"),
-    (lambda t: t.update(module="react"), "program.module", "expected one of chain_of_thought, predict"),
+    (lambda t: t.update(module="code_act"), "program.module", "expected one of best_of_n, chain_of_thought"),
     (lambda t: t.update(signature="x: evilmod.T -> y"), "program.signature", "expected a map"),
     (lambda t: t["signature"].update(lm="x"), "program.signature", "unknown key `lm`"),
     (lambda t: first(t).update(type="os.system"), FIELD + ".type", "unknown type"),
-    (lambda t: first(t).update(name="config"), "program.signature", "is taken by DSPy itself"),
+    (lambda t: first(t).update(name="config"), FIELD + ".name", "is taken by DSPy itself"),
     (lambda t: t["state"].update(evil={}), "program.state", "unknown key `evil`"),
     (lambda t: t["state"].pop("answer"), "program.state", "expected the key `answer`"),
     (lambda t: state(t).update(lm={"api_base": "http://evil"}), A, "unknown key `lm`"),

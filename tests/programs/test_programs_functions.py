@@ -7,20 +7,27 @@ from typing import Any
 
 import dspy
 import pytest
-from program_jobs import Jobs, Watcher
+from program_jobs import Endpoint, Jobs, Reply, Watcher, atoms, completion, plain
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
 from erlbridge.core.functions import Function
+from erlbridge.core.jobs import parse_job
 from erlbridge.core.metrics import Metric
+from erlbridge.core.modules import parse_module
+from erlbridge.core.signatures import parse_signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.tools import Tool, parse_tools
 from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, InternalError, ValidationError
+from erlbridge.programs.artifacts import envelope, fresh, pack, unpack
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.host_lm import read_completion
-from erlbridge.programs.host_metric import HostMetric, Judgement, read_judgement
+from erlbridge.programs.host_metric import HostMetric, read_judgement
+from erlbridge.programs.judgements import Judgement
 from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.modules import Recipe, recipe
+from erlbridge.programs.run import run
 from erlbridge.programs.tools import build_tool
 from erlbridge.wire.place import Place
 
@@ -100,7 +107,7 @@ def test_a_scorer_tells_the_feedback_too(jobs: Jobs) -> None:
     watcher = Watcher(functions={"score": lambda example, prediction: {b"score": 0.5, b"feedback": b"late"}})
     guard = Guard(watcher, Budget())
     host = HostMetric(HostFunction(Function(Atom("score")), guard), Spelling({}))
-    scorer = Scorer(Metric("score"), ["category"], guard, host=host)
+    scorer = Scorer(Metric("score"), host, ["category"], guard)
     assert scorer.judge({"category": "a"}, {"category": "b"}) == Judgement(0.5, "late")
 
 
@@ -196,21 +203,41 @@ def test_a_job_that_is_over_or_cancelled_asks_nobody() -> None:
 # -- tools
 
 
+TOOLS: list[object] = [
+    {
+        Atom("name"): Atom("weather"),
+        Atom("description"): b"The weather of some days.",
+        Atom("args"): [
+            Atom("city"),
+            {Atom("name"): b"days", Atom("type"): Atom("integer"), Atom("description"): b"How many."},
+            {Atom("name"): b"unit", Atom("type"): b"optional[string]"},
+        ],
+        Atom("call"): (Atom("call"), b"forecast"),
+    }
+]
+
+
+class Job:
+    """What a tool needs of a job."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.spelling = Spelling.of(TOOLS)
+        self._guard = Guard(watcher, Budget())
+
+    def host(self, function: Function) -> HostFunction:
+        return HostFunction(function, self._guard)
+
+
 def tool(watcher: Watcher) -> Any:
-    term = [
-        {
-            Atom("name"): Atom("weather"),
-            Atom("description"): b"The weather of some days.",
-            Atom("args"): [
-                Atom("city"),
-                {Atom("name"): b"days", Atom("type"): Atom("integer"), Atom("description"): b"How many."},
-                {Atom("name"): b"unit", Atom("type"): b"optional[string]"},
-            ],
-            Atom("call"): (Atom("call"), b"forecast"),
-        }
-    ]
-    [parsed] = parse_tools(Place(term, "tools"))
-    return build_tool(parsed, HostFunction(parsed.function, Guard(watcher, Budget())), Spelling.of(term))
+    [parsed] = parse_tools(Place(TOOLS, "tools"))
+    built = build_tool(parsed)
+
+    def use(**arguments: object) -> object:
+        with dspy.context(elixir=Job(watcher)):
+            return built(**arguments)
+
+    use.args = built.args  # type: ignore[attr-defined]
+    return use
 
 
 def test_a_tool_passes_checked_arguments_and_gives_what_elixir_said() -> None:
@@ -231,44 +258,60 @@ def test_what_a_model_gets_wrong_is_an_observation_and_no_call() -> None:
     assert watcher.called == []
 
 
-def test_an_agent_uses_elixir_functions_and_reads_their_failures() -> None:
+def test_an_agent_uses_elixir_functions_and_reads_their_failures(endpoint: Endpoint, jobs: Jobs) -> None:
     def forecast(arguments: dict[str, Any]) -> bytes:
         if arguments["days"] > 2:
             raise ValueError("at most two days")
         return b"rain"
 
-    thoughts = iter(
-        [
-            ("weather", '{"city": "Paris", "days": 3}'),
-            ("weather", '{"city": "Paris", "days": 2}'),
-            ("finish", "{}"),
-        ]
-    )
+    steps = [
+        turn(next_thought="look", next_tool_name="weather", next_tool_args='{"city": "Paris", "days": 3}'),
+        turn(next_thought="less", next_tool_name="weather", next_tool_args='{"city": "Paris", "days": 2}'),
+        turn(next_thought="done", next_tool_name="finish", next_tool_args="{}"),
+        turn(reasoning="so it is", answer="rain"),
+    ]
+    endpoint.script(*steps)
+    jobs.watcher.functions["forecast"] = forecast
+    payload = {
+        Atom("signature"): b"question -> answer",
+        Atom("input"): {Atom("question"): b"What is the weather in Paris?"},
+        Atom("config"): {
+            **atoms({"lm": endpoint.lm(), "cache": False}),  # type: ignore[dict-item]
+            Atom("module"): {Atom("name"): Atom("react"), Atom("tools"): TOOLS, Atom("max_iters"): 5},
+        },
+    }
+    outcome = run(parse_job("predict", payload), jobs.watcher, {}, Spelling.of(payload))
+    result = plain(outcome.result)
+    assert result["prediction"]["answer"] == "rain"
+    trajectory = result["prediction"]["trajectory"]
+    assert trajectory["observation_0"] == "error: the Elixir function `forecast` failed: at most two days"
+    assert trajectory["observation_1"] == "rain"
+    assert result["metrics"]["lm_calls"] == 4
+    assert result["metrics"]["host_calls"] == 2
 
-    class Scripted:
-        def complete(self, request: Any) -> Any:
-            found = next(thoughts, None)
-            fields = {"reasoning": "so it is", "answer": "rain"}
-            if found is not None:
-                fields = {"next_thought": "look", "next_tool_name": found[0], "next_tool_args": found[1]}
-            text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
-            return dspy.lm15.Response(
-                id=None,
-                model="x",
-                message=dspy.lm15.Message.assistant([dspy.lm15.TextPart(text)]),
-                finish_reason="stop",
-                usage=dspy.lm15.Usage(),
-            )
 
-    watcher = Watcher(functions={"forecast": forecast})
-    agent = dspy.ReAct(
-        dspy.Signature({"question": (str, dspy.InputField()), "answer": (str, dspy.OutputField())}), [tool(watcher)]
-    )
-    with dspy.context(lm=dspy.LM("x", engine=Scripted(), cache=False)):
-        found = agent(question="What is the weather in Paris?")
-    assert found.answer == "rain"
-    assert found.trajectory["observation_0"] == "error: the Elixir function `forecast` failed: at most two days"
-    assert found.trajectory["observation_1"] == "rain"
+def turn(**fields: str) -> Reply:
+    return completion("\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()))
+
+
+def test_an_agent_is_kept_with_its_tools_and_answers_again() -> None:
+    module = parse_module(Place({Atom("name"): Atom("react"), Atom("tools"): TOOLS}, "module"))
+    signature = parse_signature(Place(b"question -> answer", "signature"))
+    kept = fresh(recipe(signature, module, "signature"))
+    name, data = pack(envelope(kept))
+    again = unpack(name, data)
+    assert isinstance(again.recipe, Recipe)
+    assert again.recipe.module.tools[0].function.text == "forecast"
+    assert again.recipe.module.tools[0].args == module.tools[0].args
+    assert pack(envelope(again))[0] == name
+    assert [part for part, _ in again.build().named_predictors()] == ["answer.react", "answer.extract.predict"]
+
+
+def test_an_agent_without_tools_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a map of name and tools"):
+        parse_module(Place(Atom("react"), "module"))
+    with pytest.raises(ValidationError, match="expected the key `tools`"):
+        parse_module(Place({Atom("name"): Atom("react")}, "module"))
 
 
 @pytest.mark.parametrize(

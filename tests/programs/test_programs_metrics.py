@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dspy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program_jobs import Watcher
+from program_jobs import Endpoint, Jobs, Watcher, completion
 
 from erlbridge.core.configs import Budget
 from erlbridge.core.metrics import Metric
-from erlbridge.programs import metrics
+from erlbridge.errors import OptimizationError
+from erlbridge.programs.comparisons import COMPARISONS
 from erlbridge.programs.guard import Guard, Stop
-from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.intervals import interval95
+from erlbridge.programs.metrics import Comparison, Scorer, Weighted
 
 
 def scorer(metric: Metric, fields: tuple[str, ...] = ("a",), threshold: float | None = None) -> Scorer:
-    return Scorer(metric, fields, Guard(Watcher(), Budget()), threshold)
+    return Scorer(metric, Comparison(metric, fields), fields, Guard(Watcher(), Budget()), threshold)
 
 
 SCORES = [
@@ -50,6 +54,14 @@ SCORES = [
     ("numeric", 1, None, 0.0),
     ("numeric", 1, True, 0.0),
     ("numeric", 1, 10**400, 0.0),
+    ("set_overlap", ["red", "blue"], ["Blue", "green"], 1 / 3),
+    ("set_overlap", ["a", "a"], ["a"], 1.0),
+    ("set_overlap", [1, True], [True], 0.5),
+    ("set_overlap", [], None, 1.0),
+    ("set_overlap", ["a"], None, 0.0),
+    ("list_overlap", ["a", "a", "b"], ["a", "c"], 0.4),
+    ("list_overlap", [{"k": [1]}], [{"k": [1]}], 1.0),
+    ("list_overlap", "a", ["a"], 1.0),
 ]
 
 
@@ -102,7 +114,7 @@ def test_fields_that_are_called_like_methods_are_read() -> None:
 def test_a_metric_that_raises_stops_the_job_and_says_where() -> None:
     guard = Guard(Watcher(), Budget())
     with pytest.raises(Stop):
-        Scorer(Metric("numeric"), ("a",), guard).score({"a": "many"}, {"a": 1})
+        Scorer(Metric("numeric"), Comparison(Metric("numeric"), ("a",)), ("a",), guard).score({"a": "many"}, {"a": 1})
     assert "ValueError" in str(guard.reason)
     assert guard.reason is not None
     assert "in numeric" in str(guard.reason.traceback)
@@ -117,8 +129,57 @@ VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES, VALUES)
-@pytest.mark.parametrize("name", ["exact_match", "normalized_match", "f1", "contains"])
+@pytest.mark.parametrize("name", [name for name in COMPARISONS if name != "numeric"])
 def test_a_score_is_between_nothing_and_one_and_a_value_matches_itself(name: str, gold: object, found: object) -> None:
-    compare = getattr(metrics, name)
+    compare = COMPARISONS[name]
     assert 0.0 <= compare(gold, found) <= 1.0
     assert compare(gold, gold) == 1.0
+
+
+def test_weights_make_a_mean_that_needs_not_add_up_to_one() -> None:
+    parts = [(3.0, Comparison(Metric(field="a"), ("a", "b"))), (1.0, Comparison(Metric("f1", field="b"), ("a", "b")))]
+    judge = Weighted(parts)
+    assert judge({"a": "x", "b": "red car"}, {"a": "x", "b": "red bus"}).score == pytest.approx((3 + 0.5) / 4)
+    assert judge({"a": "x", "b": "y"}, {}).score == 0.0
+
+
+def judged(endpoint: Endpoint, jobs: Jobs, *answers: str, **metric: object) -> Any:
+    """An evaluation of three tickets by a judge whose answers are given, each beside a category of the program's."""
+    program, judge = {"model": "offline"}, endpoint.lm()
+    endpoint.script(*(completion(answer) for answer in answers))
+    named = {"name": "judge", "rubric": "The category must fit.", "lm": judge, **metric}
+    return jobs.evaluate(jobs.signature, count=3, metric=named, lm=program, num_threads=1, cache=False)
+
+
+def verdict(reason: str, score: object) -> str:
+    return f"[[ ## reason ## ]]\n{reason}\n\n[[ ## score ## ]]\n{score}\n\n[[ ## completed ## ]]"
+
+
+def test_a_judge_scores_by_its_rubric_and_says_why(endpoint: Endpoint, jobs: Jobs) -> None:
+    result = judged(endpoint, jobs, verdict("right", 1.0), verdict("so so", 0.25), verdict("wrong", 0.0))
+    assert [row["score"] for row in result["results"]] == [1.0, 0.25, 0.0]
+    assert [row["feedback"] for row in result["results"]] == ["right", "so so", "wrong"]
+    assert result["score"] == pytest.approx(1.25 / 3)
+    low, high = result["confidence_interval"]
+    assert 0.0 <= low < result["score"] < high <= 1.0
+    asked = endpoint.requests[0]["messages"][-1]["content"]
+    assert "The category must fit." in asked
+    assert jobs.tickets[0]["body"] in asked
+    assert len(endpoint.requests) == 3
+    assert result["metrics"]["lm_calls"] == 6
+
+
+def test_a_judge_without_a_usable_score_is_asked_once_more_and_then_ends_the_job(
+    endpoint: Endpoint, jobs: Jobs
+) -> None:
+    result = judged(endpoint, jobs, verdict("?", 7.5), *[verdict("right", 1.0)] * 3)
+    assert [row["score"] for row in result["results"]] == [1.0, 1.0, 1.0]
+    with pytest.raises(OptimizationError, match=r"the judge gave the score 7.5, expected a number from 0 to 1"):
+        judged(endpoint, jobs, *[verdict("?", 7.5)] * 2)
+
+
+def test_an_interval_is_as_wide_as_the_sample_is_small() -> None:
+    few, many = interval95([1.0, 0.0]), interval95([1.0, 0.0] * 500)
+    assert few == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson's own method, worked by hand
+    assert many == pytest.approx((0.4691, 0.5309), abs=1e-4)
+    assert interval95([1.0])[1] == 1.0

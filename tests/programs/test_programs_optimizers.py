@@ -15,6 +15,7 @@ from offline_endpoint import OfflineEndpoint
 from program_jobs import Jobs, Reply, Watcher, atoms, category, completion, failure, plain
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.configs import Budget
 from erlbridge.core.jobs import Outcome, parse_job
 from erlbridge.core.metrics import Metric
 from erlbridge.core.options import MAX_PROGRAMS
@@ -26,10 +27,11 @@ from erlbridge.errors import (
     MissingPackage,
     ValidationError,
 )
-from erlbridge.programs.ensembles import vote
+from erlbridge.programs.ensembles import Ensemble
 from erlbridge.programs.feedback import Feedback
 from erlbridge.programs.guard import Guard
-from erlbridge.programs.metrics import Scorer
+from erlbridge.programs.judgements import Judge, Judgement
+from erlbridge.programs.metrics import Comparison, Scorer
 from erlbridge.programs.run import run
 from erlbridge.wire.messages import error_map
 from erlbridge.wire.vocabulary import STAGES
@@ -280,6 +282,18 @@ def test_gepas_own_budget_is_foretold(jobs: Jobs) -> None:
     assert foretold != {None}
 
 
+def feedback(*fields: str, judge: Judge | None = None) -> Feedback:
+    metric = Metric("exact_match")
+    return Feedback(Scorer(metric, judge or Comparison(metric, fields), fields, Guard(Watcher(), Budget())))
+
+
+def test_gepa_is_told_what_the_metric_itself_has_to_say() -> None:
+    found = feedback("a", judge=lambda *_: Judgement(0.5, "too short"))(
+        dspy.Example(a="x"), dspy.Prediction(a="y"), None, "answer", []
+    )
+    assert (found["score"], found["feedback"]) == (0.5, "too short")
+
+
 @pytest.mark.parametrize(
     ("example", "prediction", "said"),
     [
@@ -291,18 +305,14 @@ def test_gepas_own_budget_is_foretold(jobs: Jobs) -> None:
 def test_gepas_feedback_says_what_each_output_should_have_been(
     example: dict[str, object], prediction: dict[str, object], said: str
 ) -> None:
-    from erlbridge.core.configs import Budget
-
-    metric = Feedback(Scorer(Metric("exact_match"), ["a", "b"], Guard(Watcher(), Budget())))
+    metric = feedback("a", "b")
     found = metric(dspy.Example(example), dspy.Prediction(**prediction), None, "answer", [])
     assert found["feedback"] == said
     assert found["score"] == metric(dspy.Example(example), dspy.Prediction(**prediction))
 
 
 def test_a_long_value_is_cut_in_the_feedback() -> None:
-    from erlbridge.core.configs import Budget
-
-    metric = Feedback(Scorer(Metric("exact_match"), ["a"], Guard(Watcher(), Budget())))
+    metric = feedback("a")
     found = metric(dspy.Example(a="x" * 9000), dspy.Prediction(a="y" * 9000), None, "answer", [])
     assert len(found["feedback"]) < 1100
 
@@ -348,14 +358,16 @@ def test_an_ensemble_of_named_programs_votes(jobs: Jobs, tickets: list[dict[str,
 
 
 def test_a_majority_is_found_among_answers_of_any_type() -> None:
-    def program(**outputs: object) -> Callable[..., Any]:
-        return lambda **_: dspy.Prediction(**outputs)
+    def vote(field: str, *values: object) -> object:
+        members = [lambda value=value, **_: dspy.Prediction({field: value}) for value in values]
+        return Ensemble(members, "majority", field)().toDict()[field]
 
-    assert vote([program(n=1), program(n=2), program(n=2)])().n == 2
-    assert vote([program(t=["a"]), program(t=["b"]), program(t=["b"])])().t == ["b"]
-    assert vote([program(t="Yes."), program(t="no"), program(t="yes")])().t == "Yes."
-    assert vote([program(t=""), program(t=""), program(t="x")])().t == "x"
-    assert vote([program(n=1), program(n=2)])().n == 1
+    assert vote("n", 1, 2, 2) == 2
+    assert vote("items", ["a"], ["b"], ["b"]) == ["b"]
+    assert vote("t", "Yes.", "no", "yes") == "Yes."
+    assert vote("t", "", "", "x") == "x"
+    assert vote("t", None, None) is None
+    assert vote("n", 1, 2) == 1
 
 
 def test_a_member_with_other_fields_is_refused(jobs: Jobs, tickets: list[dict[str, str]]) -> None:
@@ -367,36 +379,48 @@ def test_a_member_with_other_fields_is_refused(jobs: Jobs, tickets: list[dict[st
         "training_data": tickets[:2],
         "config": {"lm": Atom("offline"), "optimizer": "ensemble", "options": {"programs": [name, name]}},
     }
-    with pytest.raises(ValidationError, match="with the fields of the job's own") as caught:
+    with pytest.raises(ValidationError, match="expected the fields of the first member, subject, got") as caught:
         jobs.run("optimize_signature", payload, {name: outcome.program})
     assert caught.value.path == "payload.config.options.programs[0]"
 
 
 @pytest.mark.parametrize("optimizer", ["ensemble", "knn_few_shot"])
-def test_what_is_more_than_a_state_cannot_be_optimized_further(
+def test_what_an_ensemble_or_neighbours_give_can_be_optimized_further(
     compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, optimizer: str
 ) -> None:
     _, outcome, _ = compiled(optimizer)
     assert outcome.program is not None
     name = str(outcome.program_id)
-    payload = {"signature": name, "training_data": jobs.tickets[:2], "config": {"lm": Atom("offline")}}
-    with pytest.raises(ValidationError, match="expected a single program to go on from"):
-        jobs.run("optimize_signature", payload, {name: outcome.program})
+    config = {"lm": Atom("offline"), "optimizer": "labeled_few_shot"}
+    payload = {"signature": name, "training_data": jobs.tickets[:6], "config": config}
+    result, _ = jobs.run("optimize_signature", payload, {name: outcome.program})
+    assert result["program_id"] != name
+
+
+def test_neighbours_are_refused_to_an_ensemble_before_a_model_is_asked(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs
+) -> None:
+    _, outcome, _ = compiled("ensemble")
+    name = str(outcome.program_id)
+    config = {"lm": Atom("offline"), "optimizer": "knn_few_shot"}
+    payload = {"signature": name, "training_data": jobs.tickets[:6], "config": config}
+    with pytest.raises(ValidationError, match="needs a program of one step") as caught:
+        jobs.run("optimize_signature", payload, {name: outcome.program or b""})
+    assert caught.value.path == "payload.config.optimizer"
+    assert jobs.watcher.seen == []
 
 
 @pytest.mark.parametrize(
     ("optimizer", "damage", "message"),
     [
-        ("knn_few_shot", lambda term: term["nearest"].update(k=99), "at most 12, got 99"),
-        ("knn_few_shot", lambda term: term["nearest"].update(k=0), "at least 1"),
-        ("knn_few_shot", lambda term: term["nearest"]["examples"][2].pop("body"), "expected the field `body`"),
-        ("knn_few_shot", lambda term: term["nearest"].update(examples=[]), "at least one example"),
-        ("knn_few_shot", lambda term: term["nearest"].update(model="x"), "unknown key `model`"),
-        ("ensemble", lambda term: term.update(reduce="eval"), "one of majority"),
-        ("ensemble", lambda term: term.pop("reduce"), "expected the key `reduce`"),
-        ("ensemble", lambda term: term.update(members=[]), "a list of 1 to"),
-        ("ensemble", lambda term: term["members"].extend(term["members"] * MAX_PROGRAMS), "a list of 1 to"),
-        ("ensemble", lambda term: term["members"][0]["answer"].update(lm={"api_base": "http://x"}), "unknown key `lm`"),
+        ("knn_few_shot", lambda term: term["module"].update(k=999), "at most 100, got 999"),
+        ("knn_few_shot", lambda term: term["module"].update(k=0), "at least 1"),
+        ("knn_few_shot", lambda term: term["examples"][2].pop("body"), "expected the field `body`"),
+        ("knn_few_shot", lambda term: term.update(model="x"), "unknown key `model`"),
+        ("ensemble", lambda term: term.update(reduce="eval"), "majority"),
+        ("ensemble", lambda term: term.update(members=[]), "at least|a list of"),
+        ("ensemble", lambda term: term["members"].extend(term["members"] * MAX_PROGRAMS), "at most|a list of"),
+        ("ensemble", lambda term: term["members"][0].update(lm={"api_base": "http://x"}), "unknown key `lm`"),
     ],
 )
 def test_a_tampered_program_is_refused(
@@ -416,4 +440,4 @@ def test_a_tampered_program_is_refused(
 def test_a_neighbour_program_that_is_stopped_after_its_compile_is_kept_whole(jobs: Jobs) -> None:
     with pytest.raises(BudgetExceeded) as caught:
         jobs.optimize("knn_few_shot", **DATA, budget={"max_lm_calls": 8})
-    assert plain(caught.value.context["best_program"])["nearest"]["k"] == 8
+    assert plain(caught.value.context["best_program"])["module"]["k"] == 8

@@ -9,6 +9,7 @@ import pytest
 from program_jobs import CATEGORIES, Jobs, Watcher, atoms, plain
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.configs import Budget
 from erlbridge.core.jobs import parse_job
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
@@ -19,6 +20,7 @@ from erlbridge.errors import (
     OptimizationError,
     ValidationError,
 )
+from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.run import run
 from erlbridge.wire.messages import error_map
 from erlbridge.wire.vocabulary import ATOMS, STAGES
@@ -380,3 +382,16 @@ def test_nothing_is_told_once_a_job_is_over(jobs: Jobs) -> None:
     jobs_again = Jobs(jobs.tickets)
     jobs_again.evaluate(jobs.signature, count=20)
     assert len(jobs.watcher.seen) == told
+
+
+def test_a_call_that_was_counted_goes_out_although_the_job_was_stopped_in_between() -> None:
+    guard = Guard(Watcher(), Budget())
+    guard.admit()
+    with pytest.raises(Stop):
+        guard.stop(Cancelled("cancelled as asked"))
+    guard.on_lm_start("1", None, {})
+    with pytest.raises(Stop):
+        guard.on_lm_end("1", None)
+    with pytest.raises(Stop):
+        guard.on_lm_start("2", None, {})
+    assert guard.lm_calls == 1

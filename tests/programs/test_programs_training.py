@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from node_client import NodeClient
-from program_jobs import Jobs, Watcher, atoms, completion, plain
+from program_jobs import CATEGORIES, Jobs, Watcher, atoms, completion, plain
 from tuning_endpoint import TuningEndpoint
 
 from erlbridge.codec import Atom, term_to_binary
@@ -263,9 +263,32 @@ def test_a_teacher_with_other_fields_is_refused(jobs: Jobs) -> None:
         "config": {"lm": Atom("offline"), "optimizer": "labeled_few_shot"},
     }
     other, _ = jobs.run("optimize_signature", payload)
-    with pytest.raises(ValidationError, match="with the fields of the job's own") as caught:
+    with pytest.raises(
+        ValidationError, match="expected the fields of the program that is trained, subject, body, got body"
+    ) as caught:
         train(jobs, Atom("offline"), teacher=atoms(other["program"]))
     assert caught.value.path == "payload.teacher"
+
+
+def test_a_teacher_that_is_built_in_another_way_is_refused(jobs: Jobs) -> None:
+    other, _ = jobs.optimize("labeled_few_shot", train=4, dev=2, module="chain_of_thought")
+    with pytest.raises(ValidationError, match="the steps and modules of the one that is trained") as caught:
+        train(jobs, Atom("offline"), teacher=atoms(other["program"]))
+    assert caught.value.path == "payload.teacher"
+
+
+def test_a_pipeline_is_trained_as_a_whole(jobs: Jobs) -> None:
+    steps = [
+        {"name": "guess", "signature": {"input_fields": ["subject"], "output_fields": ["topic"]}},
+        {"name": "sort", "signature": {**jobs.signature, "input_fields": ["body", "topic"]}},
+    ]
+    result, outcome = train(jobs, Atom("offline"), count=24, signature=None, pipeline={"steps": steps})
+    assert (
+        len(Memory.unpack(result["model"], outcome.models[result["model"]])) > result["metrics"]["trained_examples"] / 2
+    )
+    assert list(result["program"]["state"]) == ["step_guess", "step_sort"]
+    payload = {"program": atoms(result["program"]), "input": jobs.tickets[0], "config": {"lm": result["model"]}}
+    assert jobs.run("predict", payload, outcome.models)[0]["prediction"]["category"] in CATEGORIES
 
 
 def test_an_answer_that_cannot_be_read_teaches_nothing_is_not_judged_and_ends_nothing(

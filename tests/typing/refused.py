@@ -3,10 +3,13 @@
 Read by `test_typing.py`, not run.
 """
 
+from erlbridge import codec
+
 from erlbridge.codec import IMPLEMENTATION, binary_to_term, term_to_binary, term_to_iovec  # isort: skip
 from erlbridge.codec import Atom, BitString, DecodeError, LazyTerm, Pid, Reference, StreamDecoder, TermMap, skip
 from erlbridge.codec.structs import to_python
 
+codec.decode(b"\x83j")  # [attr-defined]
 ok = Atom("ok")
 
 binary_to_term("text")  # [arg-type]

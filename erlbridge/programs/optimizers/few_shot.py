@@ -6,9 +6,7 @@ from typing import Any, Final
 
 from dspy import teleprompt  # type: ignore[import-untyped]
 
-from erlbridge.programs.neighbours import Nearest
 from erlbridge.programs.optimizers.search import Found, Search
-from erlbridge.programs.predictions import plain
 
 _CANDIDATES: Final = 8
 """Programs of a random search when the request names none. DSPy's 16 double the cost for little on small data."""
@@ -82,19 +80,13 @@ def optuna(search: Search, student: Any) -> Found:
 
 
 def knn(search: Search, student: Any) -> Found:
-    """KNNFewShot: for each input, the examples that are most like it. DSPy's state has no place for them, so they are
-    kept beside it."""
-    names = sorted(search.trainset[0].inputs().keys())
-    examples = [{name: plain(value) for name, value in example.items()} for example in search.trainset]
-    k = min(search.integer("k", _NEIGHBOURS), len(examples))
-    return Found(student, nearest=Nearest(k, tuple(names), tuple(examples)))
+    """KNNFewShot: for each input, the examples that are most like it. DSPy patches the program's `forward`, which no
+    state holds, and bootstraps anew at each prediction; here the program becomes one of the module `knn`."""
+    return Found(student, neighbours=min(search.integer("k", _NEIGHBOURS), len(search.trainset)))
 
 
 def ensemble(search: Search, student: Any) -> Found:
-    """Ensemble: programs that vote, either those that the request names or the best of a random search."""
-    if search.members:
-        student.load_state(search.members[0])
-        return Found(student, members=tuple(search.members))
+    """Ensemble: the best programs of a random search, which vote."""
     best = random_search(search, student).program
     # The search tries the same demos more than once when there are few examples; a program has one vote.
     states: list[Any] = []
@@ -102,4 +94,4 @@ def ensemble(search: Search, student: Any) -> Found:
         state = candidate["program"].dump_state()
         if state not in states:
             states.append(state)
-    return Found(best, members=tuple(states[: search.integer("size", _VOTERS)]))
+    return Found(best, voters=tuple(states[: search.integer("size", _VOTERS)]))

@@ -15,7 +15,6 @@ from erlbridge.core.configs import Config
 from erlbridge.errors import MissingPackage
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
-from erlbridge.programs.neighbours import Nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,6 @@ class Search:
         prompt_lm: Writes instructions.
         teacher_lm: Answers while demos are bootstrapped.
         threads: How many examples a trial runs at once.
-        members: States of the programs that `options.programs` names.
         teacher: The program whose answers are learned where weights are trained; None is the student itself.
     """
 
@@ -45,7 +43,6 @@ class Search:
     prompt_lm: Any
     teacher_lm: Any
     threads: int
-    members: Sequence[Mapping[str, Any]] = ()
     teacher: Any = None
 
     @property
@@ -108,12 +105,12 @@ class Found:
 
     Attributes:
         program: The `dspy.Module` whose state is kept.
-        members: States of the programs that vote, where it is an ensemble; `program` is the best of them.
-        nearest: Where its demos come from, where it has others for each input.
+        voters: States of the programs that vote, where it is an ensemble; `program` is the best of them.
+        neighbours: How many of the nearest examples are its demos, where it has others for each input.
         lms: The trained model of each predictor, in order, where weights were trained.
     """
 
     program: Any
-    members: tuple[Mapping[str, Any], ...] = ()
-    nearest: Nearest | None = None
+    voters: tuple[Mapping[str, Any], ...] = ()
+    neighbours: int | None = None
     lms: tuple[Any, ...] = ()

@@ -108,16 +108,42 @@ defmodule Pipeline.DSPy.MessageProtocol do
     )
   end
 
-  @doc "Asks for the outputs of one input map, or of a list of them. `source` as in `create_evaluation_request/4`."
+  @doc """
+  Asks for the outputs of one input map, or of a list of them. `source` as in `create_evaluation_request/4`. Options:
+  `:stream`, with which the text of the outputs of one input map comes as chunks, and those of `create_request/3`.
+  """
   @spec create_prediction_request(term, map | [map], map, keyword) :: t
   def create_prediction_request(source, input, config, opts \\ []) do
+    {stream, opts} = Keyword.pop(opts, :stream)
     key = if is_list(input), do: :inputs, else: :input
+    payload = source |> source() |> Map.merge(%{key => input, config: config})
+    create_request(:predict, put_given(payload, :stream, stream), opts)
+  end
 
-    create_request(
-      :predict,
-      source |> source() |> Map.merge(%{key => input, config: config}),
-      opts
-    )
+  @doc """
+  Asks what a workflow is: YAML text, or a map. Options: `:file`, `:environment`, `:signatures`, and those of
+  `create_request/3`.
+
+      iex> request = Pipeline.DSPy.MessageProtocol.create_workflow_request("steps: []", file: "w.yaml")
+      iex> {request.request_type, request.payload}
+      {:load_workflow, %{yaml: "steps: []", file: "w.yaml"}}
+  """
+  @spec create_workflow_request(String.t() | map, keyword) :: t
+  def create_workflow_request(workflow, opts \\ []) do
+    {given, opts} = Keyword.split(opts, [:file, :environment, :signatures])
+    create_request(:load_workflow, Enum.into(given, workflow(workflow)), opts)
+  end
+
+  @doc """
+  Asks for a workflow to be run with these inputs. Options: `:training_data`, `:programs`, and those of
+  `create_workflow_request/2`.
+  """
+  @spec create_pipeline_request(String.t() | map, map, map, keyword) :: t
+  def create_pipeline_request(workflow, inputs, config, opts \\ []) do
+    keys = [:file, :environment, :signatures, :training_data, :programs]
+    {given, opts} = Keyword.split(opts, keys)
+    payload = Map.merge(workflow(workflow), %{inputs: inputs, config: config})
+    create_request(:run_pipeline, Enum.into(given, payload), opts)
   end
 
   @doc "Asks the node to end the request with this id."
@@ -192,6 +218,9 @@ defmodule Pipeline.DSPy.MessageProtocol do
 
   defp source({:program, program}), do: %{program: program}
   defp source(signature), do: %{signature: signature}
+
+  defp workflow(text) when is_binary(text), do: %{yaml: text}
+  defp workflow(map) when is_map(map), do: %{workflow: map}
 
   defp put_given(map, _key, nil), do: map
   defp put_given(map, key, value), do: Map.put(map, key, value)

@@ -37,6 +37,8 @@ defmodule Pipeline.DSPy.PythonBridge do
     * `:progress` - who hears how far a job is. A function of one argument is run in the calling process for each
       event (only where the call waits for the answer); a pid gets
       `{Pipeline.DSPy.PythonBridge, ref, {:progress, map}}`.
+    * `:stream_to` - who hears the outputs of `predict/4` while they are written: a function, run as above for each
+      `%{field: …, text: …, is_last: …}`, or a pid that gets `{Pipeline.DSPy.PythonBridge, ref, {:chunk, map}}`.
     * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
 
@@ -85,10 +87,17 @@ defmodule Pipeline.DSPy.PythonBridge do
   @default_timeouts_ms %{
     health_check: 5_000,
     cancel: 5_000,
+    list_programs: 5_000,
+    get_program: 5_000,
+    delete_program: 5_000,
+    put_program: 30_000,
+    load_workflow: 30_000,
     evaluate_pipeline: 300_000,
     optimize_signature: 600_000,
+    run_pipeline: 600_000,
     train_model: 3_600_000
   }
+  @workflow_keys [:file, :environment, :signatures]
   @stop_margin_ms 15_000
 
   # -- starting
@@ -237,13 +246,110 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   The node makes no atoms: a field comes back under an atom when this very request used that atom, as it does when it
   sends the signature as a map, and under a binary otherwise.
+
+  With `:stream_to`, the text of the outputs comes piece by piece before the answer, which holds it once more and whole:
+
+      PythonBridge.predict(bridge, "question -> answer", %{question: "1 + 1"},
+        lm: :offline, stream_to: fn %{text: text} -> IO.write(text) end)
+
+  Only outputs of type string come so, and only those of the modules predict and chain_of_thought; for others there is
+  the answer alone. A list of inputs cannot be streamed.
   """
   @spec predict(bridge, source, map | [map], keyword) :: answer
   def predict(bridge, source, input, opts \\ []) do
     {request_opts, config, []} = split(opts, [])
-    message = MessageProtocol.create_prediction_request(source, input, config)
+    stream = if request_opts[:stream_to], do: true
+    message = MessageProtocol.create_prediction_request(source, input, config, stream: stream)
     request(bridge, message.request_type, message.payload, request_opts)
   end
+
+  # -- workflows of pipeline_ex
+
+  @doc """
+  Reads a workflow, YAML text or a map, and says what it is; see `docs/workflows.md`. Default timeout: 30000 ms.
+
+  Options: those of every request, `:file` (what to call it in messages), `:environment`, and `:signatures`, a map of
+  what signatures that are only names stand for.
+
+      PythonBridge.load_workflow(bridge, File.read!("triage.yaml"), file: "triage.yaml", environment: :production)
+      #=> {:ok, %{status: :success, name: "triage", steps: [%{name: "classify", kind: :dspy, …}], warnings: []}}
+
+  An error's `context.errors` lists everything that is wrong, each with `:path`, `:line` and `:message`.
+  """
+  @spec load_workflow(bridge, String.t() | map, keyword) :: answer
+  def load_workflow(bridge, workflow, opts \\ []) do
+    {payload_opts, request_opts} = Keyword.split(opts, @workflow_keys)
+    message = MessageProtocol.create_workflow_request(workflow, payload_opts)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  @doc """
+  Runs a workflow's steps in order with these inputs. Default timeout: 600000 ms.
+
+  Steps with a signature are DSPy's: optimized where the workflow says so, then predicted. The others are executed here,
+  by the function `execute_step` of the bridge or the request, which gets the step and
+  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
+
+  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), and the
+  job's configuration as in `optimize_signature/4`, which wins over what the workflow says.
+
+      PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
+        lm: "openai/gpt-4o-mini",
+        functions: %{"execute_step" => fn step, context -> MyApp.Steps.run(step, context) end}
+      )
+      #=> {:ok, %{outputs: %{"classify" => %{"category" => "billing"}}, results: […], optimized_yaml: "…", metrics: %{…}}}
+  """
+  @spec run_pipeline(bridge, String.t() | map, map, keyword) :: answer
+  def run_pipeline(bridge, workflow, inputs, opts \\ []) do
+    {request_opts, config, rest} = split(opts, [:training_data, :programs | @workflow_keys])
+    message = MessageProtocol.create_pipeline_request(workflow, inputs, config, rest)
+    request(bridge, message.request_type, message.payload, request_opts)
+  end
+
+  # -- the programs that the node keeps
+
+  @doc """
+  The programs that the node keeps, newest first. Default timeout: 5000 ms.
+
+  Options: those of every request, `:limit` (at most so many, 100), and `:after`, the `next` of an earlier answer.
+
+      PythonBridge.list_programs(bridge, limit: 10)
+      #=> {:ok, %{status: :success, programs: [%{program_id: "program:…", name: "Triage", …}], next: nil}}
+  """
+  @spec list_programs(bridge, keyword) :: answer
+  def list_programs(bridge \\ __MODULE__, opts \\ []) do
+    {payload, opts} = Keyword.split(opts, [:limit, :after])
+    request(bridge, :list_programs, Map.new(payload), opts)
+  end
+
+  @doc """
+  A program as a map of plain data, to keep elsewhere or to give to another node. Default timeout: 5000 ms.
+
+      {:ok, %{program: program}} = PythonBridge.get_program(bridge, program_id)
+      File.write!("triage.program", :erlang.term_to_binary(program))
+  """
+  @spec get_program(bridge, String.t(), keyword) :: answer
+  def get_program(bridge, program_id, opts \\ []) do
+    request(bridge, :get_program, %{program_id: program_id}, opts)
+  end
+
+  @doc """
+  Gives the node a program to keep, as a node once gave it: it is checked first. Default timeout: 30000 ms.
+
+      {:ok, %{program_id: "program:" <> _}} = PythonBridge.put_program(bridge, program)
+  """
+  @spec put_program(bridge, map, keyword) :: answer
+  def put_program(bridge, program, opts \\ []) do
+    request(bridge, :put_program, %{program: program}, opts)
+  end
+
+  @doc "Has the node forget a program. `:not_found` when it does not keep it. Default timeout: 5000 ms."
+  @spec delete_program(bridge, String.t(), keyword) :: answer
+  def delete_program(bridge, program_id, opts \\ []) do
+    request(bridge, :delete_program, %{program_id: program_id}, opts)
+  end
+
+  # -- requests that run already
 
   @doc """
   Has the node end a request that `async/4` started; that request is then answered with `:cancelled`.
@@ -288,15 +394,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec request(bridge, atom, map, keyword) :: answer
   def request(bridge, verb, payload, opts \\ []) do
-    opts = put_timeout(opts, verb)
-
-    case Keyword.pop(opts, :progress) do
-      {on_progress, opts} when is_function(on_progress, 1) ->
-        Caller.request_heard(bridge, verb, payload, opts, on_progress)
-
-      {nil_or_pid, opts} ->
-        bridge |> Caller.submit(verb, payload, [{:progress, nil_or_pid} | opts]) |> Caller.await()
-    end
+    Caller.request(bridge, verb, payload, put_timeout(opts, verb))
   end
 
   @doc """
@@ -305,42 +403,46 @@ defmodule Pipeline.DSPy.PythonBridge do
   The calling process then gets, any number of times and once,
 
       {Pipeline.DSPy.PythonBridge, ref, {:progress, map}}
+      {Pipeline.DSPy.PythonBridge, ref, {:chunk, map}}
       {Pipeline.DSPy.PythonBridge, ref, {:ok, result}} | {Pipeline.DSPy.PythonBridge, ref, {:error, error}}
 
   or `{:DOWN, ref, :process, pid, reason}` instead of the answer if the bridge itself is killed; `await/2` takes all
-  of them. Progress goes to the calling process unless `:progress` is another pid or `false`.
+  of them. Progress goes to the calling process unless `:progress` is another pid or `false`; the same holds for the
+  chunks of a payload with `stream: true`, and `:stream_to`.
   """
   @spec async(bridge, atom, map, keyword) :: reference
   def async(bridge, verb, payload, opts \\ []) do
-    heard_by =
-      case Keyword.get(opts, :progress, true) do
-        true ->
-          self()
+    heard_by = for option <- [:progress, :stream_to], do: {option, heard_by(opts, option)}
+    Caller.submit(bridge, verb, payload, opts |> put_timeout(verb) |> Keyword.merge(heard_by))
+  end
 
-        pid when is_pid(pid) ->
-          pid
+  defp heard_by(opts, option) do
+    case Keyword.get(opts, option, true) do
+      true ->
+        self()
 
-        none when none in [nil, false] ->
-          nil
+      pid when is_pid(pid) ->
+        pid
 
-        other ->
-          raise ArgumentError, "expected :progress to be a pid or false, got #{inspect(other)}"
-      end
+      none when none in [nil, false] ->
+        nil
 
-    opts = opts |> put_timeout(verb) |> Keyword.put(:progress, heard_by)
-    Caller.submit(bridge, verb, payload, opts)
+      other ->
+        raise ArgumentError,
+              "expected #{inspect(option)} to be a pid or false, got #{inspect(other)}"
+    end
   end
 
   @doc """
   Waits, in the process that called `async/4`, for the answer.
 
-  Options: `:progress`, a function of one argument, and `:timeout` (`:infinity`), after which it gives a
+  Options: `:progress` and `:stream_to`, functions of one argument, and `:timeout` (`:infinity`), after which it gives a
   `:timeout_error` while the request goes on: it may be awaited again, or cancelled.
   """
   @spec await(reference, keyword) :: answer
   def await(ref, opts \\ []) do
-    opts = Keyword.validate!(opts, progress: nil, timeout: :infinity)
-    Caller.await(ref, opts[:progress] || fn _state -> :ok end, opts[:timeout])
+    opts = Keyword.validate!(opts, progress: nil, stream_to: nil, timeout: :infinity)
+    Caller.await(ref, Caller.listeners(opts), opts[:timeout])
   end
 
   # -- options of the verbs

@@ -14,7 +14,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.PythonError
 
   @meta_options [:priority, :idempotency_key, :source, :version, :trace]
-  @options [:timeout, :grace, :progress, :functions | @meta_options]
+  @options [:timeout, :grace, :progress, :stream_to, :functions | @meta_options]
   @default_grace_ms 1_000
   # What a timer of the BEAM can count.
   @max_timeout_ms 4_294_967_295
@@ -24,7 +24,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   def options, do: @options
 
   @doc """
-  Hands a request to a bridge and returns its reference. `:progress` is a pid, an alias, or nothing.
+  Hands a request to a bridge and returns its reference. `:progress` and `:stream_to` are a pid, an alias, or nothing.
 
   A payload of nil is for `:await_ready`, which the bridge answers itself.
   """
@@ -44,6 +44,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       # Encoded here, so that a large payload costs its caller and not the bridge.
       frame: payload && frame(ref, verb, payload, timeout, progress_to, opts),
       progress_to: progress_to,
+      stream_to: opts[:stream_to] || nil,
       timeout: timeout,
       grace: Keyword.get(opts, :grace, @default_grace_ms),
       functions: functions
@@ -53,18 +54,28 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     ref
   end
 
-  @doc "Sends a request and runs a function, here, for each event until the answer comes."
-  @spec request_heard(PythonBridge.bridge(), atom, map, keyword, (map -> term)) ::
-          PythonBridge.answer()
-  def request_heard(bridge, verb, payload, opts, on_progress) do
-    # Progress comes to an alias of its own, so that none is left in the mailbox once the function is done with.
+  @doc """
+  Sends a request and waits for its answer. Where `:progress` or `:stream_to` is a function, it is run here for each
+  such event until then.
+  """
+  @spec request(PythonBridge.bridge(), atom, map, keyword) :: PythonBridge.answer()
+  def request(bridge, verb, payload, opts) do
+    case Enum.filter(listeners(opts), fn {_option, heard_by} -> is_function(heard_by, 1) end) do
+      [] -> bridge |> submit(verb, payload, opts) |> await()
+      heard -> request_heard(bridge, verb, payload, opts, heard)
+    end
+  end
+
+  defp request_heard(bridge, verb, payload, opts, heard) do
+    # Events come to an alias of its own, so that none is left in the mailbox once the functions are done with.
     heard_at = :erlang.alias()
-    ref = submit(bridge, verb, payload, [{:progress, heard_at} | opts])
+    opts = Keyword.merge(opts, for({option, _function} <- heard, do: {option, heard_at}))
+    ref = submit(bridge, verb, payload, opts)
 
     try do
-      await(ref, on_progress)
+      await(ref, heard)
     catch
-      # Only the function can get here; nobody waits for the answer any more.
+      # Only the functions can get here; nobody waits for the answer any more.
       kind, reason ->
         Process.demonitor(ref, [:flush])
         GenServer.cast(bridge, {:abandon, ref})
@@ -75,12 +86,19 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     end
   end
 
-  @doc "Waits for the answer, or for `timeout`, and runs a function for each event until then."
-  @spec await(reference, (map -> term), timeout) :: PythonBridge.answer()
-  def await(ref, on_progress \\ fn _state -> :ok end, timeout \\ :infinity) do
+  @doc """
+  Waits for the answer, or for `timeout`. The functions `:progress` and `:stream_to`, where given, are run for each
+  such event until then.
+  """
+  @spec await(reference, keyword, timeout) :: PythonBridge.answer()
+  def await(ref, functions \\ [], timeout \\ :infinity) do
     until = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
-    receive_answer(ref, on_progress, until)
+    receive_answer(ref, Map.new(listeners(functions)), until)
   end
+
+  @doc "The options that say who hears of events."
+  @spec listeners(keyword) :: keyword
+  def listeners(opts), do: Keyword.take(opts, [:progress, :stream_to])
 
   @doc """
   Monitors a bridge by whatever name it has. Where nobody holds the name, the answer is a `:DOWN` message as well.
@@ -111,14 +129,15 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     raise ArgumentError, "expected :timeout in milliseconds or :infinity, got #{inspect(other)}"
   end
 
-  defp receive_answer(ref, on_progress, until) do
+  defp receive_answer(ref, functions, until) do
     receive do
       {PythonBridge, ^ref, {:progress, state}} ->
-        on_progress.(state)
-        receive_answer(ref, on_progress, until)
+        if functions[:progress], do: functions[:progress].(state)
+        receive_answer(ref, functions, until)
 
-      {PythonBridge, ^ref, {:chunk, _chunk}} ->
-        receive_answer(ref, on_progress, until)
+      {PythonBridge, ^ref, {:chunk, piece}} ->
+        if functions[:stream_to], do: functions[:stream_to].(piece)
+        receive_answer(ref, functions, until)
 
       {PythonBridge, ^ref, answer} ->
         answer

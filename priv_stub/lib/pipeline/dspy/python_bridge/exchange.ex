@@ -120,12 +120,16 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Passes an event on to the process that wants to hear of this request, if there is one."
   @spec pass_on(t, term, term) :: :ok
   def pass_on(%__MODULE__{} = exchange, id, event) do
-    with {:ok, %Request{progress_to: to}} when to != nil <- Requests.fetch(exchange.requests, id) do
+    with {:ok, request} <- Requests.fetch(exchange.requests, id),
+         to when to != nil <- listener(request, event) do
       send(to, {exchange.tag, id, event})
     end
 
     :ok
   end
+
+  defp listener(request, {:progress, _state}), do: request.progress_to
+  defp listener(request, {:chunk, _piece}), do: request.stream_to
 
   @doc "Answers a request. Gives its verb as well: nil where it is not in flight any more."
   @spec answer(t, term, outcome) :: {atom, t}

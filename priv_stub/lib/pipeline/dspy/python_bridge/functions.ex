@@ -10,7 +10,16 @@ defmodule Pipeline.DSPy.PythonBridge.Functions do
   @type t :: %{String.t() => function}
 
   # What a payload holds besides its configuration is data, and never walked.
-  @data_keys [:training_data, :validation_data, :data, :input, :inputs, :program]
+  @data_keys [
+    :training_data,
+    :validation_data,
+    :data,
+    :input,
+    :inputs,
+    :program,
+    :workflow,
+    :yaml
+  ]
 
   @doc """
   The functions of an option, a map or keyword list of name to function. Raises `ArgumentError` for anything else.

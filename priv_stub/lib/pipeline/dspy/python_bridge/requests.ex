@@ -10,8 +10,9 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     One request between a caller and the node.
 
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
-    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` is a pid or an alias.
-    `timeout` and `grace` are milliseconds. `functions` are those that its job may call besides the bridge's own.
+    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` and `stream_to`, which
+    hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
+    may call besides the bridge's own.
     """
 
     @enforce_keys [:id, :owner, :verb]
@@ -21,6 +22,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :verb,
       :frame,
       :progress_to,
+      :stream_to,
       :monitor,
       :timer,
       :started_at,
@@ -35,6 +37,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             verb: atom,
             frame: binary | nil,
             progress_to: pid | reference | nil,
+            stream_to: pid | reference | nil,
             monitor: reference | nil,
             timer: reference | nil,
             started_at: integer | nil,

@@ -1,0 +1,65 @@
+"""When a worker's job shall stop by itself: shortly before its deadline, so that its answer arrives in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from erlbridge.errors import BridgeError, DeadlineExceeded
+from erlbridge.limits import MAX_STOP_MARGIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Time:
+    deadline_ms: int
+    stop_at: float
+
+
+class Deadline:
+    """The time of the job that runs. `when_near` is called once, on a thread of its own, when no time is left: a job
+    that waits for somebody else makes no model call at which it could notice."""
+
+    def __init__(self, when_near: Callable[[BridgeError], None]) -> None:
+        self._when_near = when_near
+        self._lock = threading.Lock()
+        self._next: _Time | None = None
+        self._now: _Time | None = None
+        self._timer: threading.Timer | None = None
+
+    def of_next(self, deadline_ms: int, left_s: float) -> None:
+        """The next job has so much left of its deadline."""
+        margin_s = min(MAX_STOP_MARGIN_S, left_s / 10)
+        self._next = _Time(deadline_ms, time.monotonic() + left_s - margin_s)
+
+    def begin(self) -> None:
+        """That job begins."""
+        with self._lock:
+            self._now, self._next = self._next, None
+            if self._now is not None:
+                wait_s = max(0.0, self._now.stop_at - time.monotonic())
+                self._timer = threading.Timer(wait_s, self._tell)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def end(self) -> None:
+        """The job is over; nobody is told of its deadline any more."""
+        with self._lock:
+            self._now = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def reason(self) -> BridgeError | None:
+        """Why the job shall stop, None while there is time."""
+        now = self._now
+        if now is None or time.monotonic() < now.stop_at:
+            return None
+        return DeadlineExceeded("no time is left before the deadline", context={"deadline_ms": now.deadline_ms})
+
+    def _tell(self) -> None:
+        with self._lock:  # so that the job which it is about cannot end in between
+            reason = self.reason()
+            if reason is not None:
+                self._when_near(reason)
