@@ -41,7 +41,7 @@ _COMPILES: Final[Mapping[str, Callable[[Search, Any], Found]]] = {
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "bootstrap_few_shot_with_optuna": ("optuna",),
     "knn_few_shot": ("numpy",),
-    "mipro_v2": ("optuna", "numpy"),
+    "mipro_v2": ("numpy", "optuna"),  # in this order: optuna needs numpy itself, and would be named for it
     "simba": ("numpy",),
     "gepa": ("gepa",),
 }
