@@ -19,7 +19,6 @@ from erlbridge.core.configs import Budget
 from erlbridge.core.jobs import Chunk, Observer, Progress
 from erlbridge.errors import (
     BridgeError,
-    BudgetExceeded,
     CallbackFailed,
     InternalError,
     MissingPackage,
@@ -27,6 +26,7 @@ from erlbridge.errors import (
 )
 from erlbridge.programs.course import Course
 from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
+from erlbridge.programs.ledger import Ledger, exceeded
 
 BREAKER_CALLS: Final = 8
 """Calls in a row that failed for good, each after its retries, before the endpoint counts as dead."""
@@ -63,12 +63,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def __init__(self, observer: Observer, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.reason: BridgeError | None = None
-        self.lm_calls = 0
-        self.failed_calls = 0
-        self.host_calls = 0
-        self.cached_calls = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
+        self.ledger = Ledger()
         self.trials = 0
         self.course = Course()
         self._observer = observer
@@ -79,8 +74,6 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self._thread = threading.local()
         self._closed = False
         self._succeeded_calls = 0
-        self._cost_usd = 0.0
-        self._unpriced_calls = 0
         self._given_up_in_a_row = 0
         self._last_failure: BaseException | None = None
         self._evaluations: dict[str, tuple[Any, int]] = {}
@@ -95,25 +88,10 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """Seconds since the job began."""
         return self._clock() - self._started
 
-    @property
-    def cost_usd(self) -> float | None:
-        """DSPy's estimate of the cost so far in US dollars, None as soon as one call had no known price."""
-        with self._lock:
-            return None if self._unpriced_calls else self._cost_usd
-
     def spent(self) -> dict[str, object]:
         """What the job has spent so far, by published names."""
         with self._lock:
-            return {
-                "lm_calls": self.lm_calls,
-                "failed_calls": self.failed_calls,
-                "failed_share": self.failed_calls / self.lm_calls if self.lm_calls else 0.0,
-                "cached_calls": self.cached_calls,
-                "input_tokens": self.input_tokens,
-                "output_tokens": self.output_tokens,
-                "cost_usd": self.cost_usd,
-                "host_calls": self.host_calls,
-            }
+            return self.ledger.spent()
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -140,9 +118,9 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """
         self.check()
         with self._lock:
-            failure = self._last_failure if self.lm_calls and not self._succeeded_calls else None
+            failure = self._last_failure if self.ledger.lm_calls and not self._succeeded_calls else None
         if failure is not None:
-            self.stop(lm_failed(failure, failed_calls=self.failed_calls))
+            self.stop(lm_failed(failure, failed_calls=self.ledger.failed_calls))
 
     def close(self) -> None:
         """The job is over. Calls that other threads still want to start are stopped, and nothing is told any more."""
@@ -158,23 +136,10 @@ class Guard(BaseCallback):  # type: ignore[misc]
         end = self._clock() + seconds
         limit = self._budget.max_seconds
         if limit is not None and end - self._started > limit:
-            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used, and {seconds:.3f} to wait", limit))
+            self.stop(exceeded(f"{self.elapsed_s:.3f} seconds used, and {seconds:.3f} to wait", limit))
         while (left := end - self._clock()) > 0:
             self.check()
             time.sleep(min(left, _NAP_S))
-
-    def _used_up(self) -> BridgeError | None:
-        """The limit of the budget that no further call may start beyond."""
-        budget, tokens, cost = self._budget, self.input_tokens + self.output_tokens, self._cost_usd
-        if budget.max_lm_calls is not None and self.lm_calls >= budget.max_lm_calls:
-            return _exceeded(f"{self.lm_calls} model calls made", budget.max_lm_calls)
-        if budget.max_seconds is not None and self.elapsed_s >= budget.max_seconds:
-            return _exceeded(f"{self.elapsed_s:.3f} seconds used", budget.max_seconds)
-        if budget.max_tokens is not None and tokens >= budget.max_tokens:
-            return _exceeded(f"{tokens} tokens used", budget.max_tokens)
-        if budget.max_cost_usd is not None and (cost > budget.max_cost_usd or cost == budget.max_cost_usd > 0):
-            return _exceeded(f"{cost:.6f} USD spent", budget.max_cost_usd)  # a limit of 0 lets free models work
-        return None
 
     # -- model calls ----------------------------------------------------------------------------------------------
 
@@ -183,23 +148,23 @@ class Guard(BaseCallback):  # type: ignore[misc]
         cost nothing and are not asked for here."""
         with self._lock:
             self.check()
-            if (reason := self._used_up()) is not None:
+            if (reason := self.ledger.used_up(self._budget, self.elapsed_s)) is not None:
                 self.stop(reason)
-            self.lm_calls += 1
+            self.ledger.lm_calls += 1
         self._thread.admitted = True
 
     def check_budget(self) -> None:
         """Raises `Stop` when no further call may start; asked before one waits for its turn."""
         self.check()
         with self._lock:
-            if (reason := self._used_up()) is not None:
+            if (reason := self.ledger.used_up(self._budget, self.elapsed_s)) is not None:
                 self.stop(reason)
 
     def answered_from_cache(self) -> None:
         """The call of this thread is answered by the cache."""
         self._thread.cached = True
         with self._lock:
-            self.cached_calls += 1
+            self.ledger.cached_calls += 1
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
         """Stops the job instead of letting a call start, unless it is admitted: what is counted goes out."""
@@ -223,13 +188,13 @@ class Guard(BaseCallback):  # type: ignore[misc]
                 if not getattr(self._thread, "cached", False):  # which says nothing about the endpoint
                     self._given_up_in_a_row = 0
             else:
-                self.lm_calls += not admitted  # it failed on its way to the model
-                self.failed_calls += 1
+                self.ledger.lm_calls += not admitted  # it failed on its way to the model
+                self.ledger.failed_calls += 1
                 self._last_failure = exception
         if isinstance(exception, ImportError):
             self.stop(MissingPackage(f"the model needs a package that is not installed: {exception}"))
         if exception is not None and is_fatal(exception):
-            self.stop(lm_failed(exception, failed_calls=self.failed_calls))
+            self.stop(lm_failed(exception, failed_calls=self.ledger.failed_calls))
         self.check()
         self._tell()
 
@@ -239,7 +204,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
             self._given_up_in_a_row += 1
             dead = self._given_up_in_a_row >= BREAKER_CALLS and (is_transient(error) or not self._succeeded_calls)
         if dead:
-            self.stop(lm_failed(error, failed_calls=self.failed_calls))
+            self.stop(lm_failed(error, failed_calls=self.ledger.failed_calls))
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
         """DSPy's usage tracker: called once for each answer that an endpoint gave, never for one from the cache."""
@@ -253,8 +218,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
                 )
             )
         with self._lock:
-            self.input_tokens += asked or 0
-            self.output_tokens += answered or 0
+            self.ledger.input_tokens += asked or 0
+            self.ledger.output_tokens += answered or 0
 
     def add_cost(self, lm: str, cost_usd: float | None) -> None:
         """What the answer just counted by `add_usage` on this thread cost; None when no price is known."""
@@ -269,8 +234,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
                 )
             )
         with self._lock:
-            self._cost_usd += cost_usd or 0.0
-            self._unpriced_calls += cost_usd is None
+            self.ledger.known_cost_usd += cost_usd or 0.0
+            self.ledger.unpriced_calls += cost_usd is None
 
     # -- Elixir functions -----------------------------------------------------------------------------------------
 
@@ -285,7 +250,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
             if self._closed:
                 self.stop(InternalError("the job is over"))
             self.check()
-            self.host_calls += 1
+            self.ledger.host_calls += 1
             pending = self._observer.call(name, arguments, timeout_ms)
         limit = self._budget.max_seconds
         try:
@@ -293,7 +258,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         except CallbackFailed:
             raise
         except TimeoutError:
-            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used, waiting for an Elixir function", limit or 0.0))
+            self.stop(exceeded(f"{self.elapsed_s:.3f} seconds used, waiting for an Elixir function", limit or 0.0))
         except BridgeError as failure:
             self.stop(failure)
 
@@ -397,8 +362,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     done=done,
                     total=total,
                     best_score=self.course.best_score,
-                    lm_calls=self.lm_calls,
-                    cost_usd=self.cost_usd,
+                    lm_calls=self.ledger.lm_calls,
+                    cost_usd=self.ledger.cost_usd,
                     message=message,
                 )
             )
@@ -406,7 +371,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def unpriced(self) -> None:
         """Something was done whose price nobody knows; from now on nobody knows what the job costs."""
         with self._lock:
-            self._unpriced_calls += 1
+            self.ledger.unpriced_calls += 1
 
     def _tell(self, message: str | None = None) -> None:
         # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
@@ -421,8 +386,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     total=course.total,
                     score=course.score,
                     best_score=course.best_score,
-                    lm_calls=self.lm_calls,
-                    cost_usd=self.cost_usd,
+                    lm_calls=self.ledger.lm_calls,
+                    cost_usd=self.ledger.cost_usd,
                     message=message,
                 )
             )
@@ -437,7 +402,3 @@ def _mean(evaluated: Any) -> float:
     """The score of an evaluation. DSPy's own is rounded: a sixth would become better than a sixth."""
     scores = [float(score) for *_, score in evaluated.results]
     return sum(scores) / len(scores) if scores else float(evaluated.score) / 100
-
-
-def _exceeded(used: str, limit: float) -> BudgetExceeded:
-    return BudgetExceeded(f"{used}, limit {limit}", context={"limit": limit})

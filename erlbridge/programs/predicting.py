@@ -40,7 +40,7 @@ def _failed(work: Work, error: Exception) -> Exception:
     if isinstance(error, BridgeError):
         return error
     if isinstance(error, dspy.LMError):
-        return lm_failed(error, failed_calls=work.guard.failed_calls)
+        return lm_failed(error, failed_calls=work.guard.ledger.failed_calls)
     if isinstance(error, dspy.AdapterParseError):
         return OptimizationError(
             f"the model's answer cannot be read: {error}{where(error)}", traceback=traceback_text(error)

@@ -96,7 +96,7 @@ class Streamed(BaseCallback):  # type: ignore[misc]
     ) -> None:
         """An attempt that broke off after something was told ends the job."""
         if isinstance(exception, Exception) and (self._ended or any(self._told.values())):
-            self._guard.stop(lm_failed(exception, failed_calls=self._guard.failed_calls))
+            self._guard.stop(lm_failed(exception, failed_calls=self._guard.ledger.failed_calls))
 
     # -- telling
 

@@ -40,15 +40,15 @@ def numbered(endpoint: Endpoint) -> Iterator[Endpoint]:
 
 def test_several_answers_to_one_prompt_are_as_many_calls(numbered: Endpoint, guard: Guard) -> None:
     assert calls(numbered, guard, n=3) == ["answer 1", "answer 2", "answer 3"]
-    assert (guard.lm_calls, guard.input_tokens, len(numbered.requests)) == (3, 300, 3)
+    assert (guard.ledger.lm_calls, guard.ledger.input_tokens, len(numbered.requests)) == (3, 300, 3)
     assert calls(numbered, guard, n=4) == ["answer 1", "answer 2", "answer 3", "answer 4"]
-    assert (guard.lm_calls, guard.cached_calls, len(numbered.requests)) == (4, 3, 4)
+    assert (guard.ledger.lm_calls, guard.ledger.cached_calls, len(numbered.requests)) == (4, 3, 4)
 
 
 def test_one_of_several_answers_is_tried_again_by_itself(numbered: Endpoint, guard: Guard) -> None:
     numbered.script(completion("first"), failure(500, "oops", retry_after_ms="1"), completion("second"))
     assert calls(numbered, guard, n=2, cache=False) == ["first", "second"]
-    assert (guard.lm_calls, guard.failed_calls, len(numbered.requests)) == (3, 1, 3)
+    assert (guard.ledger.lm_calls, guard.ledger.failed_calls, len(numbered.requests)) == (3, 1, 3)
 
 
 def test_a_call_limit_is_exact_within_several_answers(numbered: Endpoint) -> None:
@@ -56,7 +56,7 @@ def test_a_call_limit_is_exact_within_several_answers(numbered: Endpoint) -> Non
     with pytest.raises(Stop):
         calls(numbered, guard, n=3)
     assert isinstance(guard.reason, BudgetExceeded)
-    assert (guard.lm_calls, len(numbered.requests)) == (2, 2)
+    assert (guard.ledger.lm_calls, len(numbered.requests)) == (2, 2)
 
 
 def test_another_rollout_or_temperature_is_another_answer_and_both_come_again(numbered: Endpoint, guard: Guard) -> None:

@@ -394,4 +394,4 @@ def test_a_call_that_was_counted_goes_out_although_the_job_was_stopped_in_betwee
         guard.on_lm_end("1", None)
     with pytest.raises(Stop):
         guard.on_lm_start("2", None, {})
-    assert guard.lm_calls == 1
+    assert guard.ledger.lm_calls == 1
