@@ -10,8 +10,8 @@ REDUCTIONS: Final = ("majority", "first")
 """How the members' answers become one: the answer whose last output most members give, or that of the first member
 that answers at all."""
 
-MAX_MEMBERS: Final = 16
-"""Most members of an ensemble. Each of them runs for each input."""
+MAX_MEMBERS: Final = 100
+"""Most members of an ensemble, named or made by an optimizer. Each of them runs for each input."""
 
 
 def parse_members(place: Place) -> list[Place]:

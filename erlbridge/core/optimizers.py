@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.options import Option
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, nearest
@@ -39,7 +40,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "bootstrap_few_shot_with_random_search": _RANDOM_SEARCH,
     "bootstrap_few_shot_with_optuna": {**_BOOTSTRAP, "num_candidate_programs": _COUNT},
     "knn_few_shot": {"k": Option("integer", 1, 100)},
-    "ensemble": {**_RANDOM_SEARCH, "programs": Option("programs"), "size": Option("integer", 2, 100)},
+    "ensemble": {**_RANDOM_SEARCH, "programs": Option("programs"), "size": Option("integer", 2, MAX_MEMBERS)},
     "copro": {
         "breadth": Option("integer", 2, 100),
         "depth": Option("integer", 1, 100),

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
+from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.examples import plain
 from erlbridge.core.requests import read_program_id
 from erlbridge.wire.place import Place
-
-MAX_PROGRAMS: Final = 100
-"""Most programs of an ensemble; each of them answers every input."""
 
 _MAX_STEPS: Final = 10
 _STRATEGY: Final = re.compile(rf"[pw](?: -> [pw]){{0,{_MAX_STEPS - 1}}}\Z")
@@ -71,7 +69,7 @@ class Option:
             case "strategy":
                 return f"1..{_MAX_STEPS} steps"
             case "programs":
-                return f"2..{MAX_PROGRAMS} programs"
+                return f"2..{MAX_MEMBERS} programs"
             case "map":
                 return "a map"
             case _:
@@ -87,8 +85,8 @@ def _strategy(place: Place) -> str:
 
 def _programs(place: Place) -> tuple[str | Place, ...]:
     """Stored programs by their ids, given ones as the places of their envelopes, which the worker reads."""
-    if not 2 <= len(place.elements()) <= MAX_PROGRAMS:
-        raise place.refused(f"a list of 2 to {MAX_PROGRAMS} program ids or programs")
+    if not 2 <= len(place.elements()) <= MAX_MEMBERS:
+        raise place.refused(f"a list of 2 to {MAX_MEMBERS} program ids or programs")
     return tuple(read_program(item) for item in place.items())
 
 

@@ -194,6 +194,8 @@ def _spellings(character: str) -> str:
         forms.append(r"\+")
     if (entity := html.escape(character)) != character:
         forms.append(re.escape(entity))
+    number = f"&#(?:0{{0,8}}{code}|[xX]0{{0,8}}{_either_case(format(code, 'x'))});"
+    forms.append(f"{number}(?:{number}){{0,63}}" if character == "\\" else number)
     return f"(?:{'|'.join(forms)})"
 
 
@@ -202,7 +204,11 @@ def _octets(character: str) -> list[str]:
 
 
 def _hex(octets: bytes) -> str:
-    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in octets.hex())
+    return _either_case(octets.hex())
+
+
+def _either_case(digits: str) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

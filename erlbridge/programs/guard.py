@@ -111,6 +111,14 @@ class Guard(BaseCallback):  # type: ignore[misc]
         if reason is not None:
             self.stop(reason)
 
+    def check_time(self) -> None:
+        """Raises `Stop` when the job must not go on, or its time is used up in the middle of a call: a stream may never
+        end by itself."""
+        self.check()
+        limit = self._budget.max_seconds
+        if limit is not None and self.elapsed_s >= limit:
+            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used", limit))
+
     def check_alive(self) -> None:
         """Raises `Stop` when the job must not go on, or when there were model calls and every one of them failed.
 

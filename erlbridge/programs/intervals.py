@@ -26,4 +26,5 @@ def interval95(scores: Sequence[float]) -> tuple[float, float]:
     spread = _Z95 * _Z95 / count
     centre = (mean + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(mean * (1 - mean) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The mean lies inside of it, at 0 and 1 on its end, where rounding would put it a hair's breadth outside.
+    return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))

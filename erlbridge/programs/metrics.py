@@ -52,7 +52,9 @@ class Weighted:
     def __call__(self, example: Mapping[str, object], prediction: Mapping[str, object]) -> Judgement:
         """The judgement of all parts; the weights need not add up to 1."""
         judged = [(weight, judge(example, prediction)) for weight, judge in self.parts]
-        score = sum(weight * part.score for weight, part in judged) / sum(weight for weight, _ in judged)
+        heaviest = max(weight for weight, _ in judged)  # as shares of it, so that no sum leaves a float's range
+        shares = [(weight / heaviest, part.score) for weight, part in judged]
+        score = sum(share * found for share, found in shares) / sum(share for share, _ in shares)
         said = [part.feedback for _, part in judged if part.feedback]
         return Judgement(score, " ".join(said) or None)
 

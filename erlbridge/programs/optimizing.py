@@ -10,7 +10,7 @@ from erlbridge.core.jobs import OptimizeSignature, Outcome
 from erlbridge.core.modules import INNER, Module
 from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
 from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, joined, pack
-from erlbridge.programs.ensembles import ensemble_recipe
+from erlbridge.programs.ensembles import EnsembleRecipe, ensemble_recipe
 from erlbridge.programs.evaluation import mean_score
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.modules import Blueprint, Recipe
@@ -65,6 +65,8 @@ def _check(work: Work, search: Search, voters: _Voters) -> None:
     check(search)
     if work.config.optimizer == "knn_few_shot":
         _require_one_answer(work.recipe)
+    if work.config.optimizer == "ensemble" and isinstance(work.recipe, EnsembleRecipe):
+        raise ValidationError("an ensemble cannot be a member of one", "payload.config.optimizer")
     if voters:
         ensemble_recipe([("payload", work.recipe), *((path, member.recipe) for path, member in voters)], _MAJORITY)
 

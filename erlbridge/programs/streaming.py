@@ -80,7 +80,9 @@ class Streamed(BaseCallback):  # type: ignore[misc]
                 self._tell(self._reader.feed(self._clean.feed(choice.delta.content)))
             if choice.finish_reason is not None:
                 self._tell([*self._reader.feed(self._clean.end()), *self._reader.end()])
-            self._guard.check()
+                self._guard.check()  # what is written to its end is paid for, and kept
+            else:
+                self._guard.check_time()
         except Stop:
             raise _Interrupted from None
 

@@ -67,7 +67,25 @@ def test_text_is_told_as_soon_as_it_cannot_be_anything_else() -> None:
 
 
 SPELLED = st.sampled_from(
-    ["\\", "\\\\", "%5C", "\\u005c", "s", "%73", "k-a", "/", "\\/", "b", "1", "sk-a", KEY, "sk-a\\b/"]
+    [
+        "\\",
+        "\\\\",
+        "%5C",
+        "\\u005c",
+        "s",
+        "%73",
+        "k-a",
+        "/",
+        "\\/",
+        "b",
+        "1",
+        "&#11",
+        "5;",
+        "&#x73;",
+        "sk-a",
+        KEY,
+        "sk-a\\b/",
+    ]
 )
 PAIR = st.sampled_from(["\ud83d", "\ude00", "é", " ", "\n"])
 

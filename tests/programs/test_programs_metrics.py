@@ -143,6 +143,14 @@ def test_weights_make_a_mean_that_needs_not_add_up_to_one() -> None:
     assert judge({"a": "x", "b": "y"}, {}).score == 0.0
 
 
+@pytest.mark.parametrize("weight", [5e-324, 1.0, 1.7e308])
+def test_weights_of_any_size_make_a_mean(weight: float) -> None:
+    parts = [(weight, Comparison(Metric(field="a"), ("a", "b"))), (weight, Comparison(Metric(field="b"), ("a", "b")))]
+    judge = Weighted(parts)
+    assert judge({"a": "x", "b": "y"}, {"a": "x", "b": "y"}).score == 1.0
+    assert judge({"a": "x", "b": "y"}, {"a": "x", "b": "z"}).score == 0.5
+
+
 def judged(endpoint: Endpoint, jobs: Jobs, *answers: str, **metric: object) -> Any:
     """An evaluation of three tickets by a judge whose answers are given, each beside a category of the program's."""
     program, judge = {"model": "offline"}, endpoint.lm()
@@ -176,6 +184,13 @@ def test_a_judge_without_a_usable_score_is_asked_once_more_and_then_ends_the_job
     assert [row["score"] for row in result["results"]] == [1.0, 1.0, 1.0]
     with pytest.raises(OptimizationError, match=r"the judge gave the score 7.5, expected a number from 0 to 1"):
         judged(endpoint, jobs, *[verdict("?", 7.5)] * 2)
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+@pytest.mark.parametrize("count", range(1, 30))
+def test_an_interval_holds_its_mean(score: float, count: int) -> None:
+    low, high = interval95([score] * count)
+    assert 0.0 <= low <= score <= high <= 1.0
 
 
 def test_an_interval_is_as_wide_as_the_sample_is_small() -> None:

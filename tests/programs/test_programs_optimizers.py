@@ -16,9 +16,9 @@ from program_jobs import Jobs, Reply, Watcher, atoms, category, completion, fail
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.configs import Budget
+from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.jobs import Outcome, parse_job
 from erlbridge.core.metrics import Metric
-from erlbridge.core.options import MAX_PROGRAMS
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
     BudgetExceeded,
@@ -397,14 +397,29 @@ def test_what_an_ensemble_or_neighbours_give_can_be_optimized_further(
     assert result["program_id"] != name
 
 
-def test_neighbours_are_refused_to_an_ensemble_before_a_model_is_asked(
-    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs
+def test_an_ensemble_of_many_members_that_an_optimizer_makes_answers(jobs: Jobs) -> None:
+    options = {"num_candidate_programs": 18, "size": 20}
+    result, outcome = jobs.optimize("ensemble", train=6, dev=1, options=options)
+    members = len(result["program"]["members"])
+    assert members > 16  # equal programs vote once
+    assert outcome.program is not None
+    payload = {"program": outcome.program_id, "input": jobs.tickets[9], "config": {"lm": Atom("offline")}}
+    answer, _ = jobs.run("predict", payload, {str(outcome.program_id): outcome.program})
+    assert answer["metrics"]["lm_calls"] == members
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [("knn_few_shot", "needs a program of one step"), ("ensemble", "an ensemble cannot be a member of one")],
+)
+def test_what_an_ensemble_cannot_become_is_refused_before_a_model_is_asked(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, optimizer: str, message: str
 ) -> None:
     _, outcome, _ = compiled("ensemble")
     name = str(outcome.program_id)
-    config = {"lm": Atom("offline"), "optimizer": "knn_few_shot"}
+    config = {"lm": Atom("offline"), "optimizer": optimizer}
     payload = {"signature": name, "training_data": jobs.tickets[:6], "config": config}
-    with pytest.raises(ValidationError, match="needs a program of one step") as caught:
+    with pytest.raises(ValidationError, match=message) as caught:
         jobs.run("optimize_signature", payload, {name: outcome.program or b""})
     assert caught.value.path == "payload.config.optimizer"
     assert jobs.watcher.seen == []
@@ -419,7 +434,7 @@ def test_neighbours_are_refused_to_an_ensemble_before_a_model_is_asked(
         ("knn_few_shot", lambda term: term.update(model="x"), "unknown key `model`"),
         ("ensemble", lambda term: term.update(reduce="eval"), "majority"),
         ("ensemble", lambda term: term.update(members=[]), "at least|a list of"),
-        ("ensemble", lambda term: term["members"].extend(term["members"] * MAX_PROGRAMS), "at most|a list of"),
+        ("ensemble", lambda term: term["members"].extend(term["members"] * MAX_MEMBERS), "at most|a list of"),
         ("ensemble", lambda term: term["members"][0].update(lm={"api_base": "http://x"}), "unknown key `lm`"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from program_jobs import CATEGORIES, Endpoint, Jobs, atoms, completion, plain
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.jobs import Outcome
 from erlbridge.core.modules import Module
 from erlbridge.core.pipelines import parse_pipeline
@@ -286,7 +287,7 @@ HOSTILE: list[tuple[Artifact, Callable[[dict[str, Any]], object], str, str]] = [
     (PAIR, lambda t: t["members"][0]["state"]["answer"].update(config={}), A_MEMBER, "`config`"),
     (PAIR, lambda t: t["members"].__setitem__(0, plain(envelope(PAIR))), "program.members[0]", "cannot be a member"),
     (PAIR, lambda t: t.update(reduce="eval"), "program.reduce", "one of first, majority"),
-    (PAIR, lambda t: t.update(members=t["members"] * 9), "program.members", "1 to 16 programs"),
+    (PAIR, lambda t: t.update(members=t["members"] * MAX_MEMBERS), "program.members", f"1 to {MAX_MEMBERS} programs"),
     (single(), lambda t: t.update(dspy="latest"), "program.dspy", "a version of DSPy"),
 ]  # fmt: skip
 

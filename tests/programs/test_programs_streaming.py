@@ -9,7 +9,7 @@ import pytest
 from program_jobs import Endpoint, Jobs, completion, failure, plain, streaming
 
 from erlbridge.codec import Atom
-from erlbridge.errors import Cancelled, LMFailed, OptimizationError, ValidationError
+from erlbridge.errors import BudgetExceeded, Cancelled, LMFailed, OptimizationError, ValidationError
 
 KEY = "sk-very-secret-9"
 QUESTION = {"question": "What is a port?"}
@@ -94,6 +94,14 @@ def test_a_cancel_stops_a_job_in_the_middle_of_an_answer(jobs: Jobs, endpoint: E
     with pytest.raises(Cancelled) as caught:
         ask(jobs, endpoint.lm())
     assert (len(jobs.watcher.chunks), caught.value.context["lm_calls"], len(endpoint.requests)) == (3, 1, 1)
+
+
+def test_the_end_of_the_budgets_time_stops_a_job_in_the_middle_of_an_answer(jobs: Jobs, endpoint: Endpoint) -> None:
+    endpoint.always(streaming("[[ ## answer ## ]]\n", "word ", then="repeat"))
+    with pytest.raises(BudgetExceeded, match="seconds used") as caught:
+        ask(jobs, endpoint.lm(), budget={"max_seconds": 0.5, "max_lm_calls": 1})
+    assert (caught.value.context["lm_calls"], len(endpoint.requests)) == (1, 1)
+    assert jobs.watcher.chunks
 
 
 def test_an_answer_from_the_cache_is_told_in_one_chunk(jobs: Jobs, endpoint: Endpoint) -> None:

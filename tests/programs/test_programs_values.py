@@ -226,6 +226,9 @@ WRITERS: list[Callable[[str], str]] = [
     lambda key: quote(key, safe="").lower() if key.islower() else quote(key),
     quote_plus,
     html.escape,
+    lambda key: "".join(f"&#{ord(character)};" for character in key),
+    lambda key: "".join(f"&#x{ord(character):04X};" for character in key),
+    lambda key: key.encode("ascii", "xmlcharrefreplace").decode() if "&" not in key else html.escape(key),
 ]
 
 
