@@ -117,7 +117,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self.check()
         limit = self._budget.max_seconds
         if limit is not None and self.elapsed_s >= limit:
-            self.stop(_exceeded(f"{self.elapsed_s:.3f} seconds used", limit))
+            self.stop(exceeded(f"{self.elapsed_s:.3f} seconds used", limit))
 
     def check_alive(self) -> None:
         """Raises `Stop` when the job must not go on, or when there were model calls and every one of them failed.
