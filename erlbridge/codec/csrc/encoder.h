@@ -126,17 +126,18 @@ static inline bool few_digits(PyObject *number, uint64_t *magnitude, bool *negat
         *magnitude = digits[0] | (uint64_t)digits[1] << 30;
         return true;
     }
+    if (count == 3 && digits[2] < 16) { /* 64 bits at most */
+        *magnitude = digits[0] | (uint64_t)digits[1] << 30 | (uint64_t)digits[2] << 60;
+        return true;
+    }
     return false;
 #endif
 }
 
-/* SMALL_BIG_EXT of 4 bytes at least. Writes up to 7 bytes beyond. */
+/* SMALL_BIG_EXT of a magnitude that is not 0. Writes up to 7 bytes beyond. */
 static inline uint8_t *put_magnitude(uint8_t *p, uint64_t magnitude, bool negative)
 {
-    int size = 4;
-    while (size < 8 && magnitude >> 8 * size) {
-        size++;
-    }
+    int size = 8 - __builtin_clzll(magnitude) / 8; /* not a loop: sizes that change cannot be predicted */
     p[0] = SMALL_BIG_EXT;
     p[1] = (uint8_t)size;
     p[2] = negative;
