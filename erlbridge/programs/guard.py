@@ -255,8 +255,6 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """
         with self._lock:
             # Asked under the lock, so that no call leaves a job that is over.
-            if self._closed:
-                self.stop(InternalError("the job is over"))
             self.check()
             self.ledger.host_calls += 1
             pending = self._observer.call(name, arguments, timeout_ms)
