@@ -11,6 +11,7 @@ A method is called on its list there, never kept in a variable: since Python 3.1
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from itertools import repeat
 from struct import Struct, unpack
 from struct import error as struct_error
@@ -26,7 +27,7 @@ from erlbridge.limits import MAX_DEPTH, MAX_INFLATION, MAX_TERM_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 _i32 = Struct(">i").unpack_from
@@ -250,6 +251,16 @@ def decode_plain(data: bytes, pos: int, max_depth: int, text: bool) -> object:
     return values[0]
 
 
+_SHORT_RUN = 1024
+"""Floats that a format of their own is made for, which steps over their tags."""
+
+
+@lru_cache(maxsize=64)
+def _tagged_floats(n: int) -> Callable[[bytes, int], tuple[float, ...]]:
+    """Unpacks so many floats, each behind its tag."""
+    return Struct(">" + "xd" * n).unpack_from
+
+
 def _read_run(data: bytes, pos: int, n: int) -> tuple[list[Any], int] | None:
     """All values of a container at once, if all are floats, integers of one size, or empty lists; else None.
 
@@ -262,10 +273,13 @@ def _read_run(data: bytes, pos: int, n: int) -> tuple[list[Any], int] | None:
         end = pos + 9 * n
         if end > size or data[pos + 9] != 70 or count_row(data, pos, n) != n:
             return None
-        lanes = bytearray(8 * n)
-        for lane in range(8):
-            lanes[lane::8] = data[pos + 1 + lane : end : 9]
-        values: list[Any] = list(unpack(f">{n}d", lanes))
+        if n <= _SHORT_RUN:
+            values: list[Any] = list(_tagged_floats(n)(data, pos))
+        else:
+            lanes = bytearray(8 * n)
+            for lane in range(8):
+                lanes[lane::8] = data[pos + 1 + lane : end : 9]
+            values = list(unpack(f">{n}d", lanes))
         total = sum(values)
         if total - total != 0.0:  # a sum can overflow where no value is infinite
             for value in values:
