@@ -39,6 +39,7 @@ from erlbridge.limits import (
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
+from erlbridge.node.allotment import worker_settings
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.health import health
@@ -78,7 +79,7 @@ class Node:
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
+        self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""

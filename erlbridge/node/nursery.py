@@ -14,10 +14,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.allotment import WorkerSettings
 from erlbridge.node.output import Output
 
 _FORK, _KILL = Atom("fork"), Atom("kill")
@@ -25,7 +25,6 @@ _PACKET_BYTES: Final = 4096
 _CONTROL_FD: Final = 3
 _END_GRACE_S: Final = 2.0
 _LAST_LINES: Final = 3
-_THREADS_CAPPED: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SCRUBBED: Final = re.compile(r".+_(API_BASE|BASE_URL)\Z", re.IGNORECASE)
 """Variables such as OPENAI_BASE_URL, which would silently send model calls, and keys with them, elsewhere than the
 request says. Those of proxies stay: they name the way out of the operator's network, not who is called."""
@@ -40,7 +39,7 @@ class Nursery:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        data: Path,
+        settings: WorkerSettings,
         *,
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int], None],
@@ -48,7 +47,7 @@ class Nursery:
         on_line: Callable[[bytes], None],
     ) -> None:
         self._selector = selector
-        self._data = data
+        self._settings = settings
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
@@ -82,11 +81,9 @@ class Nursery:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.send(term_to_binary(self._settings.to_term()))
         output = Output(self._selector, self._take_line)
         environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
-        environment |= dict.fromkeys(_THREADS_CAPPED, "1")
-        environment["ERLBRIDGE_WORKER_DATA"] = str(self._data)
-        environment["ERLBRIDGE_NODE_PID"] = str(os.getpid())
         environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         try:
             self._pid = os.posix_spawn(

@@ -11,10 +11,10 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
+from erlbridge.core.allotment import WorkerSettings
 from erlbridge.core.events import Booted, Called, Died, Finished, Forked
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
@@ -80,17 +80,19 @@ class _Seat:
 class Pool:
     """The node's end of every worker.
 
-    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `data` is where
-    workers keep what lasts.
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `settings` are
+    those of every worker.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], data: Path) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], settings: WorkerSettings
+    ) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._nursery = Nursery(
             selector,
-            data,
+            settings,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,

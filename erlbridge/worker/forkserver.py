@@ -2,6 +2,7 @@
 
 It speaks with the node over a sequenced-packet socket on descriptor 3, one term a packet:
 
+    settings          the first packet, as `core.allotment` writes them
     {:fork, number}   with two descriptors: the worker's socket and where its output goes
     {:kill, number}
     {:forked, number, os_pid}
@@ -23,32 +24,42 @@ from types import FrameType
 from typing import NoReturn
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.allotment import WorkerSettings, cpus_of_next
+from erlbridge.worker.allotment import allot, set_environment
 from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
+_SETTINGS_BYTES = 64 * 1024
 _FORK, _KILL = Atom("fork"), Atom("kill")
 _FORKED, _EXITED = Atom("forked"), Atom("exited")
 
 
 def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
-    die_with_parent(int(os.environ["ERLBRIDGE_NODE_PID"]))
-    restore_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
+    packet = control.recv(_SETTINGS_BYTES)
+    if not packet:
+        os._exit(0)  # the node is gone already
+    settings = WorkerSettings.from_term(binary_to_term(packet))
+    die_with_parent(settings.node_pid)
+    restore_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
+    set_environment(settings)
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
-    _Forkserver(control).serve()
+    _Forkserver(control, settings).serve()
     os._exit(0)
 
 
 class _Forkserver:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, settings: WorkerSettings) -> None:
         self.control = control
+        self.settings = settings
+        self.cpus: dict[int, frozenset[int]] = {}
         self.pids: dict[int, int] = {}
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_read, False)
@@ -83,13 +94,16 @@ class _Forkserver:
 
     def fork(self, number: int, wire: int, output: int) -> None:
         parent = os.getpid()
+        taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
+        cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output)
+            self.become_worker(parent, wire, output, cpus)
         self.pids[number] = pid
+        self.cpus[number] = cpus
         self.say(_FORKED, number, pid)
 
-    def become_worker(self, parent: int, wire: int, output: int) -> NoReturn:
+    def become_worker(self, parent: int, wire: int, output: int, cpus: frozenset[int]) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
@@ -101,6 +115,7 @@ class _Forkserver:
             os.close(self.wake_write)
             redirect_output(output)
             os.close(output)
+            allot(self.settings, cpus)
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
             work(socket.socket(fileno=wire))
@@ -115,7 +130,7 @@ class _Forkserver:
         for number, pid in list(self.pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                del self.pids[number]
+                del self.pids[number], self.cpus[number]
                 self.say(_EXITED, number, status)
 
     def say(self, *term: object) -> None:
