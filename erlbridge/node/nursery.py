@@ -20,7 +20,7 @@ from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
 from erlbridge.node.output import Output
 
-_FORK, _KILL = Atom("fork"), Atom("kill")
+_FORK, _KILL, _TRACE = Atom("fork"), Atom("kill"), Atom("trace")
 _PACKET_BYTES: Final = 4096
 _CONTROL_FD: Final = 3
 _END_GRACE_S: Final = 2.0
@@ -57,19 +57,31 @@ class Nursery:
         self._pid = 0
         self._last_lines: deque[bytes] = deque(maxlen=_LAST_LINES)
 
-    def fork(self, number: int, wire: int, output: int) -> None:
-        """Asks for a worker that holds these two descriptors."""
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The forkserver's process, None while there is none."""
+        return self._pid if self._control is not None else None
+
+    def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
+        """Asks for a worker that holds these three descriptors."""
         try:
             control = self._control or self._start()
-            socket.send_fds(control, [term_to_binary((_FORK, number))], [wire, output])
+            socket.send_fds(control, [term_to_binary((_FORK, number))], [wire, output, stacks])
         except OSError as error:
             self._lose(f"the forkserver cannot be reached: {error}")
 
     def kill(self, number: int) -> None:
         """Ends a worker. Its parent does it, so no pid can have been reused in between."""
+        self._tell(_KILL, number)
+
+    def trace(self, number: int) -> None:
+        """Has a worker write its stacks."""
+        self._tell(_TRACE, number)
+
+    def _tell(self, what: Atom, number: int) -> None:
         if self._control is not None:
             try:
-                self._control.send(term_to_binary((_KILL, number)))
+                self._control.send(term_to_binary((what, number)))
             except OSError as error:
                 self._lose(f"the forkserver cannot be reached: {error}")
 

@@ -9,18 +9,20 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
-from erlbridge.core.events import Booted, Called, Died, Finished, Forked
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
 from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
+from erlbridge.node.stacks import StackPipe
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
@@ -62,17 +64,20 @@ class WorkerLine:
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
 )
 
 
 @dataclass(slots=True)
 class _Seat:
-    """A worker as the pool holds it: its wire, its output, and why it was killed if it broke the protocol."""
+    """A worker as the pool holds it: its wire, its output, its stacks, and why it was killed if it broke the
+    protocol. `heard_at` is when it last said something."""
 
     number: int
     channel: Channel
     output: Output
+    stacks: StackPipe
+    heard_at: float = 0.0
     os_pid: int | None = None
     spoiled: str | None = None
 
@@ -101,10 +106,15 @@ class Pool:
 
     def fork(self, number: int) -> None:
         """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
+        output: Output | None = None
         try:
             ours, theirs = socket.socketpair()
             output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+            stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
+            if output is not None:
+                output.handed_over()
+                output.close()
             failure = ProcessCrashed(f"the worker was not started: {error}", context={"reason": atom("forkserver")})
             self._on_event(Died(number, failure))
             return
@@ -113,12 +123,13 @@ class Pool:
         channel = Channel(
             self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
         )
-        self._seats[number] = _Seat(number, channel, output)
+        self._seats[number] = _Seat(number, channel, output, stacks)
         try:
-            self._nursery.fork(number, theirs.fileno(), output.theirs)
+            self._nursery.fork(number, theirs.fileno(), output.theirs, stacks.theirs)
         finally:
             theirs.close()
             output.handed_over()
+            stacks.handed_over()
 
     def send(self, number: int, frame: bytes) -> None:
         """Gives a worker its job."""
@@ -136,6 +147,31 @@ class Pool:
     def kill(self, number: int) -> None:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
+
+    def trace(self, number: int) -> None:
+        """Asks a worker for its stacks; `Traced` will be heard, with what it wrote."""
+        if (seat := self._seats.get(number)) and seat.stacks.expect():
+            self._nursery.trace(number)
+
+    def heard_at(self, number: int) -> float:
+        """When a worker last said something."""
+        seat = self._seats.get(number)
+        return 0.0 if seat is None else seat.heard_at
+
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The process that workers are forked from, None while there is none."""
+        return self._nursery.forkserver_pid
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to do."""
+        times = (seat.stacks.next_deadline() for seat in self._seats.values())
+        return min((at for at in times if at is not None), default=None)
+
+    def expire(self, now: float) -> None:
+        """Tells of the stacks that have been waited for."""
+        for seat in self._seats.values():
+            seat.stacks.expire(now)
 
     def close(self) -> None:
         """Ends every worker and the process they are forked from, and waits until they are gone."""
@@ -169,6 +205,7 @@ class Pool:
     # -- what workers say
 
     def _hear(self, seat: _Seat, *, last: bool = False) -> None:
+        seat.heard_at = time.monotonic()
         try:
             for frame in seat.channel.drain() if last else seat.channel.read():
                 self._take(seat, binary_to_term(frame))
@@ -204,6 +241,10 @@ class Pool:
             self._hear(seat, last=True)
         seat.output.close()
         seat.channel.close()
+        if stack := seat.stacks.close():
+            context["stack"] = stack
+            for line in stack.splitlines():
+                self._on_event(WorkerLine(seat.number, line.encode()))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))

@@ -3,8 +3,9 @@
 It speaks with the node over a sequenced-packet socket on descriptor 3, one term a packet:
 
     settings          the first packet, as `core.allotment` writes them
-    {:fork, number}   with two descriptors: the worker's socket and where its output goes
+    {:fork, number}   with three descriptors: the worker's socket, where its output goes, and its stacks
     {:kill, number}
+    {:trace, number}  has the worker write its stacks
     {:forked, number, os_pid}
     {:exited, number, wait_status}
 
@@ -27,11 +28,12 @@ from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings, cpus_of_next
 from erlbridge.worker.allotment import allot, set_environment
 from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
+from erlbridge.worker.stacks import ASK, ignore_asking, show_stacks
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
 _SETTINGS_BYTES = 64 * 1024
-_FORK, _KILL = Atom("fork"), Atom("kill")
+_FORK, _KILL, _TRACE = Atom("fork"), Atom("kill"), Atom("trace")
 _FORKED, _EXITED = Atom("forked"), Atom("exited")
 
 
@@ -45,6 +47,7 @@ def main() -> NoReturn:
     settings = WorkerSettings.from_term(binary_to_term(packet))
     die_with_parent(settings.node_pid)
     restore_signals()
+    ignore_asking()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
     set_environment(settings)
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
@@ -78,7 +81,7 @@ class _Forkserver:
 
     def take(self) -> bool:
         """Does what one packet asks; False when the node is gone."""
-        packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 2)
+        packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 3)
         if not packet:
             for pid in self.pids.values():
                 os.kill(pid, signal.SIGKILL)
@@ -90,20 +93,22 @@ class _Forkserver:
                     os.close(descriptor)
             case (Atom() as verb, int(number)) if verb == _KILL and number in self.pids:
                 os.kill(self.pids[number], signal.SIGKILL)
+            case (Atom() as verb, int(number)) if verb == _TRACE and number in self.pids:
+                os.kill(self.pids[number], ASK)
         return True
 
-    def fork(self, number: int, wire: int, output: int) -> None:
+    def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
         parent = os.getpid()
         taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
         cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output, cpus)
+            self.become_worker(parent, wire, output, stacks, cpus)
         self.pids[number] = pid
         self.cpus[number] = cpus
         self.say(_FORKED, number, pid)
 
-    def become_worker(self, parent: int, wire: int, output: int, cpus: frozenset[int]) -> NoReturn:
+    def become_worker(self, parent: int, wire: int, output: int, stacks: int, cpus: frozenset[int]) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
@@ -115,6 +120,7 @@ class _Forkserver:
             os.close(self.wake_write)
             redirect_output(output)
             os.close(output)
+            show_stacks(stacks)
             allot(self.settings, cpus)
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
