@@ -10,7 +10,8 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: int, now: float) -> Term:
-    """The result map of `:health_check`; of processes it has what the last round saw."""
+    """The result map of `:health_check`; takes one sample of every process."""
+    patrol.look_now(now)
     status, message = scheduler.status()
     if (concern := patrol.concern()) is not None:
         status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"

@@ -173,6 +173,11 @@ class Patrol:
 
     # -- what others ask
 
+    def look_now(self, now: float) -> None:
+        """Looks at every process, for somebody who asks between two rounds."""
+        workers = {worker.number: worker for worker in self._scheduler.workers.values() if worker.os_pid is not None}
+        self._look(self._pids(workers), now, everything=True)
+
     def concern(self) -> str | None:
         """What is wrong with the machine, None when nothing is."""
         return "; ".join(self._concerns.values()) or None

@@ -243,7 +243,7 @@ class Pool:
         seat.channel.close()
         if stack := seat.stacks.close():
             context["stack"] = stack
-            for line in stack.splitlines():
+            for line in filter(None, stack.splitlines()):
                 self._on_event(WorkerLine(seat.number, line.encode()))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}

@@ -15,6 +15,9 @@ _PATIENCE_S: Final = 0.15
 _QUIET_S: Final = 0.02
 """A stack has no end mark; it is taken to be whole when nothing more of it has come for so long."""
 _READ_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 256 * 1024
+_HALF: Final = MAX_STACK_CHARACTERS // 2
+"""The youngest thread comes first and the main thread last; of a stack that is too long both ends are kept."""
 
 
 class StackPipe:
@@ -68,7 +71,7 @@ class StackPipe:
     def _taken(self) -> str:
         text = self._text.decode(errors="replace").strip()
         self._text.clear()
-        return text
+        return text if len(text) <= MAX_STACK_CHARACTERS else f"{text[:_HALF]}\n  …\n{text[-_HALF:]}"
 
     def _read(self) -> None:
         try:
@@ -79,6 +82,6 @@ class StackPipe:
             self._open = False
             self._selector.unregister(self._ours)
             return
-        self._text += data[: MAX_STACK_CHARACTERS - len(self._text)]
+        self._text += data[: _MOST_BYTES - len(self._text)]
         if self._end_at is not None:
             self._end_at = time.monotonic() + _QUIET_S
