@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_variable_that_looks_like_a_setting_is_refused_and_another_one_passes() -> None:
     assert "did you mean `workers`?" in refusal(environment={"ERLBRIDGE_WORKRES": "1"})
-    resolve({}, {"ERLBRIDGE_CODEC": "pure", "ERLBRIDGE_PYTHON": "x", "ERLBRIDGE_OF_OUR_OWN": "x", "WORKERS": "x"})
+    resolve({}, {"ERLBRIDGE_CODEC": "pure", "ERLBRIDGE_PYTHON": "x", "ERLBRIDGE_SOAK_S": "x", "WORKERS": "x"})
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused_but_a_default_gives_way() -> None:
