@@ -96,6 +96,9 @@ CANCEL_GRACE_S: Final = 3.0
 SHUTDOWN_GRACE_S: Final = 10.0
 """How long a draining shutdown waits for running jobs when the host names no grace of its own."""
 
+BOOT_TIMEOUT_S: Final = 60.0
+"""How long a worker may take to be ready, the loading of DSPy on a slow disk included, before it is given up."""
+
 PROGRESS_INTERVAL_S: Final = 0.05
 """Least time between two progress events of one stage of a job; what falls between is folded into the next."""
 

@@ -1,25 +1,23 @@
-"""How this node runs: one value, read from arguments and the environment. Opens nothing."""
+"""How a node runs: one value. Its fields are the settings; their names in files, in the environment and as arguments
+follow from these. Opens nothing; where values come from is the business of `config_sources`.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any, Final
 
-from erlbridge.limits import CREDIT, MAX_FRAME_BYTES, MAX_QUEUE
+from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Numbers, Seconds, Size, Whole
+from erlbridge.limits import BOOT_TIMEOUT_S, CREDIT, MAX_FRAME_BYTES, MAX_QUEUE, SHUTDOWN_GRACE_S
+from erlbridge.wire.vocabulary import VERBS
 
-_MOST_WORKERS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """A node's settings. `data` is the directory of what lasts; it is made when first written to."""
-
-    workers: int
-    data: Path
-    max_frame_bytes: int = MAX_FRAME_BYTES
-    max_queue: int = MAX_QUEUE
-    credit: int = CREDIT
+PREFIX: Final = "ERLBRIDGE_"
+_MOST_WORKERS: Final = 4
+_DAY_S: Final = 86_400.0
+_TIB: Final = 2**40
 
 
 def default_workers() -> int:
@@ -28,8 +26,110 @@ def default_workers() -> int:
 
 
 def default_data() -> Path:
-    """`$ERLBRIDGE_DATA`, else `erlbridge` under the user's data directory (XDG Base Directory Specification)."""
-    if given := os.environ.get("ERLBRIDGE_DATA"):
-        return Path(given)
+    """`erlbridge` under the user's data directory (XDG Base Directory Specification)."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "erlbridge"
+
+
+def setting(kind: Kind, default: Any, about: str) -> Any:
+    """A field of `NodeConfig`: what is taken, the default or what makes it, and what it is for."""
+    metadata = {"kind": kind, "about": about}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A node's settings. Sizes are bytes, spans seconds; 0 is off where a setting can be."""
+
+    workers: int = setting(Whole(1, 256), default_workers, "worker processes that run jobs")
+    spare_workers: int = setting(Whole(0, 64), 1, "booted workers that wait to take a lost one's place")
+    data: Path = setting(Directory(), default_data, "directory of what lasts; made when first written to")
+    max_frame_bytes: int = setting(Size(4096, 2**31 - 1), MAX_FRAME_BYTES, "longest frame taken or sent")
+    max_queue: int = setting(Whole(0, 1_000_000), MAX_QUEUE, "requests that may wait for a worker")
+    credit: int = setting(Whole(0, 1_000_000), CREDIT, "events sent before the host grants more")
+    verb_limits: Mapping[str, int] = setting(
+        Limits(1, 256, VERBS), dict, "most jobs of a verb at once, such as train_model=1"
+    )
+    endpoint_limits: Mapping[str, int] = setting(
+        Limits(1, 256), dict, "most jobs at a model endpoint at once, such as openai=4; * for each other one"
+    )
+    shutdown_grace_s: float = setting(
+        Seconds(0, _DAY_S), SHUTDOWN_GRACE_S, "how long running jobs may go on when the node is told to end"
+    )
+    boot_timeout_s: float = setting(Seconds(1, 3600), BOOT_TIMEOUT_S, "how long a worker may take to be ready")
+    recycle_after_jobs: int = setting(Whole(0, 1_000_000), 1000, "jobs after which a worker is replaced; 0: never")
+    worker_soft_bytes: int = setting(
+        Size(2**26, _TIB, "never"), 2**30, "memory of a worker beyond which it is replaced after its job"
+    )
+    worker_hard_bytes: int = setting(
+        Size(2**26, _TIB, "no limit"), 4 * 2**30, "memory of a worker beyond which it is killed"
+    )
+    workers_total_bytes: int = setting(
+        Size(2**26, _TIB, "three quarters of the machine's"),
+        0,
+        "memory of all workers; beyond it the fattest is killed",
+    )
+    cpu_limit_percent: int = setting(
+        Whole(0, 25_600),
+        0,
+        "processor use of a worker, in percent of one core, that is too much if it lasts; 0: none is",
+    )
+    cpu_limit_s: float = setting(Seconds(1, _DAY_S), 60.0, "how long it may last")
+    stall_s: float = setting(
+        Seconds(1, _DAY_S, "never"), 600.0, "how long a job may show no sign of life before its worker is killed"
+    )
+    min_free_disk_bytes: int = setting(
+        Size(1, _TIB, "no warning"), 256 * 2**20, "free space of the data directory below which the node is degraded"
+    )
+    threads_per_worker: int = setting(Whole(1, 1024), 1, "threads of OpenMP and BLAS in a worker")
+    nice: int = setting(Whole(0, 19), 0, "how much workers give way to other processes")
+    worker_cpus: tuple[int, ...] = setting(Numbers(0, 4095), (), "processors that workers run on; empty: all")
+    pin_workers: bool = setting(Flag(), False, "whether each worker gets one of these processors in turn")
+    sandbox: str = setting(
+        Choice(("on", "off", "required")), "on", "whether workers are confined: as far as the kernel can, not, or fully"
+    )
+    sandbox_ports: tuple[int, ...] = setting(
+        Numbers(1, 65_535), (), "TCP ports that workers may connect to; empty: all"
+    )
+    audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
+    audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
+    audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")
+    sample_interval_s: float = setting(Seconds(0.01, 60), 0.1, "time between two looks at what processes use")
+    telemetry_interval_s: float = setting(
+        Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of `NodeConfig`."""
+
+    name: str
+    kind: Kind
+    default: object
+    about: str
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def argument(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+def settings() -> dict[str, Setting]:
+    """Every setting by name."""
+    return {
+        entry.name: Setting(
+            entry.name,
+            entry.metadata["kind"],
+            entry.default_factory() if entry.default_factory is not MISSING else entry.default,
+            entry.metadata["about"],
+        )
+        for entry in fields(NodeConfig)
+    }

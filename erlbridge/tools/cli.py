@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from erlbridge import __version__
 
+if TYPE_CHECKING:
+    from erlbridge.node.config import NodeConfig
+    from erlbridge.node.config_sources import Resolved
+
+EXIT_CONFIGURATION: Final = 2
+"""Arguments or settings that cannot be used, the same as argparse's own."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit code: 0 done, 2 wrong arguments, else what `serve` ended with."""
-    options = _parser().parse_args(arguments)
+    """Runs the command and gives its exit code: 0 done, 2 wrong arguments or settings, else what `serve` ended with."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        from erlbridge.node.config import settings  # noqa: PLC0415
+        from erlbridge.wire.place import nearest  # noqa: PLC0415
+
+        name = rest[0].partition("=")[0]
+        parser.error(
+            f"unrecognized arguments: {' '.join(rest)}"
+            + nearest(name, [entry.argument for entry in settings().values()])
+        )
     match options.command:
         case "serve":
             return _serve(options)
+        case "config":
+            from erlbridge.tools.config import show  # noqa: PLC0415
+
+            return _configured(options, lambda resolved: show(resolved, json=options.json))
         case _:
             from erlbridge.tools.vocabulary import elixir_module  # noqa: PLC0415
 
@@ -23,25 +46,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
 
 
+def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> int:
+    """Runs with the configuration in force, or says what is wrong with it."""
+    from erlbridge.errors import ValidationError  # noqa: PLC0415
+    from erlbridge.node.config import settings  # noqa: PLC0415
+    from erlbridge.node.config_sources import resolve  # noqa: PLC0415
+
+    given = {name: getattr(options, name) for name in settings()}
+    try:
+        resolved = resolve({name: text for name, text in given.items() if text is not None}, os.environ, options.config)
+    except ValidationError as error:
+        sys.stderr.write(f"erlbridge {options.command}: {error}\n")
+        return EXIT_CONFIGURATION
+    return run(resolved)
+
+
 def _serve(options: argparse.Namespace) -> int:
+    return _configured(options, lambda resolved: _serve_wire(options.fds, resolved.config))
+
+
+def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
     # The wire is taken before anything is imported that might print.
     from erlbridge.node.descriptors import take_wire  # noqa: PLC0415
 
     try:
-        wire = take_wire(*options.fds)
+        wire = take_wire(*descriptors)
     except OSError as error:
-        sys.stderr.write(f"erlbridge serve: the wire's descriptors {options.fds} cannot be used: {error}\n")
-        return 2
+        sys.stderr.write(f"erlbridge serve: the wire's descriptors {descriptors} cannot be used: {error}\n")
+        return EXIT_CONFIGURATION
     from erlbridge.node.about import About  # noqa: PLC0415
-    from erlbridge.node.config import NodeConfig, default_data, default_workers  # noqa: PLC0415
 
-    config = NodeConfig(
-        workers=options.workers or default_workers(),
-        data=options.data or default_data(),
-        max_frame_bytes=options.max_frame_bytes,
-        max_queue=options.max_queue,
-        credit=options.credit,
-    )
     about = About(config)
     about.announce(wire[1])
     from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
@@ -50,40 +84,39 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from erlbridge.limits import CREDIT, MAX_FRAME_BYTES, MAX_QUEUE  # noqa: PLC0415
-
-    parser = argparse.ArgumentParser(prog="erlbridge", description="Drive DSPy from Elixir over a Port.")
+    parser = argparse.ArgumentParser(
+        prog="erlbridge", description="Drive DSPy from Elixir over a Port.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"erlbridge {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="serve the wire on standard input and output, as a Port's program")
-    serve.add_argument(
-        "--workers", type=_between(1, 256), help="worker processes (default: one a processor, at most 4)"
-    )
-    serve.add_argument("--data", type=Path, help="directory of what lasts (default: $ERLBRIDGE_DATA, else the user's)")
-    serve.add_argument("--max-frame-bytes", type=_between(4096, 2**31 - 1), default=MAX_FRAME_BYTES)
-    serve.add_argument("--max-queue", type=_between(0, 1_000_000), default=MAX_QUEUE, help="requests that may wait")
-    serve.add_argument(
-        "--credit", type=_between(0, 1_000_000), default=CREDIT, help="events before the host grants more"
+    serve = commands.add_parser(
+        "serve", help="serve the wire on standard input and output, as a Port's program", allow_abbrev=False
     )
     serve.add_argument(
         "--fds", type=_descriptors, default=(0, 1), metavar="IN,OUT", help="3,4 for a Port's :nouse_stdio"
     )
+    _add_settings(serve)
+    config = commands.add_parser("config", help="the settings of a node")
+    config_commands = config.add_subparsers(dest="what", required=True)
+    show = config_commands.add_parser(
+        "show", help="what is in force, and where each value came from", allow_abbrev=False
+    )
+    show.add_argument("--json", action="store_true", help="the same for programs")
+    _add_settings(show)
     commands.add_parser("vocabulary", help="print the Elixir module of the atoms that the node may emit")
     return parser
 
 
-class _between:  # noqa: N801 - reads as the function that argparse takes it for
-    def __init__(self, least: int, most: int) -> None:
-        self.least, self.most = least, most
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """An argument for each setting. Their texts are read where those of files and the environment are."""
+    from erlbridge.node.config import settings  # noqa: PLC0415
 
-    def __call__(self, text: str) -> int:
-        value = int(text)
-        if not self.least <= value <= self.most:
-            raise argparse.ArgumentTypeError(f"expected {self.least} to {self.most}, got {value}")
-        return value
-
-    def __repr__(self) -> str:
-        return "whole number"
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML or YAML; $ERLBRIDGE_CONFIG")
+    group = parser.add_argument_group("settings", "each is also a key of the file and a variable ERLBRIDGE_NAME")
+    for setting in settings().values():
+        default = setting.kind.shown(setting.default)
+        about = f"{setting.about} ({default})" if default else setting.about
+        group.add_argument(setting.argument, metavar="VALUE", help=about.replace("%", "%%"))
 
 
 def _descriptors(text: str) -> tuple[int, int]:

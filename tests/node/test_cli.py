@@ -21,12 +21,13 @@ def erlbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["serve", "--workers", "0"], "expected 1 to 256, got 0"),
-        (["serve", "--workers", "two"], "invalid whole number value"),
-        (["serve", "--max-frame-bytes", "3"], "expected 4096"),
+        (["serve", "--workers", "0"], "--workers: expected a whole number from 1 to 256, got '0'"),
+        (["serve", "--workers", "two"], "got 'two'"),
+        (["serve", "--max-frame-bytes", "3"], "expected bytes from 4KiB"),
         (["serve", "--fds", "3"], "expected two descriptors such as 3,4"),
         (["serve", "--fds", "77,78"], "cannot be used"),
         (["serve", "--wrong"], "unrecognized arguments"),
+        (["serve", "--worker", "2"], "did you mean `--workers`?"),
         ([], "required: command"),
     ],
 )
