@@ -7,23 +7,21 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-from typing import Final
 
-ASK: Final = signal.SIGUSR2
-"""The signal at which a worker writes the stacks of its threads."""
+from erlbridge.core.allotment import STACKS_SIGNAL
 
 
 def show_stacks(descriptor: int) -> None:
-    """Has stacks written to `descriptor`, a pipe: at `ASK`, and when a fatal signal ends this process.
+    """Has stacks written to `descriptor`, a pipe: at `STACKS_SIGNAL`, and when a fatal signal ends this process.
 
     The pipe never blocks: what does not fit is lost, and a worker whose node does not read goes on.
     """
     os.set_blocking(descriptor, False)
-    faulthandler.register(ASK, file=descriptor, all_threads=True, chain=False)
+    faulthandler.register(STACKS_SIGNAL, file=descriptor, all_threads=True, chain=False)
     faulthandler.enable(file=descriptor, all_threads=True)
 
 
 def ignore_asking() -> None:
     """For the process that workers are forked from, and so for a worker until it can answer: the signal's default
     would end it."""
-    signal.signal(ASK, signal.SIG_IGN)
+    signal.signal(STACKS_SIGNAL, signal.SIG_IGN)

@@ -70,7 +70,7 @@ def usage(percent: float, seconds: Iterable[int], job: object = JOB) -> list[tup
     ("bounds", "looks", "told"),
     [
         (Bounds(cpu_percent=0), usage(400, range(100)), []),
-        (Bounds(cpu_percent=90, cpu_s=10), usage(90, range(30)), []),
+        (Bounds(cpu_percent=90, cpu_s=10), usage(89, range(30)), []),
         (Bounds(cpu_percent=90, cpu_s=10), usage(100, range(10)), []),
         (Bounds(cpu_percent=90, cpu_s=10), usage(100, range(30)), [(10, {"cpu_percent": 100.0, "limit": 90})]),
         (Bounds(cpu_percent=150, cpu_s=10), usage(160, range(30)), [(10, {"cpu_percent": 160.0, "limit": 150})]),
