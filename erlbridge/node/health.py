@@ -17,13 +17,20 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
     own_pid = os.getpid()
     pids = [worker.os_pid for worker in scheduler.workers.values() if worker.os_pid is not None]
     samples = watchdog.sample([own_pid, *pids])
-    busy = sum(worker.entry is not None for worker in scheduler.workers.values())
     return atom_keys(
         {
             "status": atom(status),
             "message": message,
             "uptime_ms": int((now - about.started_at) * 1000),
-            "queue": atom_keys({"waiting": len(scheduler.queue), "running": busy, "capacity": scheduler.max_queue}),
+            "queue": atom_keys(
+                {
+                    "waiting": len(scheduler.queue),
+                    "running": scheduler.roster.running,
+                    "capacity": scheduler.max_queue,
+                    "priorities": scheduler.queue.by_priority(),
+                }
+            ),
+            "pool": atom_keys(scheduler.roster.census()),
             "workers": [
                 atom_keys(
                     {
@@ -36,7 +43,7 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
                 for worker in scheduler.workers.values()
             ],
             "node": atom_keys(_usage(own_pid, samples)),
-            "restarts": scheduler.restarts,
+            "restarts": scheduler.roster.restarts,
             "dropped_events": dropped_events,
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
-from erlbridge.core.events import Booted, Called, Died, Finished, Forked
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
@@ -62,7 +62,7 @@ class WorkerLine:
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
 )
 
 
@@ -130,6 +130,10 @@ class Pool:
     def give_back(self, number: int, call_number: int, outcome: Term) -> None:
         """Gives a worker the outcome of one of its calls."""
         self.send(number, term_to_binary((_RESULT, call_number, outcome)))
+
+    def trace(self, number: int) -> None:
+        """Asks for a worker's stack; `Traced` will be heard."""
+        self._on_event(Traced(number, ""))
 
     def kill(self, number: int) -> None:
         """Ends a worker at once; its death is heard of like any other."""
