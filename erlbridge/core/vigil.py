@@ -67,11 +67,13 @@ class Bounds:
 
 @dataclass(slots=True)
 class _Watched:
-    """A worker as the vigil remembers it. `doomed`: its end has been asked for; `fat`: that it be replaced has."""
+    """A worker as the vigil remembers it. `doomed`: its end has been asked for; `fat`: that it be replaced has, once it
+    `worked`: a fresh one in its place would be no better."""
 
     sample: Sample
     next_at: float = 0.0
     doomed: bool = False
+    worked: bool = False
     fat: bool = False
     stalled: bool = False
     job: object = None
@@ -124,7 +126,8 @@ class Vigil:
             seen.doomed = True
             yield LimitPassed(number, "hard", "memory_limit", {"rss_bytes": rss_bytes, "limit": bounds.hard_bytes})
             return
-        if bounds.soft_bytes and rss_bytes > bounds.soft_bytes and not seen.fat:
+        seen.worked |= running is not None
+        if bounds.soft_bytes and rss_bytes > bounds.soft_bytes and seen.worked and not seen.fat:
             seen.fat = True
             yield LimitPassed(number, "soft", "memory_limit", {"rss_bytes": rss_bytes, "limit": bounds.soft_bytes})
         if running is None:

@@ -13,12 +13,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NoReturn, assert_never
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.credit import CreditLine
-from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
+from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -35,7 +36,6 @@ from erlbridge.limits import (
     MAX_UNSENT_CALL_BYTES,
     MAX_WAIT_S,
     MAX_WORKER_FRAME_BYTES,
-    SHUTDOWN_GRACE_S,
 )
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
@@ -73,7 +73,15 @@ class Node:
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
-        self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
+        self.scheduler = scheduler.Scheduler(
+            config.workers,
+            config.max_queue,
+            config.spare_workers,
+            config.verb_limits,
+            config.endpoint_limits,
+            config.boot_timeout_s,
+            config.recycle_after_jobs,
+        )
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
@@ -91,6 +99,8 @@ class Node:
             times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
             deadline = min(at for at in times if at is not None)
             timeout = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+            if self._inbox:  # what the hands said while they carried out the last actions
+                timeout = 0.0
             self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
             self._pool.look()
             self._drain()
@@ -197,7 +207,7 @@ class Node:
                 wanted = target.required(target.only(("id",)), "id").term
                 self._do(self.scheduler.step(events.CancelAsked(request.id, _key(wanted)), time.monotonic()))
             case "shutdown":
-                grace_s = _grace_s(Place(request.payload, "payload"))
+                grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self._answer(request.id, messages.ok(request.id, self._ask_store(verb, request.payload)))
@@ -211,14 +221,17 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        stored = {name: self._stored(name) for name in stored_programs(job)}
+        programs = stored_programs(job)
+        stored = {name: self._stored(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
                 f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
-        self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        self._do(self.scheduler.step(taken, time.monotonic()))
 
     def _ask_store(self, verb: str, payload: Term) -> Term:
         try:
@@ -242,10 +255,10 @@ class Node:
                     self._pool.send(number, frame)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
-                case events.Kill(number):
-                    self._pool.kill(number)
                 case events.Trace(number):
                     self._pool.trace(number)
+                case events.Kill(number):
+                    self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
                     key = _key(request_id)
                     if ok:
@@ -357,7 +370,7 @@ class Node:
 
         def on_signal(_events: int) -> None:
             wake_read.recv(64)
-            self._do(self.scheduler.step(events.ShutdownAsked((), SHUTDOWN_GRACE_S), time.monotonic()))
+            self._do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
 
         self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
 
@@ -367,16 +380,12 @@ def _key(term: Term) -> bytes:
     return term_to_binary(term, deterministic=True)
 
 
-def _grace_s(place: Place) -> float:
+def _grace_s(place: Place, default_s: float) -> float:
     entries = place.only(("mode", "grace_ms"))
     if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
         return 0.0
     grace = entries.get("grace_ms")
-    return (
-        SHUTDOWN_GRACE_S
-        if grace is None or grace.term is None
-        else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
-    )
+    return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
 def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:

@@ -12,7 +12,8 @@ from typing import Final, assert_never
 
 from erlbridge.core.events import LimitPassed, Stalled
 from erlbridge.core.meter import Meter
-from erlbridge.core.scheduler import Scheduler, Worker
+from erlbridge.core.roster import Worker
+from erlbridge.core.scheduler import Scheduler
 from erlbridge.core.vigil import Bounds, Fact, Running, Sample, Vigil
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.watchdog import Machine, Watchdog
@@ -112,7 +113,7 @@ class Patrol:
         running = {worker.number: at_work for worker in due if (at_work := self._running(worker))}
         found.facts = self._vigil.look(samples, running, now)
         self._vigil.keep_only(workers.keys() - {worker.number for worker in due if worker.number not in samples})
-        found.lines = [("warning", fact.worker, _told(fact)) for fact in found.facts]
+        found.lines = [("warning", fact.worker, line) for fact in found.facts if (line := _told(fact))]
         found.telemetry = [_limit_event(fact) for fact in found.facts if isinstance(fact, LimitPassed)]
         if usual and now >= self._machine_at:
             self._machine_at = now + _MACHINE_INTERVAL_S
@@ -259,13 +260,13 @@ def _limit_event(fact: LimitPassed) -> tuple[Term, ...]:
     return messages.telemetry("limit", fact.context, metadata)
 
 
-def _told(fact: Fact) -> str:
-    """A fact as the host's log has it."""
+def _told(fact: Fact) -> str | None:
+    """A fact as the host's log has it; None for what the scheduler tells when it acts on it."""
     match fact:
         case Stalled(worker, seconds):
             return f"worker {worker}: its job has shown no sign of life for {seconds:.0f} s (stall_s)"
-        case LimitPassed(worker, "soft", _, context):
-            return f"worker {worker} is replaced after its job: {_shown(context)} (worker_soft_bytes)"
+        case LimitPassed(_, "soft"):
+            return None
         case LimitPassed(worker, _, reason, context):
             return f"worker {worker} is killed: {_shown(context)} ({_SETTING_OF[reason]})"
         case _:

@@ -59,7 +59,14 @@ def total(worker: int, rss_bytes: int, total_bytes: int, limit: int) -> LimitPas
     ],
 )
 def test_memory(bounds: Bounds, seen: list[dict[int, Sample]], told: list[list[Fact]]) -> None:
-    assert facts(bounds, *((at, samples, {}) for at, samples in enumerate(seen))) == told
+    looks = [(at, samples, {number: Running(JOB, at) for number in samples}) for at, samples in enumerate(seen)]
+    assert facts(bounds, *looks) == told
+
+
+def test_a_fat_worker_is_told_of_once_it_has_worked() -> None:
+    looks = [(at, sizes(150), {1: Running(JOB, at)} if at == 1 else {}) for at in range(3)]
+    assert facts(Bounds(soft_bytes=100), *looks[:1], looks[2]) == [[], []]
+    assert facts(Bounds(soft_bytes=100), *looks) == [[], [soft(1, 150, 100)], []]
 
 
 def usage(percent: float, seconds: Iterable[int], job: object = JOB) -> list[tuple[float, dict, dict]]:

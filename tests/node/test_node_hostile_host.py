@@ -53,7 +53,7 @@ def test_a_number_beyond_a_floats_range_is_refused_with_its_path(node: NodeClien
 
 
 def test_a_worker_that_dies_of_a_real_time_signal_is_a_typed_error(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
+    node = start_node("--workers", "1", "--spare-workers", "0")
     node.ready()
     node.wait_until_healthy()
     number = node.request("predict", prediction(slow(60_000)))

@@ -149,7 +149,7 @@ def test_a_full_queue_is_overloaded_at_once_and_nothing_else_suffers(start_node:
 
 def test_the_wires_end_ends_node_and_workers(start_node: Callable[..., NodeClient]) -> None:
     for partial in (b"", b"\x00\x00", b"\x00\x00\x01\x00half a frame"):
-        node = start_node("--workers", "2")
+        node = start_node("--workers", "2", "--spare-workers", "0")
         node.ready()
         node.wait_until_healthy()
         node.request("optimize_signature", slow_job(60_000))
@@ -170,7 +170,7 @@ def test_the_wires_end_before_any_worker_has_booted_ends_everything(start_node: 
 
 
 def test_a_killed_node_takes_its_processes_with_it(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "2")
+    node = start_node("--workers", "2", "--spare-workers", "0")
     node.ready()
     node.wait_until_healthy()
     node.request("optimize_signature", slow_job(60_000))
