@@ -110,7 +110,7 @@ def test_descriptors_and_threads_do_not_grow_over_many_deaths(unruly: NodeClient
         return [open_descriptors(pid) for pid in pids] + [len(os.listdir(f"/proc/{pid}/task")) for pid in pids]
 
     before, dead = held(), set[int]()
-    for _ in range(int(os.environ.get("ERLBRIDGE_DEATHS", "20")) // 2):
+    for _ in range(int(os.environ.get("WORKER_DEATHS", "20")) // 2):
         victims = idle_workers(unruly)
         dead |= victims
         since = time.monotonic()
