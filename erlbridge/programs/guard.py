@@ -43,6 +43,8 @@ _PROPOSERS: Final = frozenset(
 _NAP_S: Final = 0.02
 """How often a wait between two attempts looks for a reason to stop."""
 
+_BLINK_S: Final = 0.002
+
 
 class Stop(BaseException):
     """Unwinds DSPy. Why is in `Guard.reason`."""
@@ -129,6 +131,13 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """Raises `Stop` in the middle of a call that must end: a stream may never end by itself."""
         self.must_end_calls()
         self.check()
+
+    def calls_end(self, within_s: float) -> bool:
+        """Whether every model call in flight has ended, waiting for it so long at most."""
+        end = self._clock() + within_s
+        while self._calls_in_flight and self._clock() < end:
+            time.sleep(_BLINK_S)
+        return not self._calls_in_flight
 
     @property
     def minds_its_connections(self) -> bool:

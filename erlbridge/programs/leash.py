@@ -33,8 +33,9 @@ _BYTES_RECEIVED: Final = struct.Struct("@128xQ")
 _LOOK_S: Final = 0.02
 """How often it asks whether the job must stop."""
 
-_INSPECT_S: Final = 0.1
-"""How often it looks at each connection: what an endless answer brings meanwhile is held in memory."""
+_INSPECT_SHARE: Final = 50
+"""It looks at each connection as often, since what an endless answer brings meanwhile is held in memory; but where
+there are many, for no more than such a part of its time."""
 
 _SLACK_S: Final = 0.25
 """An endpoint that says nothing is left by the client, whose error says so; this is for one that keeps it busy."""
@@ -74,7 +75,7 @@ class _Leash:
     def __init__(self, guard: Guard, bounds: Bounds) -> None:
         self._guard = guard
         self._bounds = bounds
-        self._inspected_at = time.monotonic()
+        self._inspected_at = self._inspect_at = time.monotonic()
         self._received: dict[int, int] = {}
 
     def watch(self, over: threading.Event) -> None:
@@ -84,8 +85,9 @@ class _Leash:
             if self._guard.must_end_calls():
                 for connection in _connections():
                     _cut(connection)
-            elif time.monotonic() - self._inspected_at >= _INSPECT_S:
+            elif time.monotonic() >= self._inspect_at:
                 self._inspect()
+                self._inspect_at = self._inspected_at + _INSPECT_SHARE * (time.monotonic() - self._inspected_at)
 
     def _inspect(self) -> None:
         now = time.monotonic()

@@ -101,7 +101,7 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
 
 def _leash(job: ModelJob, guard: Guard) -> AbstractContextManager[None]:
     """Bounds the calls of a job that has an endpoint; the offline LM computes, and Elixir answers for its own."""
-    timeouts = [lm.timeout_s for lm in job.config.lms if not lm.offline and lm.function is None]
+    timeouts = [lm.timeout_s for lm in job.config.lms if lm.remote]
     if not timeouts:
         return nullcontext()
     streams = isinstance(job, Predict) and job.stream
