@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,9 +26,12 @@ from erlbridge.programs.guard import Guard
 
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _ESTABLISHED: Final = 1
-_LAST_DATA_SENT: Final = struct.Struct("@44xI")
-_BYTES_RECEIVED: Final = struct.Struct("@128xQ")
-"""Their places in `struct tcp_info` of Linux's `tcp.h`, which only grows at its end."""
+_SYN: Final = 1
+"""What opens a connection counts as a byte that was taken."""
+
+_TCP_INFO: Final = struct.Struct("@B43xI72xQQ")
+"""The state, milliseconds since data were last sent, bytes that the other end has taken, bytes received: their places
+in `struct tcp_info` of Linux's `tcp.h`, which only grows at its end."""
 
 _LOOK_S: Final = 0.02
 """How often it asks whether the job must stop."""
@@ -36,6 +39,9 @@ _LOOK_S: Final = 0.02
 _INSPECT_SHARE: Final = 50
 """It looks at each connection as often, since what an endless answer brings meanwhile is held in memory; but where
 there are many, for no more than such a part of its time."""
+
+_OUT_S: Final = 0.005
+"""A request whose last bytes went out so long ago is whole. One that is not yet is let out first: it was counted."""
 
 _SLACK_S: Final = 0.25
 """An endpoint that says nothing is left by the client, whose error says so; this is for one that keeps it busy."""
@@ -84,7 +90,8 @@ class _Leash:
                 continue
             if self._guard.must_end_calls():
                 for connection in _connections():
-                    _cut(connection)
+                    if _is_waiting(connection):
+                        _cut(connection)
             elif time.monotonic() >= self._inspect_at:
                 self._inspect()
                 self._inspect_at = self._inspected_at + _INSPECT_SHARE * (time.monotonic() - self._inspected_at)
@@ -94,18 +101,13 @@ class _Leash:
         since_s, self._inspected_at = now - self._inspected_at, now
         before, self._received = self._received, {}
         for connection in _connections():
-            try:
-                found = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
-                if len(found) < _BYTES_RECEIVED.size or found[0] != _ESTABLISHED:
-                    continue
-                inode = os.fstat(connection.fileno()).st_ino
-            except OSError:
-                continue  # closed meanwhile
-            sent_s = _LAST_DATA_SENT.unpack_from(found)[0] / 1000
-            (received,) = _BYTES_RECEIVED.unpack_from(found)
+            found = _traffic(connection)
+            if found is None or not found.established:
+                continue
             # What had come before the last request, as exactly as one looks.
-            self._received[inode] = earlier = received if sent_s <= since_s else before.get(inode, 0)
-            if excess := self._excess(sent_s, received - earlier):
+            earlier = found.received if found.sent_s <= since_s else before.get(found.inode, 0)
+            self._received[found.inode] = earlier
+            if excess := self._excess(found.sent_s, found.received - earlier):
                 _log.warning("a connection to a model's endpoint was closed: %s", excess)
                 _cut(connection)
 
@@ -119,22 +121,72 @@ class _Leash:
 
 
 def _connections() -> Iterator[socket.socket]:
-    """This process's sockets of the internet, each for the moment in which it is looked at; others keep owning them."""
+    """The connections that this process has opened to the internet, each for the moment in which it is looked at;
+    others keep owning them. Those that it has accepted are nobody's calls."""
+    ports: dict[int, int] = {}
+    listening: set[int] = set()
+    for descriptor in _descriptors():
+        with _borrowed(descriptor) as connection, suppress(OSError):
+            if connection is None or connection.family not in _FAMILIES or connection.type != socket.SOCK_STREAM:
+                continue
+            ports[descriptor] = port = connection.getsockname()[1]
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listening.add(port)
+    for descriptor, port in ports.items():
+        if port not in listening:
+            with _borrowed(descriptor) as connection:
+                if connection is not None:
+                    yield connection
+
+
+def _descriptors() -> Iterable[int]:
     try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
+        return [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # no descriptor is left to list them with
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        descriptors = list(range(min(soft, _MOST_DESCRIPTORS)))
-    for descriptor in descriptors:
-        try:
-            connection = socket.socket(fileno=descriptor)
-        except OSError:
-            continue
-        try:
-            if connection.family in _FAMILIES and connection.type == socket.SOCK_STREAM:
-                yield connection
-        finally:
-            connection.detach()
+        return range(min(soft, _MOST_DESCRIPTORS))
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket | None]:
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:  # no socket, or closed meanwhile
+        yield None
+        return
+    try:
+        yield connection
+    finally:
+        connection.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """What the kernel knows of a connection; `sent_s` is how long ago data last went out."""
+
+    inode: int
+    established: bool
+    sent_s: float
+    taken: int
+    received: int
+
+
+def _traffic(connection: socket.socket) -> _Traffic | None:
+    try:
+        found = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        inode = os.fstat(connection.fileno()).st_ino
+    except OSError:
+        return None  # closed meanwhile
+    if len(found) < _TCP_INFO.size:
+        return None
+    state, sent_ms, taken, received = _TCP_INFO.unpack(found)
+    return _Traffic(inode, state == _ESTABLISHED, sent_ms / 1000, taken, received)
+
+
+def _is_waiting(connection: socket.socket) -> bool:
+    """Whether nothing more of a request is on its way out of here."""
+    found = _traffic(connection)
+    return found is None or not found.established or (found.taken > _SYN and found.sent_s >= _OUT_S)
 
 
 def _cut(connection: socket.socket) -> None:
