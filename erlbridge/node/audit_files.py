@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -41,7 +42,7 @@ def chains(directory: Path) -> dict[str, list[Path]]:
 
 
 class AuditFiles:
-    """A chain that this process alone appends to. Every method may raise `OSError`; `put` then has written nothing.
+    """A chain that this process alone appends to. Every method may raise `OSError`.
 
     Args:
         directory: Made when it is not there.
@@ -85,13 +86,26 @@ class AuditFiles:
             self.close()
             raise
 
-    def put(self, record: Record, time_ns: int) -> None:
-        """Appends a line. What a full disk took of it is cut off again."""
-        line, after = self.chain.line(record | self._stamp, time_ns)
-        if self._size + len(line) >= self._max_bytes:
-            self._rotate(b"")
-            line, after = self.chain.line(record | self._stamp, time_ns)
-        self._append(line, after)
+    def put(self, items: deque[tuple[int, Record]]) -> None:
+        """Appends a line for each item, its time in nanoseconds since 1970 and its record; takes written items away.
+
+        One write for all that fit into the file: each gives the interpreter to the loop, and has to wait to have it
+        back. What a full disk took of them is cut off again.
+        """
+        rotated = False
+        while items:
+            content, count, chain = b"", 0, self.chain
+            for time_ns, record in items:
+                line, after = chain.line(record | self._stamp, time_ns)
+                if self._size + len(content) + len(line) >= self._max_bytes and not (rotated and count == 0):
+                    break
+                content, count, chain = content + line + b"\n", count + 1, after
+            if count:
+                self._append(content, chain)
+                for _ in range(count):
+                    items.popleft()
+            if rotated := bool(items):
+                self._rotate(b"")
 
     def sync(self) -> None:
         """Has what was put on the disk. A file that somebody moved away is left where it is, for a new one."""
@@ -113,11 +127,10 @@ class AuditFiles:
 
     # -- within a file
 
-    def _append(self, line: bytes, after: Chain) -> None:
+    def _append(self, content: bytes, after: Chain) -> None:
         if self._file is None:
             raise OSError(errno.EBADF, "it is not open")
-        line += b"\n"
-        view = memoryview(line)
+        view = memoryview(content)
         try:
             while view:
                 view = view[os.write(self._file, view) :]
@@ -125,7 +138,7 @@ class AuditFiles:
             with contextlib.suppress(OSError):  # what cannot be cut off now is found when the file is opened again
                 os.ftruncate(self._file, self._size)
             raise
-        self._size += len(line)
+        self._size += len(content)
         self.chain = after
 
     def _begin(self, torn: bytes) -> None:
@@ -133,7 +146,8 @@ class AuditFiles:
         record: Record = {"event": "opened", "format": FORMAT}
         if torn:
             record |= {"torn_bytes": len(torn), "torn_sha256": digest(torn)}
-        self._append(*self.chain.line(record | self._stamp, time.time_ns()))
+        line, after = self.chain.line(record | self._stamp, time.time_ns())
+        self._append(line + b"\n", after)
         self._sync_directory()
 
     # -- from file to file

@@ -19,7 +19,8 @@ from erlbridge.node.audit_files import AuditFiles
 
 SYNC_INTERVAL_S: Final = 1.0
 """A power cut costs the lines of so long at most. What ends the node alone costs none that was written."""
-_SYNC_LINES: Final = 1000
+_BATCH_LINES: Final = 100
+"""Lines made at once, 3 ms in which the loop may have to wait for the interpreter."""
 _MOST_WAITING: Final = 10_000
 """Lines that wait for a slow disk, at about 2 kB each; further ones are lost."""
 _RETRY_S: Final = 1.0
@@ -54,8 +55,7 @@ class AuditLog:
         self._lost_since_ns = 0
         self._trouble: OSError | None = None
         self._retry_at = 0.0
-        self._unsynced = 0
-        self._synced_at = 0.0
+        self._sync_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="erlbridge-audit", daemon=True)
         self._thread.start()
 
@@ -79,45 +79,54 @@ class AuditLog:
     # -- the thread
 
     def _run(self) -> None:
-        item: tuple[int, Record] | None = None
-        while True:
-            try:
-                item = self._waiting.get(timeout=self._patience_s())
-                if item is None:
-                    self._sync()
-                    return
-                self._write(*item)
-            except queue.Empty:
-                if self._trouble is not None:
-                    self._write(0, None)
-            if self._unsynced >= _SYNC_LINES or (self._unsynced and self._patience_s() == 0.0):
+        closing = False
+        while not closing:
+            items, closing = self._next()
+            if items or self._trouble is not None:
+                self._write(items)
+            if self._sync_at is not None and (closing or time.monotonic() >= self._sync_at):
                 self._sync()
 
+    def _next(self) -> tuple[deque[tuple[int, Record]], bool]:
+        """Some of what waits, nothing when something else is due; and whether it is the last."""
+        items: deque[tuple[int, Record]] = deque()
+        try:
+            item = self._waiting.get(timeout=self._patience_s())
+            while item is not None:
+                items.append(item)
+                if len(items) == _BATCH_LINES:
+                    return items, False
+                item = self._waiting.get_nowait()
+        except queue.Empty:
+            return items, False
+        return items, True
+
     def _patience_s(self) -> float | None:
-        if self._unsynced:
-            return max(0.0, self._synced_at + SYNC_INTERVAL_S - time.monotonic())
+        if self._sync_at is not None:
+            return max(0.0, self._sync_at - time.monotonic())
         return _RETRY_S if self._trouble is not None else None
 
-    def _write(self, time_ns: int, record: Record | None) -> None:
-        """Puts a record, behind what there is to say of earlier ones that were lost."""
+    def _write(self, items: deque[tuple[int, Record]]) -> None:
+        """Puts what came, behind what there is to say of lines that were lost."""
+        first_ns = items[0][0] if items else time.time_ns()
         if self._trouble is not None and time.monotonic() < self._retry_at:
-            self._refused += record is not None
+            self._refused += len(items)
             return
         try:
             if not self._files.is_open:
                 self._files.open()
             if (lost := self.lost) > self._told:
-                since = timestamp(self._lost_since_ns or time_ns)
-                self._files.put({"event": "lost", "count": lost - self._told, "since": since}, time.time_ns())
+                since = timestamp(self._lost_since_ns or first_ns)
+                self._files.put(deque([(first_ns, {"event": "lost", "count": lost - self._told, "since": since})]))
                 self._told, self._lost_since_ns = lost, 0
-            if record is not None:
-                self._files.put(record, time_ns)
+            self._files.put(items)
         except OSError as error:
-            self._refused += record is not None
-            self._lost_since_ns = self._lost_since_ns or time_ns
+            self._refused += len(items)
+            self._lost_since_ns = self._lost_since_ns or first_ns
             self._fail(error)
         else:
-            self._unsynced += 1
+            if self._sync_at is None:
+                self._sync_at = time.monotonic() + SYNC_INTERVAL_S
             if self._trouble is not None:
                 self._trouble = None
                 self.complaints.append(f"the audit log is written again; {self.lost} lines were lost since the start")
@@ -129,7 +138,7 @@ class AuditLog:
             self._fail(error)
         else:
             self.synced = Synced(self._files.chain.sequence, self._files.chain.head)
-        self._unsynced, self._synced_at = 0, time.monotonic()
+        self._sync_at = None
 
     def _fail(self, error: OSError) -> None:
         """The disk refuses: the file is opened again, no sooner than a second from now."""
