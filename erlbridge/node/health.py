@@ -9,7 +9,7 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: int, now: float) -> Term:
+def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: int, now: float, *, audit: Term) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
     status, message = scheduler.status()
@@ -49,6 +49,7 @@ def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: i
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
+            "audit": audit,
             "limits": {**about.limits(), **atom_keys(patrol.limits())},
             "versions": about.versions(),
         }

@@ -41,6 +41,7 @@ from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
+from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.guardian import wake
@@ -85,6 +86,7 @@ class Node:
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
+        self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
@@ -106,6 +108,8 @@ class Node:
             self._drain()
             self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            for complaint in self.audit.complaints():
+                self._log("warning", complaint.encode(), worker=None)
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
             if self.host.paused and self.host.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
@@ -155,7 +159,7 @@ class Node:
                 case bytes() as frame:
                     self._take_frame(frame)
                 case FrameError() as error:
-                    self._answer_error(None, error)
+                    self._answer_error(None, error, unread=b"")
                     self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
@@ -173,6 +177,7 @@ class Node:
 
     def _take_frame(self, frame: bytes) -> None:
         request_id: Term = None
+        unread: bytes | None = frame
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
@@ -184,16 +189,18 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
+            self.audit.arrived(_key(request_id), frame, incoming)
+            unread = None
             self._take_request(incoming)
         except Malformed as error:
-            self._answer_error(error.id if self._fits(error.id) else None, error)
+            self._answer_error(error.id if self._fits(error.id) else None, error, unread)
         except BridgeError as error:
-            self._answer_error(request_id, error)
+            self._answer_error(request_id, error, unread)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
             import traceback  # noqa: PLC0415
 
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-            self._answer_error(request_id, failure)
+            self._answer_error(request_id, failure, unread)
 
     def _take_request(self, request: Request) -> None:
         key = _key(request.id)
@@ -240,7 +247,8 @@ class Node:
             raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
 
     def _health(self) -> Term:
-        return health(self.about, self.scheduler, self.patrol, self.credit.dropped, time.monotonic())
+        now = time.monotonic()
+        return health(self.about, self.scheduler, self.patrol, self.credit.dropped, now, audit=self.audit.state())
 
     # -- what is done
 
@@ -253,6 +261,8 @@ class Node:
                     if left_s is not None:
                         self._pool.send(number, term_to_binary((_DEADLINE, deadline_ms, left_s)))
                     self._pool.send(number, frame)
+                    if entry := self.scheduler.entry_of(number):
+                        self.audit.sent(entry.key, number)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
                 case events.Trace(number):
@@ -326,7 +336,10 @@ class Node:
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
 
-    def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
+    def _answer_error(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
+        """`unread` is the frame that held no request, and so has not been heard of yet."""
+        if unread is not None:
+            self.audit.arrived(_key(request_id), unread, None)
         self._answer(request_id, messages.error(request_id, failure))
 
     def _answer(self, request_id: Term, answer: tuple[Term, ...]) -> None:
@@ -337,8 +350,10 @@ class Node:
             failure = SerializationError(
                 f"answer of {len(frame)} bytes, limit {limit}; ask for less at once", context={"limit": limit}
             )
-            frame = messages.encode(messages.error(request_id, failure))
+            answer = messages.error(request_id, failure)
+            frame = messages.encode(answer)
         self.host.send(frame)
+        self.audit.answered(_key(request_id), answer, frame)
 
     def _emit(self, happened: list[tuple[Term, ...]]) -> None:
         """Sends events; one above the frame limit is dropped and counted."""
@@ -394,7 +409,11 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
     try:
         die_with_parent(guardian)
         adopt_orphans()  # those of a forkserver that was killed
-        code = Node(config, about, *wire).run()
+        node = Node(config, about, *wire)
+        try:
+            code = node.run()
+        finally:
+            node.audit.close(code)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
 

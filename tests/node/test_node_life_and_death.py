@@ -6,35 +6,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from node_client import NodeClient, NodeGone, alive, await_gone, descendants
 from tickets import optimization, prediction, slow
+from victims import busy_worker, forkserver_of, slow_job
 
 from erlbridge.codec import Atom
-
-
-def slow_job(latency_ms: int, **config: object) -> dict[Any, Any]:
-    return optimization(**{**{str(key): value for key, value in slow(latency_ms).items()}, **config})
-
-
-def busy_worker(node: NodeClient, number: int) -> int:
-    """The pid of the worker that runs the request, once it has shown progress."""
-    node.send((Atom("credit"), 1000))
-    node.until(lambda term: str(term[0]) == "progress" and term[1] == number)
-    for worker in node.health()[Atom("workers")]:
-        job = worker[Atom("job")]
-        if job is not None and job[Atom("id")] == number:
-            return int(worker[Atom("os_pid")])
-    raise AssertionError("no worker runs the request")
-
-
-def forkserver_of(node: NodeClient) -> int:
-    (forkserver,) = (
-        int(child) for child in Path(f"/proc/{node.node_pid}/task/{node.node_pid}/children").read_text().split()
-    )
-    return forkserver
 
 
 def test_a_killed_worker_is_one_typed_error_and_the_next_request_is_served(

@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :audit,
     :auth,
     :available_bytes,
     :baseline,
@@ -88,6 +89,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :get_program,
     :grace_ms,
     :hard,
+    :head,
     :health_check,
     :healthy,
     :host_calls,
@@ -116,6 +118,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :lm_error,
     :load_workflow,
     :log,
+    :lost,
     :machine,
     :max_descriptors,
     :max_frame_bytes,
@@ -202,6 +205,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :scores,
     :searching,
     :seed,
+    :sequence,
     :serialization_error,
     :server,
     :settings,
