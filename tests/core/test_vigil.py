@@ -120,6 +120,11 @@ def test_stillness(stall_s: float, looks: list, told: dict[float, float]) -> Non
     assert found == {at: Stalled(1, seconds) for at, seconds in told.items()}
 
 
+def test_a_node_that_was_stopped_itself_takes_no_job_for_stalled() -> None:
+    looks = [still(0), still(1), still(300), still(301), still(330), still(359), still(361)]
+    assert facts(Bounds(stall_s=60), *looks) == [[], [], [], [], [], [], [Stalled(1, 61)]]
+
+
 def test_each_job_of_a_worker_may_stall_anew() -> None:
     looks = [(at, {1: Sample(0, 0.0)}, {1: Running(JOB if at < 100 else OTHER_JOB, 0.0)}) for at in range(0, 200, 20)]
     assert [fact for told in facts(Bounds(stall_s=50), *looks) for fact in told] == [Stalled(1, 60), Stalled(1, 60)]
