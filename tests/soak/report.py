@@ -83,7 +83,8 @@ def summary(soaked: Soaked) -> str:
 {soaked.seconds / 60:.1f} minutes at full load, seed {soaked.seed}: {soaked.sent} requests sent,
 {soaked.answered_once} answered exactly once; {soaked.malformed} frames that were no requests,
 {sum(soaked.without_id.values())} errors without an id. The latest answer after a deadline came
-{soaked.latest * 1000:.0f} ms late. The node ended with code {soaked.exit_code}; {soaked.survivors} processes outlived it.
+{soaked.latest * 1000:.0f} ms late. The node ended with code {soaked.exit_code}; {soaked.survivors} processes
+outlived it.
 
 | the node's process | first | last | |
 |---|---|---|---|

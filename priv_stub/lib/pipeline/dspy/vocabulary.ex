@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :audit,
     :auth,
     :baseline,
     :best_program,
@@ -84,6 +85,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :from,
     :get_program,
     :grace_ms,
+    :head,
     :health_check,
     :healthy,
     :host_calls,
@@ -111,6 +113,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :lm_error,
     :load_workflow,
     :log,
+    :lost,
     :max_frame_bytes,
     :max_queue,
     :max_tokens,
@@ -193,6 +196,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :scores,
     :searching,
     :seed,
+    :sequence,
     :serialization_error,
     :server,
     :settings,
