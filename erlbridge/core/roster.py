@@ -25,6 +25,7 @@ class Worker:
         state: `starting`, `idle`, `busy`, `cancelling` (asked to stop its job) or `stopping` (killed).
         entry: Its job, also when that has been answered and is only waited for.
         boot_by: When it must have booted.
+        failures: How many in whose place it was forked, one after the other, have not booted.
         programs: What it ran last, the newest at the end.
         worn: It is to be replaced once its job is done, and may work until then.
         kill_at: When it is killed unless its job, which was asked to stop, has ended.
@@ -35,6 +36,7 @@ class Worker:
 
     number: int
     boot_by: float
+    failures: int = 0
     state: str = "starting"
     os_pid: int | None = None
     entry: Entry | None = None
@@ -91,9 +93,9 @@ class Roster:
     last_death: ProcessCrashed = field(default_factory=lambda: ProcessCrashed("no worker can boot"))
     workers: dict[int, Worker] = field(default_factory=dict)
     _last_number: int = 0
-    _boot_failures: int = 0
     _early_deaths: int = 0
-    _fork_at: list[float] = field(default_factory=list)
+    _failed: list[int] = field(default_factory=list)
+    _forks: list[tuple[float, int]] = field(default_factory=list)
 
     # -- what is there
 
@@ -114,8 +116,9 @@ class Roster:
 
     @property
     def cannot_boot(self) -> bool:
-        """Whether to give up: in so many rounds no worker has booted."""
-        return self._boot_failures >= MAX_BOOT_FAILURES * self.full
+        """Whether to give up: no worker is there that has booted, and in every place so many in a row have not."""
+        failures = [worker.failures for worker in self.lasting()] + [count for _, count in self._forks] + self._failed
+        return min(failures, default=0) >= MAX_BOOT_FAILURES
 
     def free(self) -> int:
         """How many jobs could begin now."""
@@ -142,7 +145,7 @@ class Roster:
     def next_change(self) -> float | None:
         """When something has to be done about the workers if nothing happens."""
         times = [at for worker in self.workers.values() if (at := worker.next_change()) is not None]
-        return min((*times, *self._fork_at), default=None)
+        return min((*times, *(at for at, _ in self._forks)), default=None)
 
     # -- jobs
 
@@ -187,7 +190,7 @@ class Roster:
         worker = self.workers.get(number)
         if worker is not None and worker.state == "starting":
             worker.state, worker.idle_since = "idle", now
-            self._boot_failures = 0
+            worker.failures = 0
 
     def kill(self, worker: Worker, now: float) -> Iterator[Kill]:
         """Ends a worker, once."""
@@ -215,15 +218,18 @@ class Roster:
 
     def top_up(self, now: float, wanted: int) -> Iterator[Fork]:
         """Forks until so many workers last or are on their way: at once, or after a pause when they die early."""
-        missing = wanted - len(self.lasting()) - len(self._fork_at)
+        missing = wanted - len(self.lasting()) - len(self._forks)
         if missing < 0:
-            self._fork_at = sorted(self._fork_at)[: max(0, len(self._fork_at) + missing)]
-        self._fork_at += [now + self._pause_s()] * missing
-        due = sum(at <= now for at in self._fork_at)
-        self._fork_at = [at for at in self._fork_at if at > now]
-        for _ in range(due):
+            self._forks = sorted(self._forks)[: max(0, len(self._forks) + missing)]
+        for _ in range(missing):
+            failures = self._failed.pop() if self._failed else 0
+            self._forks.append((now + self._pause_s(failures), failures))
+        self._failed.clear()
+        due = [failures for at, failures in self._forks if at <= now]
+        self._forks = [fork for fork in self._forks if fork[0] > now]
+        for failures in due:
             self._last_number += 1
-            self.workers[self._last_number] = Worker(self._last_number, now + self.boot_timeout_s)
+            self.workers[self._last_number] = Worker(self._last_number, now + self.boot_timeout_s, failures)
             yield Fork(self._last_number)
 
     def _end(self, worker: Worker, now: float) -> Iterator[Kill]:
@@ -236,12 +242,11 @@ class Roster:
         """Counts who goes without having had a job: forked again at once, such workers would come and go for ever, as
         when a limit on memory is below what a worker needs."""
         if worker.state == "starting":
-            self._boot_failures += 1
+            self._failed.append(worker.failures + 1)
         elif not worker.jobs:
             self._early_deaths += 1
 
-    def _pause_s(self) -> float:
-        # Workers boot together and fail together: one round of them counts as one failure. A round of workers that had
-        # booted may have had bad luck, and is replaced at once.
-        rounds = max(-(-self._boot_failures // self.full), -(-self._early_deaths // self.full) - 1)
+    def _pause_s(self, failures: int) -> float:
+        # A round of workers that had booted may have had bad luck, and is replaced at once.
+        rounds = max(failures, -(-self._early_deaths // self.full) - 1)
         return delay_s(rounds) if rounds > 0 else 0.0

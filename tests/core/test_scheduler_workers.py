@@ -368,6 +368,23 @@ def test_workers_that_hang_at_their_boot_end_the_node_with_3_even_if_no_kill_is_
     assert kinds(scheduler.step(job(2), 99.0)) == [(2, "shutting_down")], "nothing is taken and never answered"
 
 
+def test_a_worker_that_cannot_boot_ends_no_node_whose_others_are_slower_to_boot() -> None:
+    scheduler = Scheduler(2)
+    scheduler.start(0.0)
+    failing, now = 2, 0.0
+    for _ in range(3 * MAX_BOOT_FAILURES):
+        assert not any(isinstance(action, Exit) for action in scheduler.step(Died(failing, CRASH), now))
+        now = scheduler.next_deadline() or now
+        (fork,) = scheduler.step(Tick(), now)
+        assert isinstance(fork, Fork)
+        failing = fork.worker
+        if now > 45.0:
+            break
+    assert sent([*scheduler.step(Booted(1), now), *scheduler.step(job(1), now)]) == [(1, b"job 1")]
+    assert sent(scheduler.step(Finished(1, True, "one"), now)) == []
+    assert scheduler.status() == ("degraded", "1 of 2 workers are ready")
+
+
 def test_workers_that_die_before_any_job_are_not_forked_in_a_circle() -> None:
     scheduler = ready(1)
     now, pauses = 1.0, []
