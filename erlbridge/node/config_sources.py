@@ -104,9 +104,7 @@ def _read(setting: Setting, given: Given) -> object:
         try:
             path = Path(str(value)).expanduser()
         except RuntimeError:
-            raise ValidationError(
-                f"expected a path, got {value!r}, the home of a user who is not there", given.place
-            ) from None
+            raise ValidationError("expected a path, got the home of a user who is not there", given.place) from None
         return path if given.base is None else given.base / path
     return value
 
