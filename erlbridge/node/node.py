@@ -28,6 +28,7 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
+from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
@@ -42,6 +43,7 @@ from erlbridge.node.about import About
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
+from erlbridge.node.guardian import wake
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.store import ProgramStore
@@ -87,9 +89,10 @@ class Node:
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
-            deadline = self.scheduler.next_deadline()
+            deadline = min((at for at in (self.scheduler.next_deadline(), self._pool.next_look()) if at), default=None)
             timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
             self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
+            self._pool.look()
             self._drain()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
             for complaint in self.audit.complaints():
@@ -347,7 +350,7 @@ class Node:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the guardian had these blocked until now
         self._wakeup = (wake_read, wake_write)
 
         def on_signal(_events: int) -> None:
@@ -374,10 +377,12 @@ def _grace_s(place: Place) -> float:
     )
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
+        die_with_parent(guardian)
+        adopt_orphans()  # those of a forkserver that was killed
         node = Node(config, about, *wire)
         try:
             code = node.run()
@@ -389,4 +394,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
+    wake(guardian)
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process
