@@ -184,7 +184,7 @@ def test_the_chain_goes_on_behind_a_node_that_was_killed_in_midstream(
             node.request("list_programs", {})
         node.receive()
         node.note_tree()
-        node.process.kill()
+        os.kill(node.node_pid, signal.SIGKILL)
         node.wait()
     node = start_node("--workers", "1")
     node.ready()
@@ -221,15 +221,15 @@ def test_a_full_disk_costs_lines_and_no_answer_and_the_host_hears_of_it_once(
     assert node.ask("list_programs", {})[0] == "ok"
     while node.health()[Atom("audit")][Atom("sequence")] < 3:
         pass
-    _, most = resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE)
+    _, most = resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE)
     size = (data / "audit" / "audit.jsonl").stat().st_size
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (size + 100, most))
+    resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE, (size + 100, most))
     for _ in range(10):
         assert node.ask("list_programs", {})[0] == "ok"
     while node.health()[Atom("audit")][Atom("lost")] < 10:
         pass
     assert node.ask("predict", prediction())[0] == "ok"
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (most, most))
+    resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE, (most, most))
     while node.health()[Atom("audit")][Atom("sequence")] < 4:
         pass
     assert node.ask("list_programs", {})[0] == "ok"
