@@ -28,7 +28,6 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
@@ -42,7 +41,7 @@ from erlbridge.node import program_verbs
 from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.guardian import wake
+from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.store import ProgramStore
@@ -362,12 +361,10 @@ def _grace_s(place: Place) -> float:
     )
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        die_with_parent(guardian)
-        adopt_orphans()  # those of a forkserver that was killed
         code = Node(config, about, *wire).run()
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
@@ -375,5 +372,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
-    wake(guardian)
+    wake_guardian()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process
