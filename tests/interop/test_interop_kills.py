@@ -95,16 +95,6 @@ def test_a_beam_that_ends_leaves_nothing_of_its_node(start_beam: Callable[[], Be
     record_gone(ROW, f"BEAM: {fault}", host.tree, since)
 
 
-def test_a_beam_that_is_killed_beside_a_stopped_node_leaves_nothing_of_it(start_beam: Callable[[], BeamHost]) -> None:
-    host = start_beam()
-    beam = host.beam()
-    host.await_workers()
-    os.kill(host.node, signal.SIGSTOP)
-    since = time.monotonic()
-    os.kill(beam, signal.SIGKILL)
-    record_gone(ROW, "BEAM: kill -9, the node stopped", host.tree, since)
-
-
 def test_a_port_whose_owner_is_killed_leaves_nothing_of_its_node(start_beam: Callable[[], BeamHost]) -> None:
     host = start_beam()
     since = time.monotonic()
