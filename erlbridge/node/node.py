@@ -29,7 +29,6 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
@@ -44,7 +43,7 @@ from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.guardian import wake
+from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.patrol import Patrol
@@ -403,12 +402,10 @@ def _grace_s(place: Place, default_s: float) -> float:
     return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        die_with_parent(guardian)
-        adopt_orphans()  # those of a forkserver that was killed
         node = Node(config, about, *wire)
         try:
             code = node.run()
@@ -420,5 +417,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
-    wake(guardian)
+    wake_guardian()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process
