@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.node.about import About
@@ -11,7 +12,9 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float) -> Term:
+def health(
+    about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: Mapping[str, int], now: float
+) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     status, message = scheduler.status()
     own_pid = os.getpid()
@@ -37,7 +40,7 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
             ],
             "node": atom_keys(_usage(own_pid, samples)),
             "restarts": scheduler.restarts,
-            "dropped_events": dropped_events,
+            "dropped_events": atom_keys(dropped_events),
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.node.output import Output
+from erlbridge.node.output import OnLines, Output
 
 _FORK, _KILL = Atom("fork"), Atom("kill")
 _PACKET_BYTES: Final = 4096
@@ -45,14 +45,14 @@ class Nursery:
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int], None],
         on_lost: Callable[[str], None],
-        on_line: Callable[[bytes], None],
+        on_lines: OnLines,
     ) -> None:
         self._selector = selector
         self._data = data
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
-        self._on_line = on_line
+        self._on_lines = on_lines
         self._control: socket.socket | None = None
         self._output: Output | None = None
         self._pid = 0
@@ -82,7 +82,7 @@ class Nursery:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        output = Output(self._selector, self._take_line)
+        output = Output(self._selector, self._take_lines)
         environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
         environment |= dict.fromkeys(_THREADS_CAPPED, "1")
         environment["ERLBRIDGE_WORKER_DATA"] = str(self._data)
@@ -132,9 +132,9 @@ class Nursery:
             case (Atom() as what, int(number), int(value)) if str(what) == "exited":
                 self._on_exited(number, value)
 
-    def _take_line(self, line: bytes) -> None:
-        self._last_lines.append(line)
-        self._on_line(line)
+    def _take_lines(self, lines: list[bytes], dropped: int) -> None:
+        self._last_lines += lines
+        self._on_lines(lines, dropped)
 
     def _lose(self, text: str) -> None:
         """The forkserver is gone or as good as gone; the kernel kills its workers when it ends."""

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import NoReturn
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
+from erlbridge.worker.lifeline import die_with_parent, flush_c_output, redirect_output, restore_signals
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
@@ -108,6 +108,7 @@ class _Forkserver:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+            flush_c_output()
             os._exit(status)
 
     def reap(self) -> None:

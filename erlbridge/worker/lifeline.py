@@ -7,6 +7,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_IOLBF = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -34,3 +35,18 @@ def redirect_output(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(null)
+    if (stdout := _c_stdout()) is not None:
+        ctypes.CDLL(None).setvbuf(stdout, None, _IOLBF, 0)  # what C prints is told line by line, as Python's is
+
+
+def flush_c_output() -> None:
+    """Writes the line that C code has begun to print, if any."""
+    if (stdout := _c_stdout()) is not None:
+        ctypes.CDLL(None).fflush(stdout)
+
+
+def _c_stdout() -> ctypes.c_void_p | None:
+    try:
+        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stdout")
+    except ValueError:
+        return None  # a C library that calls it otherwise: its prints come when its buffer is full

@@ -109,6 +109,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :lm_error,
     :load_workflow,
     :log,
+    :logger,
     :max_frame_bytes,
     :max_queue,
     :max_tokens,
