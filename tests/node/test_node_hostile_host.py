@@ -105,7 +105,7 @@ def test_too_few_descriptors_for_all_workers_leave_a_node_that_serves_with_some(
     start_node: Callable[..., NodeClient],
 ) -> None:
     node = start_node("--workers", "8")
-    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (20, 20))
+    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (22, 22))
     node.ready()
     assert node.ask("predict", prediction())[0] == "ok"
     health = node.health()
