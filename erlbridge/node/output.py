@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import fcntl
 import io
@@ -22,6 +23,7 @@ _READ_BYTES: Final = 64 * 1024
 _MOST_READS: Final = 64
 _OWN_PIPE_BYTES: Final = 1024 * 1024
 _STANDARD: Final = (1, 2)
+_IOLBF: Final = 1
 
 
 class Output:
@@ -103,6 +105,7 @@ class OwnOutput:
         self._output.handed_over()
         self._streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _unbuffered(1), _unbuffered(2)
+        _line_buffer_c()
         faulthandler.enable(self._real)
 
     def __exit__(self, *_error: object) -> None:
@@ -119,6 +122,13 @@ def _unbuffered(descriptor: int) -> io.TextIOWrapper:
     """A stream whose raw writes say None, not an error, when the pipe is full; what stands above them takes that."""
     raw = io.FileIO(descriptor, "w", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors="replace", write_through=True)
+
+
+def _line_buffer_c() -> None:
+    """What C prints into a pipe comes when a buffer is full otherwise, or never."""
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(ValueError):  # a C library that calls it otherwise
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
 def _write(lines: list[bytes]) -> None:
