@@ -81,7 +81,7 @@ MAX_LOG_LINE_BYTES: Final = 8 * 1024
 MAX_LOG_LINES_PER_S: Final = 500
 """Lines of one process that become log events in the long run; each costs node and host more than its printing did."""
 
-MAX_LOG_LINES: Final = 2000
+MAX_LOG_LINES: Final = 500
 """Lines that it may print at once before that holds: a traceback of each thread, a table."""
 
 MAX_WAITING_TEXT_BYTES: Final = 64 * 1024

@@ -95,7 +95,7 @@ class OwnOutput:
         self._on_lines = on_lines
 
     def __enter__(self) -> None:
-        self._real = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)
+        self._real = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in _STANDARD]
         self._output = Output(self._selector, self._on_lines)
         with contextlib.suppress(OSError):  # the system's pages for pipes are used up: the default size works too
             fcntl.fcntl(self._output.theirs, fcntl.F_SETPIPE_SZ, _OWN_PIPE_BYTES)
@@ -106,16 +106,16 @@ class OwnOutput:
         self._streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _unbuffered(1), _unbuffered(2)
         _line_buffer_c()
-        faulthandler.enable(self._real)
+        faulthandler.enable(self._real[-1])
 
     def __exit__(self, *_error: object) -> None:
         sys.stdout, sys.stderr = self._streams
-        for descriptor in _STANDARD:
-            os.dup2(self._real, descriptor)
+        faulthandler.disable()
+        for real, descriptor in zip(self._real, _STANDARD, strict=True):
+            os.dup2(real, descriptor)
+            os.close(real)
         self._output.on_lines = lambda lines, _dropped: _write(lines)  # the host has heard its last
         self._output.close()
-        faulthandler.disable()
-        os.close(self._real)
 
 
 def _unbuffered(descriptor: int) -> io.TextIOWrapper:

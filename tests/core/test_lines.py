@@ -58,4 +58,8 @@ def test_a_rate_lets_a_burst_pass_and_then_so_many_a_second() -> None:
 def test_a_long_text_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
     short, whole = shortened(text, limit), text.encode(errors="replace")
     assert len(short) < limit + 40
-    assert short == whole if len(whole) <= limit else (short[:5], short[-5:]) == (whole[:5], whole[-5:]) or not whole.isascii()
+    assert (
+        short == whole
+        if len(whole) <= limit
+        else (short[:5], short[-5:]) == (whole[:5], whole[-5:]) or not whole.isascii()
+    )
