@@ -1,4 +1,4 @@
-"""Plays one conversation to a node in this process, cut at every byte, and says where an answer was not as it should be.
+"""Plays one conversation to a node in this process, cut at every byte, and says where an answer is not as expected.
 
 Run as a script by `test_matrix_stream`; a process of its own, because a node takes signals and standard output.
 """

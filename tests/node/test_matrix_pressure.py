@@ -1,4 +1,4 @@
-"""A host that does not read, one that floods, and a worker that prints without end: bounded memory, each request answered.
+"""A host that does not read, one that floods, a worker that prints without end: bounded memory, each request answered.
 
 `ERLBRIDGE_MATRIX=long` takes the fault matrix's own sizes; otherwise they are smaller.
 """
@@ -34,7 +34,7 @@ REQUESTS = 100_000 if LONG else 5_000
 PRINTING_S = 20.0 if LONG else 1.0
 PRESSURE = str(Path(__file__).parent / "pressure")
 DEADLINE = Atom("deadline_ms")
-LATE_S = 0.25
+LATE_S = 0.25 if LONG else 1.0  # many tests share the machine when they are not alone
 ROOM_BYTES = 3 * MAX_FRAME_BYTES
 """What the node needs beside what waits: a frame, its term and the frame for the host, of one answer at a time."""
 

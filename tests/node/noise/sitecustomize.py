@@ -47,7 +47,7 @@ def loud_python(place: str) -> None:
         raise ValueError(f"traceback of {place} with {KEY}\n" + "x" * 20_000)
     except ValueError:
         logging.getLogger("third.party").exception("failed in %s", place)
-    thread = threading.Thread(target=lambda: [][1], name=f"thread of {place}")
+    thread = threading.Thread(target=lambda: 1 / 0, name=f"thread of {place}")
     thread.start()
     thread.join()
 
