@@ -133,6 +133,9 @@ PROGRAM_HEADER_BYTES: Final = 64 * 1024
 LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
 
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+"""Longest answer of a model endpoint, a picture's included; an endless one would fill the worker's memory."""
+
 MAX_ANSWERS: Final = 200_000
 """Models' answers that a data directory keeps; the oldest are dropped."""
 

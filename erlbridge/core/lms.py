@@ -59,6 +59,11 @@ class LM:
         return (self.model == "offline" or self.trained) and self.function is None
 
     @property
+    def remote(self) -> bool:
+        """Whether an endpoint is asked over the network."""
+        return not self.offline and self.function is None
+
+    @property
     def trained(self) -> bool:
         """Whether this is an offline LM that was trained; the node keeps it under this name."""
         return self.model.startswith("offline:") and self.function is None

@@ -13,7 +13,13 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def health(
-    about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: Mapping[str, int], now: float
+    about: About,
+    scheduler: Scheduler,
+    watchdog: Watchdog,
+    dropped_events: Mapping[str, int],
+    now: float,
+    *,
+    audit: Term,
 ) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     status, message = scheduler.status()
@@ -44,6 +50,7 @@ def health(
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
+            "audit": audit,
             "limits": about.limits(),
             "versions": about.versions(),
         }

@@ -47,9 +47,9 @@ from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
 from erlbridge.worker.deadline import Deadline
-from erlbridge.worker.lifeline import flush_c_output
 from erlbridge.worker.logs import Logs
 from erlbridge.worker.outbox import Outbox
+from erlbridge.worker.printing import flush_c_output
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")

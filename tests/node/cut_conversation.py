@@ -70,7 +70,7 @@ def answers_to(data: bytes, config: NodeConfig) -> tuple[int, list[tuple[Any, st
 
 
 def main() -> None:
-    config = NodeConfig(workers=0, spare_workers=0, data=Path(tempfile.mkdtemp()))
+    config = NodeConfig(workers=0, spare_workers=0, data=Path(tempfile.mkdtemp()), audit=False)
     for offset in range(len(STREAM) + 1):
         found = answers_to(STREAM[:offset], config)
         if found != (0, expected(offset)):

@@ -29,10 +29,10 @@ with OwnOutput(selector, lambda lines, dropped: told.append((len(lines), dropped
     for _ in range(100_000):
         print("x" * 99)
     turn()
-print(sum(lines for lines, _ in told), sum(map(sum, told)) > 5000)
+print(500 <= sum(lines for lines, _ in told) < 1000, sum(map(sum, told)) > 5000)
 """
     )
-    assert (ran.stdout, ran.stderr, ran.returncode) == ("500 True\n", "", 0)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("True True\n", "", 0)
 
 
 def test_a_crash_is_told_where_somebody_reads_it() -> None:

@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :audit,
     :auth,
     :baseline,
     :best_program,
@@ -82,6 +83,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :from,
     :get_program,
     :grace_ms,
+    :head,
     :health_check,
     :healthy,
     :host_calls,
@@ -110,6 +112,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :load_workflow,
     :log,
     :logger,
+    :lost,
     :max_frame_bytes,
     :max_queue,
     :max_tokens,
@@ -188,6 +191,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :scores,
     :searching,
     :seed,
+    :sequence,
     :serialization_error,
     :server,
     :settings,

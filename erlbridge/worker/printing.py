@@ -1,31 +1,12 @@
-"""What a child process does first: die with its parent, restore its signals, put its descriptors where they belong."""
+"""Where a worker's prints go, those of C code and of its children too."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import signal
+from typing import Final
 
-_PR_SET_PDEATHSIG = 1
-_IOLBF = 1
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Has the kernel kill this process when its parent ends, however that ends; ends at once if it already has.
-
-    Linux only (`prctl(2)`, `PR_SET_PDEATHSIG`). The setting is lost on `fork`, so each generation asks for itself.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
-def restore_signals() -> None:
-    """The BEAM starts port programs with SIGCHLD ignored, which makes `waitpid` lose every child's status."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+_IOLBF: Final = 1
 
 
 def redirect_output(descriptor: int) -> None:
