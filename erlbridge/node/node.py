@@ -211,7 +211,7 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
-            self.audit.arrived(_key(request_id), frame, incoming)
+            self.audit.arrived(_key(request_id), frame, replace(incoming, payload=None))
             unread = None
             self._take_request(incoming)
         except Malformed as error:
