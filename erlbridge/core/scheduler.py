@@ -91,6 +91,8 @@ class Scheduler:
     queue: FairQueue = field(init=False, default_factory=FairQueue)
     roster: Roster = field(init=False)
     entries: dict[bytes, Entry] = field(init=False, default_factory=dict)
+    frame_bytes: int = field(init=False, default=0)
+    """Bytes of the jobs in flight."""
     calls: OpenCalls = field(init=False, default_factory=OpenCalls)
     _quotas: Quotas = field(init=False)
     _endings: Endings = field(init=False)
@@ -211,6 +213,7 @@ class Scheduler:
         deadline = None if span_ms is None else now + span_ms / 1000
         entry = Entry(event.key, request, event.frame, now, deadline, event.programs, quotas)
         self.entries[event.key] = entry
+        self.frame_bytes += len(entry.frame)
         self.queue.add(entry)
         if deadline is not None:
             self._deadlines.set(event.key, deadline)
@@ -337,3 +340,4 @@ class Scheduler:
         self.calls.end(entry.key)
         self._deadlines.drop(entry.key)
         del self.entries[entry.key]
+        self.frame_bytes -= len(entry.frame)

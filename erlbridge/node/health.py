@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.node.about import About
 from erlbridge.node.patrol import Patrol
@@ -9,7 +11,9 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: int, now: float, *, audit: Term) -> Term:
+def health(
+    about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: Mapping[str, int], now: float, *, audit: Term
+) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
     status, message = scheduler.status()
@@ -45,7 +49,7 @@ def health(about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: i
             "forkserver": atom_keys(patrol.forkserver_usage()),
             "machine": atom_keys(patrol.machine()),
             "restarts": scheduler.roster.restarts,
-            "dropped_events": dropped_events,
+            "dropped_events": atom_keys(dropped_events),
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),

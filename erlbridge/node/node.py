@@ -5,12 +5,14 @@ Handlers only enqueue; the loop drains, so that no event is handled in the middl
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
+import traceback  # now, and not when no descriptor is left to read it with
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,8 +33,11 @@ from erlbridge.errors import (
 )
 from erlbridge.limits import (
     MAX_ID_SHARE,
+    MAX_QUEUED_BYTES,
     MAX_SPAN_MS,
-    MAX_UNSENT_CALL_BYTES,
+    MAX_UNSENT_ANSWER_BYTES,
+    MAX_UNSENT_BYTES,
+    MAX_UNSENT_EVENT_BYTES,
     MAX_WAIT_S,
     MAX_WORKER_FRAME_BYTES,
 )
@@ -46,6 +51,7 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
+from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.store import ProgramStore
 from erlbridge.wire import messages
@@ -56,11 +62,11 @@ from erlbridge.wire.vocabulary import VERBS
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
 """A fault of the node itself (`EX_SOFTWARE` of sysexits.h)."""
-_HELD_BACK_BYTES: Final = 8 * 1024 * 1024
-"""Answers that may wait for a host that does not read; beyond it the node reads no further requests."""
 _PAUSED_LOOK_S: Final = 0.2
 """How often a node that reads no further requests looks whether its host is still there."""
 _LAST_WORDS_S: Final = 1.0
+_TURN_S: Final = 0.02
+"""How long requests that are there may keep the loop from workers and deadlines."""
 _RUN: Final = Atom("run")
 _DEADLINE: Final = Atom("deadline")
 
@@ -88,28 +94,30 @@ class Node:
         self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
-        self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
+        self._requests_wait = False
+        self._inbox: deque[workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
         self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
+        with OwnOutput(self.selector, self._hear_myself):
+            return self._serve()
+
+    def _serve(self) -> int:
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
-            times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
-            deadline = min(at for at in times if at is not None)
-            timeout = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
-            if self._inbox:  # what the hands said while they carried out the last actions
-                timeout = 0.0
-            self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
+            self._serve_descriptors(self._wait_s())
+            self._take_frames(time.monotonic() + _TURN_S)
             self._pool.look()
             self._drain()
             self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            self._drain()
             for complaint in self.audit.complaints():
-                self._log("warning", complaint.encode(), worker=None)
-            self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
+                self._log("warning", complaint.encode())
+            self._hold_back()
             if self.host.paused and self.host.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
@@ -117,12 +125,35 @@ class Node:
         self._pool.close()
         return self.exit_code
 
+    def _wait_s(self) -> float:
+        """How long nothing but an event can bring work."""
+        if (
+            self._requests_wait or self._inbox
+        ):  # the hands may have said something while they carried out the last actions
+            return 0.0
+        times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
+        deadline = min(at for at in times if at is not None)
+        wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+        return min(wait_s, _PAUSED_LOOK_S) if self.host.paused else wait_s
+
     def _serve_descriptors(self, timeout_s: float | None) -> None:
         for key, ready in self.selector.select(timeout_s):
-            # One handler may close what another was to read; only what is still watched is served.
+            # One handler may close or pause what another was to read; only what is still watched is served.
             current = self.selector.get_map().get(key.fd)
-            if current is not None and current.data == key.data:
-                key.data(ready)
+            if current is not None and current.data == key.data and current.events & ready:
+                key.data(current.events & ready)
+                self._drain()
+                self._hold_back()
+
+    def _hold_back(self) -> bool:
+        """Leaves what would become more for the host where it is, when the host does not take what is there. Gives
+        whether that holds for its requests."""
+        unsent = self.host.writer.pending_bytes
+        self.host.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
+        self._pool.pause(unsent > MAX_UNSENT_BYTES)
+        if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):
+            self._emit(self.credit.hold(not self.credit.held))
+        return self.host.paused
 
     def _go_round(self) -> None:
         """Looks after the processes, when that is due."""
@@ -139,35 +170,51 @@ class Node:
     # -- what arrives
 
     def _hear_host(self) -> None:
-        try:
-            self._inbox.extend(self.host.read())
-        except FrameError as error:
-            self._inbox.append(error)
+        if self._requests_wait:
+            return  # they come first, so that no more than a frame of theirs is in memory
+        self.host.receive()
         if self.host.closed:
+            self._take_frames()
             self.exit_code = scheduler.EXIT_STOPPED
+
+    def _take_frames(self, stop_at: float = math.inf) -> None:
+        """Takes the frames that have arrived, until then or until too much waits for the host to read it."""
+        self._requests_wait = False
+        if self.host.paused or self.exit_code == EXIT_FRAMING_LOST:
+            return
+        try:
+            for frame in self.host.reader:
+                self._take_frame(frame)
+                if self._hold_back():
+                    return
+                if time.monotonic() > stop_at:
+                    self._requests_wait = True
+                    return
+        except FrameError as error:
+            self._answer_error(None, error, unread=b"")
+            self.exit_code = EXIT_FRAMING_LOST
 
     def _refuse_the_rest(self) -> None:
         """What came in behind the request to stop is answered too."""
         if self.exit_code == scheduler.EXIT_STOPPED and not self.host.closed:
+            self._take_frames()
             self._hear_host()
-            self._drain()
+            self._take_frames()
+
+    def _hear_myself(self, lines: list[bytes], dropped: int) -> None:
+        self._inbox.append(workers.WorkerLines(None, lines, dropped, "warning"))
 
     def _drain(self) -> None:
-        while self._inbox and self.exit_code != EXIT_FRAMING_LOST:
+        while self._inbox:
             match self._inbox.popleft():
-                case bytes() as frame:
-                    self._take_frame(frame)
-                case FrameError() as error:
-                    self._answer_error(None, error, unread=b"")
-                    self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
                 case workers.WorkerChunk(number, piece):
                     self._pass_on_chunk(number, piece)
                 case workers.WorkerProgram(number, program_id, content):
                     self._keep(number, program_id, content)
-                case workers.WorkerLine(number, line):
-                    self._log("info", line, worker=number)
+                case workers.WorkerLines() as said:
+                    self._pass_on_lines(said)
                 case events.Finished(number, True, _) if failure := self._unkept.pop(number, None):
                     kept = events.Finished(number, False, messages.error_map(failure))
                     self._do(self.scheduler.step(kept, time.monotonic()))
@@ -188,7 +235,7 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
-            self.audit.arrived(_key(request_id), frame, incoming)
+            self.audit.arrived(_key(request_id), frame, replace(incoming, payload=None))
             unread = None
             self._take_request(incoming)
         except Malformed as error:
@@ -196,8 +243,6 @@ class Node:
         except BridgeError as error:
             self._answer_error(request_id, error, unread)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
-            import traceback  # noqa: PLC0415
-
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self._answer_error(request_id, failure, unread)
 
@@ -235,9 +280,19 @@ class Node:
                 f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
+        self._refuse_too_much(len(frame))
         # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
         taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
         self._do(self.scheduler.step(taken, time.monotonic()))
+
+    def _refuse_too_much(self, frame_bytes: int) -> None:
+        held = self.scheduler.frame_bytes
+        if held and held + frame_bytes > MAX_QUEUED_BYTES:
+            raise Overloaded(
+                f"jobs of {held} bytes are in flight, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
+                context={"limit": MAX_QUEUED_BYTES},
+                retry_after_ms=1000,
+            )
 
     def _ask_store(self, verb: str, payload: Term) -> Term:
         try:
@@ -283,24 +338,19 @@ class Node:
                 case events.Return(number, call_number, outcome):
                     self._pool.give_back(number, call_number, outcome)
                 case events.Warn(message):
-                    self._log("warning", message.encode(), worker=None)
+                    self._log("warning", message.encode())
                 case events.Exit(code):
                     self.exit_code = code
                 case _:
                     assert_never(action)
 
     def _ask(self, call: events.Ask) -> None:
-        """Has the host call a function. Needs no credit, but a frame that it may have, and a host that reads."""
+        """Has the host call a function. Needs no credit, but a frame that it may have."""
         frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
         failure: BridgeError | None = None
         if len(frame) > (limit := self.config.max_frame_bytes):
             failure = SerializationError(
                 f"the arguments of a call make a frame of {len(frame)} bytes, limit {limit}", context={"limit": limit}
-            )
-        elif (unsent := self.host.writer.pending_bytes) > MAX_UNSENT_CALL_BYTES:
-            failure = Overloaded(
-                f"{unsent} bytes wait for the host to read them, limit {MAX_UNSENT_CALL_BYTES} for further calls",
-                context={"limit": MAX_UNSENT_CALL_BYTES},
             )
         if failure is None:
             self.host.send(frame)
@@ -327,13 +377,23 @@ class Node:
         try:
             (self.models if names_model(name) else self.store).put(name, content)
         except (OSError, ValidationError) as error:
-            self._log("error", f"{name} was not stored: {error}".encode(), worker=None)
+            self._log("error", f"{name} was not stored: {error}".encode())
             entry = self.scheduler.entry_of(number)
             if isinstance(error, OSError) and entry is not None and entry.request.verb == "put_program":
                 self._unkept[number] = program_verbs.storage_failed("the program was not stored", error)
 
-    def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
-        self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
+    def _pass_on_lines(self, said: workers.WorkerLines) -> None:
+        entry = None if said.worker is None else self.scheduler.entry_of(said.worker)
+        job = None if entry is None else entry.request.id
+        self.credit.drop("log", said.dropped)
+        for line in said.lines:
+            self._log(said.level, line, worker=said.worker, job=job, logger=said.logger)
+
+    def _log(
+        self, level: str, line: bytes, *, worker: int | None = None, job: Term = None, logger: bytes | None = None
+    ) -> None:
+        metadata = {"worker": worker, "job": job, "logger": logger}
+        self._emit(self.credit.droppable(messages.log(level, line, metadata)))
 
     def _answer_error(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
         """`unread` is the frame that held no request, and so has not been heard of yet."""
@@ -359,7 +419,7 @@ class Node:
         for event in happened:
             frame = messages.encode(event)
             if len(frame) > self.config.max_frame_bytes:
-                self.credit.dropped += 1
+                self.credit.drop(str(event[0]))
             else:
                 self.host.send(frame)
 
@@ -412,8 +472,6 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
         finally:
             node.audit.close(code)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
-        import traceback  # noqa: PLC0415
-
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()

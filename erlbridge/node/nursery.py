@@ -23,7 +23,7 @@ from typing import Final
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import STACKS_SIGNAL, WorkerSettings
 from erlbridge.kinship import end_descendants
-from erlbridge.node.output import Output
+from erlbridge.node.output import OnLines, Output
 
 _FORK: Final = Atom("fork")
 _PACKET_BYTES: Final = 4096
@@ -65,14 +65,14 @@ class Nursery:
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int | None], None],
         on_lost: Callable[[str], None],
-        on_line: Callable[[bytes], None],
+        on_lines: OnLines,
     ) -> None:
         self._selector = selector
         self._settings = settings
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
-        self._on_line = on_line
+        self._on_lines = on_lines
         self._control: socket.socket | None = None
         self._output: Output | None = None
         self._pid = 0
@@ -149,7 +149,7 @@ class Nursery:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.send(term_to_binary(self._settings.to_term()))
-        output = Output(self._selector, self._take_line)
+        output = Output(self._selector, self._take_lines)
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
@@ -236,9 +236,9 @@ class Nursery:
                 self._selector.unregister(ward.pidfd)
             os.close(ward.pidfd)
 
-    def _take_line(self, line: bytes) -> None:
-        self._last_lines.append(line)
-        self._on_line(line)
+    def _take_lines(self, lines: list[bytes], dropped: int) -> None:
+        self._last_lines += lines
+        self._on_lines(lines, dropped)
 
     def _lose(self, text: str) -> None:
         """The forkserver is gone or as good as gone; the kernel kills its workers when it ends."""

@@ -24,7 +24,7 @@ from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
 from erlbridge.node.stacks import StackPipe
 from erlbridge.wire.messages import Term
-from erlbridge.wire.vocabulary import atom
+from erlbridge.wire.vocabulary import LOG_LEVELS, atom
 
 _CANCEL_FRAME: Final = term_to_binary(Atom("cancel"))
 _RESULT: Final = Atom("result")
@@ -56,15 +56,19 @@ class WorkerProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLine:
-    """A worker (None: the process they are forked from) printed a line."""
+class WorkerLines:
+    """A worker (None: the process they are forked from, or the node itself) printed or logged lines, and `dropped` more
+    that are above its rate. `logger` names the one of Python's logging, None for what was printed."""
 
     worker: int | None
-    line: bytes
+    lines: list[bytes]
+    dropped: int = 0
+    level: str = "info"
+    logger: bytes | None = None
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLines
 )
 
 
@@ -80,6 +84,7 @@ class _Seat:
     heard_at: float = 0.0
     os_pid: int | None = None
     spoiled: str | None = None
+    booted: bool = False
 
 
 class Pool:
@@ -95,13 +100,14 @@ class Pool:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
+        self._paused = False
         self._nursery = Nursery(
             selector,
             settings,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,
-            on_line=lambda line: on_event(WorkerLine(None, line)),
+            on_lines=lambda lines, dropped: on_event(WorkerLines(None, lines, dropped)),
         )
 
     def fork(self, number: int) -> None:
@@ -109,7 +115,7 @@ class Pool:
         output: Output | None = None
         try:
             ours, theirs = socket.socketpair()
-            output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+            output = Output(self._selector, lambda lines, dropped: self._on_event(WorkerLines(number, lines, dropped)))
             stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
             if output is not None:
@@ -163,6 +169,17 @@ class Pool:
         """The process that workers are forked from, None while there is none."""
         return self._nursery.forkserver_pid
 
+    def pause(self, paused: bool) -> None:
+        """Leaves what workers say in their sockets, where they wait with it, or takes it again. One that boots goes on:
+        it has only that to say, and a limit of time for it."""
+        if self._paused != paused:
+            self._paused = paused
+            for seat in self._seats.values():
+                self._watch(seat)
+
+    def _watch(self, seat: _Seat) -> None:
+        seat.channel.pause(seat.spoiled is not None or (self._paused and seat.booted))
+
     def next_look(self) -> float | None:
         """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
         times = (self._nursery.next_look(), *(seat.stacks.next_deadline() for seat in self._seats.values()))
@@ -215,12 +232,14 @@ class Pool:
                 self._take(seat, binary_to_term(frame))
         except (FrameError, DecodeError) as error:
             seat.spoiled = f"it sent something that is no message: {error}"
-            seat.channel.pause(True)
+            self._watch(seat)
             self.kill(seat.number)
 
     def _take(self, seat: _Seat, term: Term) -> None:
         match term:
             case Atom() if str(term) == "booted":
+                seat.booted = True
+                self._watch(seat)
                 self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))
@@ -236,7 +255,12 @@ class Pool:
                 self._on_event(Called(seat.number, number, name, arguments, timeout_ms))
             case (Atom() as kind, bytes() as program_id, bytes() as content) if str(kind) == "program":
                 self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
+            case (Atom() as kind, Atom() as level, bytes() as text, bytes() as logger, int() as dropped) if (
+                str(kind) == "log" and str(level) in LOG_LEVELS
+            ):
+                self._on_event(WorkerLines(seat.number, [text] if text else [], dropped, str(level), logger))
             case (Atom() as kind, result) if str(kind) in ("ok", "error"):
+                seat.output.catch_up()  # it is this job's, though it came another way
                 self._on_event(Finished(seat.number, str(kind) == "ok", result))
 
     def _bury(self, seat: _Seat, text: str, context: dict[str, object]) -> None:
@@ -247,8 +271,7 @@ class Pool:
         seat.channel.close()
         if stack := seat.stacks.close():
             context["stack"] = stack
-            for line in filter(None, stack.splitlines()):
-                self._on_event(WorkerLine(seat.number, line.encode()))
+            self._on_event(WorkerLines(seat.number, [line for line in stack.encode().splitlines() if line]))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))

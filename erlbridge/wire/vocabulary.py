@@ -114,6 +114,8 @@ KEYS: Final = (
     "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
     # chunks
     "text", "is_last",
+    # log lines
+    "logger",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
     # workflows

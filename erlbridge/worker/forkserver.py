@@ -27,6 +27,7 @@ from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings, cpus_of_next
 from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants, restore_signals
 from erlbridge.worker.allotment import allot, set_environment
+from erlbridge.worker.printing import flush_c_output, redirect_output
 from erlbridge.worker.stacks import ignore_asking, show_stacks
 
 CONTROL_FD = 3
@@ -136,6 +137,7 @@ class _Forkserver:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+            flush_c_output()
             os._exit(status)
 
     def reap(self) -> None:
@@ -150,15 +152,6 @@ class _Forkserver:
     def say(self, *term: object, with_descriptor: int | None = None) -> None:
         descriptors = [] if with_descriptor is None else [with_descriptor]
         socket.send_fds(self.control, [term_to_binary(term)], descriptors)
-
-
-def redirect_output(descriptor: int) -> None:
-    """Standard input reads nothing; standard output and error go to `descriptor`, for children of this process too."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(null)
 
 
 def _end(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:

@@ -106,7 +106,7 @@ def test_too_few_descriptors_for_all_workers_leave_a_node_that_serves_with_some(
 ) -> None:
     node = start_node("--workers", "8", "--spare-workers", "0")
     node.ready()
-    resource.prlimit(node.node_pid, resource.RLIMIT_NOFILE, (20, 20))
+    resource.prlimit(node.node_pid, resource.RLIMIT_NOFILE, (30, 30))
     assert node.ask("predict", prediction())[0] == "ok"
     health = node.health()
     assert health[Atom("status")] == Atom("degraded")

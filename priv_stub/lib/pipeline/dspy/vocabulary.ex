@@ -118,6 +118,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :lm_error,
     :load_workflow,
     :log,
+    :logger,
     :lost,
     :machine,
     :max_descriptors,
