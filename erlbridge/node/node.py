@@ -42,6 +42,7 @@ from erlbridge.node.about import About
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.health import health
+from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.store import ProgramStore
 from erlbridge.node.watchdog import Watchdog
@@ -76,7 +77,7 @@ class Node:
         self.models = ModelStore(config.data / "models")
         self.watchdog = Watchdog()
         self.exit_code: int | None = None
-        self._unkept: dict[int, BridgeError] = {}
+        self._unkept: dict[int, list[Unkept]] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
 
@@ -137,10 +138,12 @@ class Node:
                     self._keep(number, program_id, content)
                 case workers.WorkerLine(number, line):
                     self._log("info", line, worker=number)
-                case events.Finished(number, True, _) if failure := self._unkept.pop(number, None):
-                    kept = events.Finished(number, False, messages.error_map(failure))
-                    self._do(self.scheduler.step(kept, time.monotonic()))
+                case events.Finished(number) as finished:
+                    outcome = told(finished, self._unkept.pop(number, []))
+                    self._do(self.scheduler.step(outcome, time.monotonic()))
                 case event:
+                    if isinstance(event, events.Died):
+                        self._unkept.pop(event.worker, None)
                     self._do(self.scheduler.step(event, time.monotonic()))
 
     def _take_frame(self, frame: bytes) -> None:
@@ -276,19 +279,21 @@ class Node:
             self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
 
     def _stored(self, name: str) -> bytes:
-        return self.models.get(name) if names_model(name) else self.store.get(name)
+        try:
+            return self.models.get(name) if names_model(name) else self.store.get(name)
+        except OSError as error:
+            raise program_verbs.storage_failed(f"{name} was not read", error) from None
 
     def _keep(self, number: int, name: str, content: bytes) -> None:
-        """Stores a program or a trained model. An optimization's result holds the program itself as well, so a disk
-        that refuses loses no program; a model is lost then, and the line in the log says so. A request that asked for
-        nothing else fails."""
+        """Stores a program or a trained model. What the disk refuses is told with the job's outcome."""
         try:
             (self.models if names_model(name) else self.store).put(name, content)
         except (OSError, ValidationError) as error:
             self._log("error", f"{name} was not stored: {error}".encode(), worker=None)
             entry = self.scheduler.entry_of(number)
-            if isinstance(error, OSError) and entry is not None and entry.request.verb == "put_program":
-                self._unkept[number] = program_verbs.storage_failed("the program was not stored", error)
+            if isinstance(error, OSError):
+                verb = None if entry is None else entry.request.verb
+                self._unkept.setdefault(number, []).append(unkept(name, error, verb))
 
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
