@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,26 @@ class NodeGone(Exception):
 
 
 class NodeClient:
-    """A node process and this side of its wire. Reads block for at most `PATIENCE_S`."""
+    """A node and this side of its wire: `process` is the guardian, `node_pid` the node itself, known once it is ready.
 
-    def __init__(self, *arguments: str, data: Path, environment: Mapping[str, str] | None = None) -> None:
+    Reads block for at most `PATIENCE_S`.
+    """
+
+    node_pid: int
+
+    def __init__(
+        self,
+        *arguments: str,
+        data: Path,
+        environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.ids = itertools.count(1)
         self.events: list[Any] = []
         self.reader = FrameReader(2**31)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "erlbridge", "serve", "--data", str(data), *arguments],
+            [*launcher, sys.executable, "-m", "erlbridge", "serve", "--data", str(data), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
@@ -86,6 +97,7 @@ class NodeClient:
     def ready(self) -> dict[Any, Any]:
         tag, info = self.receive()
         assert tag == Atom("ready")
+        self.node_pid = int(info[Atom("os_pid")])
         return info
 
     def request(self, verb: str, payload: object, meta: object = None) -> int:

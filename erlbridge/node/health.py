@@ -11,7 +11,9 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float) -> Term:
+def health(
+    about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float, *, audit: Term
+) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     status, message = scheduler.status()
     own_pid = os.getpid()
@@ -41,6 +43,7 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
+            "audit": audit,
             "limits": about.limits(),
             "versions": about.versions(),
         }

@@ -28,6 +28,7 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
+from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
@@ -39,8 +40,10 @@ from erlbridge.limits import (
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
+from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
+from erlbridge.node.guardian import wake
 from erlbridge.node.health import health
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
@@ -76,6 +79,7 @@ class Node:
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
         self.watchdog = Watchdog()
+        self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, list[Unkept]] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
@@ -86,11 +90,14 @@ class Node:
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
-            deadline = self.scheduler.next_deadline()
+            deadline = min((at for at in (self.scheduler.next_deadline(), self._pool.next_look()) if at), default=None)
             timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
             self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
+            self._pool.look()
             self._drain()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            for complaint in self.audit.complaints():
+                self._log("warning", complaint.encode(), worker=None)
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
             if self.host.paused and self.host.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
@@ -128,7 +135,7 @@ class Node:
                 case bytes() as frame:
                     self._take_frame(frame)
                 case FrameError() as error:
-                    self._answer_error(None, error)
+                    self._answer_error(None, error, unread=b"")
                     self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
@@ -148,6 +155,7 @@ class Node:
 
     def _take_frame(self, frame: bytes) -> None:
         request_id: Term = None
+        unread: bytes | None = frame
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
@@ -159,16 +167,18 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
+            self.audit.arrived(_key(request_id), frame, incoming)
+            unread = None
             self._take_request(incoming)
         except Malformed as error:
-            self._answer_error(error.id if self._fits(error.id) else None, error)
+            self._answer_error(error.id if self._fits(error.id) else None, error, unread)
         except BridgeError as error:
-            self._answer_error(request_id, error)
+            self._answer_error(request_id, error, unread)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
             import traceback  # noqa: PLC0415
 
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-            self._answer_error(request_id, failure)
+            self._answer_error(request_id, failure, unread)
 
     def _take_request(self, request: Request) -> None:
         key = _key(request.id)
@@ -212,7 +222,8 @@ class Node:
             raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
 
     def _health(self) -> Term:
-        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic())
+        now = time.monotonic()
+        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, now, audit=self.audit.state())
 
     # -- what is done
 
@@ -225,6 +236,8 @@ class Node:
                     if left_s is not None:
                         self._pool.send(number, term_to_binary((_DEADLINE, deadline_ms, left_s)))
                     self._pool.send(number, frame)
+                    if entry := self.scheduler.entry_of(number):
+                        self.audit.sent(entry.key, number)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
                 case events.Kill(number):
@@ -298,7 +311,10 @@ class Node:
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
 
-    def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
+    def _answer_error(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
+        """`unread` is the frame that held no request, and so has not been heard of yet."""
+        if unread is not None:
+            self.audit.arrived(_key(request_id), unread, None)
         self._answer(request_id, messages.error(request_id, failure))
 
     def _answer(self, request_id: Term, answer: tuple[Term, ...]) -> None:
@@ -309,8 +325,10 @@ class Node:
             failure = SerializationError(
                 f"answer of {len(frame)} bytes, limit {limit}; ask for less at once", context={"limit": limit}
             )
-            frame = messages.encode(messages.error(request_id, failure))
+            answer = messages.error(request_id, failure)
+            frame = messages.encode(answer)
         self.host.send(frame)
+        self.audit.answered(_key(request_id), answer, frame)
 
     def _emit(self, happened: list[tuple[Term, ...]]) -> None:
         """Sends events; one above the frame limit is dropped and counted."""
@@ -337,7 +355,7 @@ class Node:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the guardian had these blocked until now
         self._wakeup = (wake_read, wake_write)
 
         def on_signal(_events: int) -> None:
@@ -364,15 +382,22 @@ def _grace_s(place: Place) -> float:
     )
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        code = Node(config, about, *wire).run()
+        die_with_parent(guardian)
+        adopt_orphans()  # those of a forkserver that was killed
+        node = Node(config, about, *wire)
+        try:
+            code = node.run()
+        finally:
+            node.audit.close(code)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
+    wake(guardian)
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

@@ -135,6 +135,14 @@ class Pool:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
 
+    def next_look(self) -> float | None:
+        """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
+        return self._nursery.next_look()
+
+    def look(self) -> None:
+        """Sees to what should have happened by now."""
+        self._nursery.look()
+
     def close(self) -> None:
         """Ends every worker and the process they are forked from, and waits until they are gone."""
         self._nursery.close()
@@ -146,7 +154,7 @@ class Pool:
             seat.os_pid = os_pid
             self._on_event(Forked(number, os_pid))
 
-    def _exited(self, number: int, status: int) -> None:
+    def _exited(self, number: int, status: int | None) -> None:
         seat = self._seats.get(number)
         if seat is None:
             return
@@ -154,7 +162,9 @@ class Pool:
         if seat.spoiled:
             reason, text = "protocol", seat.spoiled
         context: dict[str, object] = {"reason": atom(reason)}
-        if os.WIFSIGNALED(status):
+        if status is None:
+            pass
+        elif os.WIFSIGNALED(status):
             context["signal_name"] = signal_name(os.WTERMSIG(status))
         else:
             context["exit_code"] = os.waitstatus_to_exitcode(status)
@@ -207,8 +217,10 @@ class Pool:
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))
 
 
-def describe(status: int) -> tuple[str, str]:
-    """A wait status as the contract's reason and in a few words."""
+def describe(status: int | None) -> tuple[str, str]:
+    """A wait status as the contract's reason and in a few words; None where it could not be learned."""
+    if status is None:
+        return "forkserver", "how is not known, since the process it was forked from does not answer"
     if os.WIFSIGNALED(status):
         return "signal", f"killed by {signal_name(os.WTERMSIG(status))}"
     return "exit", f"exited with code {os.waitstatus_to_exitcode(status)}"

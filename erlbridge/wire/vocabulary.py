@@ -113,6 +113,8 @@ KEYS: Final = (
     "other", "inputs", "settings", "errors", "file", "optimized_yaml", "optimized_workflow",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
+    # the audit log
+    "audit", "sequence", "head", "lost",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

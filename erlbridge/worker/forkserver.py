@@ -2,13 +2,13 @@
 
 It speaks with the node over a sequenced-packet socket on descriptor 3, one term a packet:
 
-    {:fork, number}   with two descriptors: the worker's socket and where its output goes
-    {:kill, number}
-    {:forked, number, os_pid}
+    {:loaded, 0, 0}            what is forked from here on is there in milliseconds
+    {:fork, number}            with two descriptors: the worker's socket and where its output goes
+    {:forked, number, os_pid}  with one: a pidfd, by which the node kills the worker and sees its end
     {:exited, number, wait_status}
 
-As the workers' parent it knows their exit status and can kill without a pid being reused in between. It ends when the
-node does, and its workers with it.
+What a dead worker leaves behind, also in sessions of its own, is adopted here and ended with it. When the node ends,
+this process does, and nothing of it is left.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ from types import FrameType
 from typing import NoReturn
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
+from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants, restore_signals
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
-_FORK, _KILL = Atom("fork"), Atom("kill")
-_FORKED, _EXITED = Atom("forked"), Atom("exited")
+_FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
 
 
 def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
-    die_with_parent(int(os.environ["ERLBRIDGE_NODE_PID"]))
     restore_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
+    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
+    signal.signal(signal.SIGTERM, _end)
+    adopt_orphans()
+    # A group of its own: one that is stopped when its node ends is continued by the kernel, and sees that end then.
+    os.setpgid(0, 0)
+    die_with_parent(int(os.environ["ERLBRIDGE_NODE_PID"]), signal.SIGTERM)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
@@ -43,7 +46,7 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
     _Forkserver(control).serve()
-    os._exit(0)
+    _end()
 
 
 class _Forkserver:
@@ -55,8 +58,10 @@ class _Forkserver:
         os.set_blocking(self.wake_write, False)
 
     def serve(self) -> None:
+        """Forks and reaps until the node is gone."""
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        self.say(_LOADED, 0, 0)
         while True:
             readable, _, _ = select.select([self.control.fileno(), self.wake_read], [], [])
             if self.wake_read in readable:
@@ -69,16 +74,12 @@ class _Forkserver:
         """Does what one packet asks; False when the node is gone."""
         packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 2)
         if not packet:
-            for pid in self.pids.values():
-                os.kill(pid, signal.SIGKILL)
             return False
         match binary_to_term(packet):
             case (Atom() as verb, int(number)) if verb == _FORK:
                 self.fork(number, *descriptors)
                 for descriptor in descriptors:
                     os.close(descriptor)
-            case (Atom() as verb, int(number)) if verb == _KILL and number in self.pids:
-                os.kill(self.pids[number], signal.SIGKILL)
         return True
 
     def fork(self, number: int, wire: int, output: int) -> None:
@@ -87,15 +88,21 @@ class _Forkserver:
         if pid == 0:
             self.become_worker(parent, wire, output)
         self.pids[number] = pid
-        self.say(_FORKED, number, pid)
+        pidfd = os.pidfd_open(pid)
+        try:
+            self.say(_FORKED, number, pid, with_descriptor=pidfd)
+        finally:
+            os.close(pidfd)
 
     def become_worker(self, parent: int, wire: int, output: int) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             restore_signals()
             die_with_parent(parent)
+            adopt_orphans()  # so that what reaches the forkserver is a dead worker's, never a living one's
             self.control.close()
             os.close(self.wake_read)
             os.close(self.wake_write)
@@ -111,15 +118,32 @@ class _Forkserver:
             os._exit(status)
 
     def reap(self) -> None:
-        """Tells of every worker that has ended."""
+        """Tells of every worker that has ended, and ends what it left behind."""
         for number, pid in list(self.pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self.pids[number]
                 self.say(_EXITED, number, status)
+        end_descendants(spare=self.pids.values())
 
-    def say(self, *term: object) -> None:
-        self.control.send(term_to_binary(term))
+    def say(self, *term: object, with_descriptor: int | None = None) -> None:
+        descriptors = [] if with_descriptor is None else [with_descriptor]
+        socket.send_fds(self.control, [term_to_binary(term)], descriptors)
+
+
+def redirect_output(descriptor: int) -> None:
+    """Standard input reads nothing; standard output and error go to `descriptor`, for children of this process too."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(null)
+
+
+def _end(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
+    """Ends this process with every descendant, wherever it was."""
+    end_descendants()
+    os._exit(0)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

@@ -6,35 +6,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from node_client import NodeClient, NodeGone, alive, await_gone, descendants
 from tickets import optimization, prediction, slow
+from victims import busy_worker, forkserver_of, slow_job
 
 from erlbridge.codec import Atom
-
-
-def slow_job(latency_ms: int, **config: object) -> dict[Any, Any]:
-    return optimization(**{**{str(key): value for key, value in slow(latency_ms).items()}, **config})
-
-
-def busy_worker(node: NodeClient, number: int) -> int:
-    """The pid of the worker that runs the request, once it has shown progress."""
-    node.send((Atom("credit"), 1000))
-    node.until(lambda term: str(term[0]) == "progress" and term[1] == number)
-    for worker in node.health()[Atom("workers")]:
-        job = worker[Atom("job")]
-        if job is not None and job[Atom("id")] == number:
-            return int(worker[Atom("os_pid")])
-    raise AssertionError("no worker runs the request")
-
-
-def forkserver_of(node: NodeClient) -> int:
-    (forkserver,) = (
-        int(child) for child in Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
-    )
-    return forkserver
 
 
 def test_a_killed_worker_is_one_typed_error_and_the_next_request_is_served(
@@ -154,7 +132,7 @@ def test_the_wires_end_ends_node_and_workers(start_node: Callable[..., NodeClien
         node.wait_until_healthy()
         node.request("optimize_signature", slow_job(60_000))
         tree = node.note_tree()
-        assert len(tree) == 4, "node, forkserver and two workers"
+        assert len(tree) == 5, "guardian, node, forkserver and two workers"
         node.send_bytes(partial)
         node.close_wire()
         assert node.wait() == 0
@@ -175,7 +153,7 @@ def test_a_killed_node_takes_its_processes_with_it(start_node: Callable[..., Nod
     node.wait_until_healthy()
     node.request("optimize_signature", slow_job(60_000))
     tree = node.note_tree()
-    assert len(tree) == 4
+    assert len(tree) == 5
     node.process.kill()
     node.wait()
     await_gone(tree)
@@ -235,6 +213,6 @@ def test_the_nodes_own_memory_stays_free_of_dspy(start_node: Callable[..., NodeC
     node = start_node("--workers", "1")
     node.ready()
     assert node.ask("predict", prediction())[0] == "ok"
-    maps = Path(f"/proc/{node.process.pid}/maps").read_text()
+    maps = Path(f"/proc/{node.node_pid}/maps").read_text()
     assert "pydantic" not in maps
-    assert any("pydantic" in Path(f"/proc/{pid}/maps").read_text() for pid in descendants(node.process.pid))
+    assert any("pydantic" in Path(f"/proc/{pid}/maps").read_text() for pid in descendants(node.node_pid))

@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :audit,
     :auth,
     :baseline,
     :best_program,
@@ -82,6 +83,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :from,
     :get_program,
     :grace_ms,
+    :head,
     :health_check,
     :healthy,
     :host_calls,
@@ -109,6 +111,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :lm_error,
     :load_workflow,
     :log,
+    :lost,
     :max_frame_bytes,
     :max_queue,
     :max_tokens,
@@ -187,6 +190,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :scores,
     :searching,
     :seed,
+    :sequence,
     :serialization_error,
     :server,
     :settings,
