@@ -47,6 +47,7 @@ from erlbridge.node.guardian import wake
 from erlbridge.node.health import health
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
+from erlbridge.node.preload import preload
 from erlbridge.node.store import ProgramStore
 from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
@@ -89,6 +90,7 @@ class Node:
         """Serves the wire. Every worker is gone when this returns."""
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
+        preload()
         while self.exit_code is None:
             deadline = min((at for at in (self.scheduler.next_deadline(), self._pool.next_look()) if at), default=None)
             timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)

@@ -171,7 +171,7 @@ def test_every_process_of_the_node_has_the_clock_that_can_be_set(
 ) -> None:
     """Without it the module would prove nothing."""
     workers = [worker[Atom("os_pid")] for worker in node.health()[Atom("workers")]]
-    for pid in (node.process.pid, *workers):
+    for pid in (node.process.pid, node.node_pid, *workers):
         assert "shim.so" in Path(f"/proc/{pid}/maps").read_text()
     environment = dict(
         variable.split("=", 1)
