@@ -93,8 +93,8 @@ def node(tmp_path_factory: pytest.TempPathFactory, set_clock: Callable[[int], No
         client.ready()
         client.wait_until_healthy()
         client.send((Atom("credit"), 10_000))
-        for number in [client.request("predict", prediction(slow(300))) for _ in range(2)]:
-            client.answer(number)  # each worker's first job loads what is loaded at need
+        for _ in [client.request("predict", prediction(slow(300))) for _ in range(2)]:
+            client.until(lambda term: str(term[0]) == "ok")  # each worker's first job loads what is loaded at need
         yield client
     finally:
         client.close()
