@@ -109,8 +109,8 @@ class Rates:
         if found is None or not all(isinstance(value, float) for value in found):
             return now, now, 0.0
         request_at, token_at, tokens = found
-        # What no limit explains was written before the machine's last start, or by somebody else. It must not stop a job:
-        # a turn is taken only when its time has come, so to shorten each wait would not be enough.
+        # What no limit explains was written before the machine's last start, or by somebody else, and must not stop a
+        # job. To shorten each wait would not be enough: a turn is taken only when its time has come.
         if request_at > now + _MINUTE_S:
             request_at = now
         step = _MINUTE_S / limit.requests_per_minute if limit.requests_per_minute is not None else 0.0
