@@ -75,8 +75,11 @@ class Audit:
         if self._log is None:
             return
         now = time.monotonic()
-        for handled in self._open.values():
-            self._log.add(handled.record(None, 0, "", now))
+        for newest in self._open.values():
+            handled: Handled | None = newest
+            while handled is not None:
+                self._log.add(handled.record(None, 0, "", now))
+                handled = handled.earlier
         self._log.add({"event": "stopped", "exit_code": exit_code})
         self._log.close()
 

@@ -61,6 +61,7 @@ class AuditFiles:
         self._lock = -1
         self._file: int | None = None
         self._size = 0
+        self._renamed = False
 
     @property
     def is_open(self) -> bool:
@@ -112,6 +113,8 @@ class AuditFiles:
         if self._file is None:
             return
         os.fsync(self._file)
+        if self._renamed:
+            self._sync_directory()
         try:
             still_there = os.path.samestat(self._path.stat(), os.fstat(self._file))
         except FileNotFoundError:
@@ -148,7 +151,7 @@ class AuditFiles:
             record |= {"torn_bytes": len(torn), "torn_sha256": digest(torn)}
         line, after = self.chain.line(record | self._stamp, time.time_ns())
         self._append(line + b"\n", after)
-        self._sync_directory()
+        self._renamed = True
 
     # -- from file to file
 
@@ -207,6 +210,7 @@ class AuditFiles:
                 path.unlink()
 
     def _sync_directory(self) -> None:
+        self._renamed = False
         descriptor = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)

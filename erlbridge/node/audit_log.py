@@ -17,14 +17,15 @@ from typing import Final
 from erlbridge.core.audit import ORIGIN, Record, timestamp
 from erlbridge.node.audit_files import AuditFiles
 
-SYNC_INTERVAL_S: Final = 1.0
+_SYNC_INTERVAL_S: Final = 1.0
 """A power cut costs the lines of so long at most. What ends the node alone costs none that was written."""
 _BATCH_LINES: Final = 100
 """Lines made at once, 3 ms in which the loop may have to wait for the interpreter."""
 _MOST_WAITING: Final = 10_000
 """Lines that wait for a slow disk, at about 2 kB each; further ones are lost."""
 _RETRY_S: Final = 1.0
-_CLOSE_S: Final = 2.0
+_CLOSE_S: Final = 5.0
+_LAST_SYNC_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,10 @@ class AuditLog:
         self._refused = 0
         self._told = 0
         self._lost_since_ns = 0
-        self._trouble: OSError | None = None
+        self._trouble: Exception | None = None
         self._retry_at = 0.0
         self._sync_at: float | None = None
+        self._all_written = threading.Event()
         self._thread = threading.Thread(target=self._run, name="erlbridge-audit", daemon=True)
         self._thread.start()
 
@@ -68,13 +70,17 @@ class AuditLog:
         """Hands over a record of what is so now."""
         if self._waiting.qsize() < _MOST_WAITING:
             self._waiting.put((time.time_ns(), record))
-        else:
-            self._turned_away += 1
+            return
+        if self._turned_away == 0:
+            self.complaints.append("the disk of the audit log does not keep up; requests go on, lost lines are counted")
+        self._turned_away += 1
 
-    def close(self) -> None:
-        """Has everything written and on the disk, or gives up after two seconds: a dead disk must not hold the node."""
+    def close(self, within_s: float = _CLOSE_S) -> None:
+        """Has everything written, and on the disk if that takes no longer than a second more. Gives up in the end: a
+        dead disk must not hold the node."""
         self._waiting.put(None)
-        self._thread.join(_CLOSE_S)
+        if self._all_written.wait(within_s):
+            self._thread.join(_LAST_SYNC_S)
 
     # -- the thread
 
@@ -84,6 +90,8 @@ class AuditLog:
             items, closing = self._next()
             if items or self._trouble is not None:
                 self._write(items)
+            if closing:
+                self._all_written.set()
             if self._sync_at is not None and (closing or time.monotonic() >= self._sync_at):
                 self._sync()
 
@@ -120,30 +128,30 @@ class AuditLog:
                 self._files.put(deque([(first_ns, {"event": "lost", "count": lost - self._told, "since": since})]))
                 self._told, self._lost_since_ns = lost, 0
             self._files.put(items)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may cost these lines, and not those to come
             self._refused += len(items)
             self._lost_since_ns = self._lost_since_ns or first_ns
             self._fail(error)
         else:
             if self._sync_at is None:
-                self._sync_at = time.monotonic() + SYNC_INTERVAL_S
+                self._sync_at = time.monotonic() + _SYNC_INTERVAL_S
             if self._trouble is not None:
                 self._trouble = None
                 self.complaints.append(f"the audit log is written again; {self.lost} lines were lost since the start")
 
     def _sync(self) -> None:
+        self._sync_at = None
         try:
             self._files.sync()
         except OSError as error:
             self._fail(error)
         else:
             self.synced = Synced(self._files.chain.sequence, self._files.chain.head)
-        self._sync_at = None
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         """The disk refuses: the file is opened again, no sooner than a second from now."""
         if self._trouble is None:
             self.complaints.append(f"the audit log cannot be written: {error}; requests go on, lost lines are counted")
-        self._trouble, self._retry_at = error, time.monotonic() + _RETRY_S
+        self._trouble, self._retry_at, self._sync_at = error, time.monotonic() + _RETRY_S, None
         with contextlib.suppress(OSError):  # the descriptor is gone all the same
             self._files.close()

@@ -104,7 +104,8 @@ def test_a_line_cut_off_by_a_crash_stays_and_is_told_of_in_a_new_file(tmp_path: 
     put(whole)
     killed(whole)
     content = (tmp_path / "whole" / "audit.jsonl").read_bytes()
-    for length in range(len(content) + 1):
+    ends = [index + 1 for index, byte in enumerate(content) if byte == 0x0A]
+    for length in (0, 1, 100, *(end + by for end in ends for by in (-2, -1, 0, 1) if end + by <= len(content))):
         directory = tmp_path / str(length)
         directory.mkdir()
         (directory / "audit.jsonl").write_bytes(content[:length])
@@ -231,3 +232,34 @@ def test_a_log_that_cannot_be_opened_is_told_once_and_opened_as_soon_as_it_can(t
         ("opened", None),
         ("lost", 100),
     ]
+
+
+def test_a_record_that_cannot_be_written_costs_itself_alone(tmp_path: Path) -> None:
+    log = AuditLog(AuditFiles(tmp_path, 2**20, 3, {}))
+    log.add({**EVENT, "cost_usd": float("nan")})
+    wait_for(lambda: log.lost == 1)
+    wait_for(lambda: log.synced.sequence == 2)
+    log.add(EVENT)
+    log.close()
+    assert [record["event"] for record in records(tmp_path / "audit.jsonl")] == ["opened", "lost", "request"]
+    assert check_all(tmp_path)[0].fault is None
+
+
+def test_a_disk_that_hangs_costs_lines_beyond_a_bound_and_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    """The disk hangs in its first call: what is opened is a pipe that nobody writes."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    class Hanging(AuditFiles):
+        def open(self) -> None:
+            gate.open("rb").close()  # until somebody writes
+
+    log = AuditLog(Hanging(tmp_path, 2**20, 3, {}))
+    for _ in range(10_200):
+        log.add(EVENT)
+    assert 0 < log.lost <= 200
+    assert [complaint[:46] for complaint in log.complaints] == ["the disk of the audit log does not keep up; re"]
+    before = time.monotonic()
+    log.close(within_s=0.1)
+    assert time.monotonic() - before < 10
+    gate.open("wb").close()
