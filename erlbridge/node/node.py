@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping
 from typing import Final, NoReturn, assert_never
@@ -177,8 +178,6 @@ class Node:
         except BridgeError as error:
             self._answer_error(request_id, error, unread)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
-            import traceback  # noqa: PLC0415
-
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self._answer_error(request_id, failure, unread)
 
@@ -396,8 +395,6 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
         finally:
             node.audit.close(code)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
-        import traceback  # noqa: PLC0415
-
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
