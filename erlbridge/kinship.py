@@ -6,6 +6,7 @@ by pid: until they are reaped, no other process can have theirs.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -17,6 +18,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOOK_S: Final = 0.001
 _PASSED_OVER: Final = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
+
+_reserve: Final[list[int]] = []
+"""A descriptor that is given up for a moment where no other is left to look for children with."""
 
 
 def die_with_parent(parent_pid: int, by: signal.Signals = signal.SIGKILL) -> None:
@@ -35,6 +39,8 @@ def adopt_orphans() -> None:
     The setting is lost on `fork`, so each generation asks for itself.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if not _reserve:
+        _reserve.append(_open_reserve())
 
 
 def restore_signals() -> None:
@@ -53,6 +59,21 @@ def restore_signals() -> None:
 
 def children() -> set[int]:
     """This process's own children, adopted ones and those that have ended but are not reaped included."""
+    try:
+        return _listed_children()
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+    if not _reserve:
+        return set()
+    os.close(_reserve.pop())
+    try:
+        return _listed_children()
+    finally:
+        _reserve.append(_open_reserve())
+
+
+def _listed_children() -> set[int]:
     found: set[int] = set()
     try:
         for task in os.listdir("/proc/self/task"):
@@ -82,6 +103,10 @@ def end_descendants(spare: Collection[int] = (), within_s: float = 2.0) -> int:
             break
         time.sleep(_LOOK_S)
     return ended
+
+
+def _open_reserve() -> int:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _prctl(option: int, value: int) -> None:

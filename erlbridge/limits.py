@@ -98,7 +98,7 @@ MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """The same before workers' answers are left unread in their sockets: the host's own reading then sets the pace."""
 
 MAX_QUEUED_BYTES: Final = 512 * 1024 * 1024
-"""Jobs in flight as frames for their workers: 64 that wait could hold a gigabyte otherwise."""
+"""Jobs that wait, as frames for their workers: 64 of them could hold a gigabyte otherwise."""
 
 MAX_OPEN_CALLS_OF_JOB: Final = 256
 """Elixir functions that one job may wait for at once: as many as it may have threads."""

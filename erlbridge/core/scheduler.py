@@ -92,7 +92,7 @@ class Scheduler:
     roster: Roster = field(init=False)
     entries: dict[bytes, Entry] = field(init=False, default_factory=dict)
     frame_bytes: int = field(init=False, default=0)
-    """Bytes of the jobs in flight."""
+    """Bytes of the jobs that wait for a worker."""
     calls: OpenCalls = field(init=False, default_factory=OpenCalls)
     _quotas: Quotas = field(init=False)
     _endings: Endings = field(init=False)
@@ -295,6 +295,7 @@ class Scheduler:
             self.roster.begin(worker, entry, now)
             left_s = None if entry.deadline is None else entry.deadline - now
             yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
+            self.frame_bytes -= len(entry.frame)
             entry.frame = b""  # the pool has it; a queue of large jobs must not be held twice
 
     def _stop(self, now: float) -> Iterator[Action]:

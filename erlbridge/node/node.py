@@ -50,9 +50,11 @@ from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
+from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
+from erlbridge.node.preload import preload
 from erlbridge.node.store import ProgramStore
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -93,7 +95,7 @@ class Node:
         self.models = ModelStore(config.data / "models")
         self.audit = Audit(config, about)
         self.exit_code: int | None = None
-        self._unkept: dict[int, BridgeError] = {}
+        self._unkept: dict[int, list[Unkept]] = {}
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
@@ -107,6 +109,7 @@ class Node:
     def _serve(self) -> int:
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
+        preload()
         while self.exit_code is None:
             self._serve_descriptors(self._wait_s())
             self._take_frames(time.monotonic() + _TURN_S)
@@ -127,9 +130,7 @@ class Node:
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
-        if (
-            self._requests_wait or self._inbox
-        ):  # the hands may have said something while they carried out the last actions
+        if self._requests_wait or self._inbox:  # the hands may have said something
             return 0.0
         times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
         deadline = min(at for at in times if at is not None)
@@ -215,10 +216,12 @@ class Node:
                     self._keep(number, program_id, content)
                 case workers.WorkerLines() as said:
                     self._pass_on_lines(said)
-                case events.Finished(number, True, _) if failure := self._unkept.pop(number, None):
-                    kept = events.Finished(number, False, messages.error_map(failure))
-                    self._do(self.scheduler.step(kept, time.monotonic()))
+                case events.Finished(number) as finished:
+                    outcome = told(finished, self._unkept.pop(number, []))
+                    self._do(self.scheduler.step(outcome, time.monotonic()))
                 case event:
+                    if isinstance(event, events.Died):
+                        self._unkept.pop(event.worker, None)
                     self._do(self.scheduler.step(event, time.monotonic()))
 
     def _take_frame(self, frame: bytes) -> None:
@@ -289,7 +292,7 @@ class Node:
         held = self.scheduler.frame_bytes
         if held and held + frame_bytes > MAX_QUEUED_BYTES:
             raise Overloaded(
-                f"jobs of {held} bytes are in flight, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
+                f"jobs of {held} bytes wait for a worker, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
                 context={"limit": MAX_QUEUED_BYTES},
                 retry_after_ms=1000,
             )
@@ -368,19 +371,21 @@ class Node:
             self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
 
     def _stored(self, name: str) -> bytes:
-        return self.models.get(name) if names_model(name) else self.store.get(name)
+        try:
+            return self.models.get(name) if names_model(name) else self.store.get(name)
+        except OSError as error:
+            raise program_verbs.storage_failed(f"{name} was not read", error) from None
 
     def _keep(self, number: int, name: str, content: bytes) -> None:
-        """Stores a program or a trained model. An optimization's result holds the program itself as well, so a disk
-        that refuses loses no program; a model is lost then, and the line in the log says so. A request that asked for
-        nothing else fails."""
+        """Stores a program or a trained model. What the disk refuses is told with the job's outcome."""
         try:
             (self.models if names_model(name) else self.store).put(name, content)
         except (OSError, ValidationError) as error:
             self._log("error", f"{name} was not stored: {error}".encode())
             entry = self.scheduler.entry_of(number)
-            if isinstance(error, OSError) and entry is not None and entry.request.verb == "put_program":
-                self._unkept[number] = program_verbs.storage_failed("the program was not stored", error)
+            if isinstance(error, OSError):
+                verb = None if entry is None else entry.request.verb
+                self._unkept.setdefault(number, []).append(unkept(name, error, verb))
 
     def _pass_on_lines(self, said: workers.WorkerLines) -> None:
         entry = None if said.worker is None else self.scheduler.entry_of(said.worker)

@@ -29,6 +29,8 @@ _VERSION: Final = bytes((tags.VERSION_MAGIC,))
 _MAP: Final = bytes((tags.VERSION_MAGIC, tags.MAP_EXT))
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
+
 
 def list_programs(store: ProgramStore, payload: Term) -> Term:
     """One page of the stored programs, newest first. `next` is what to send as `after` for the one behind it."""
@@ -70,19 +72,20 @@ def storage_failed(doing: str, error: OSError) -> StorageFailed:
     """The error of a request that the disk refused."""
     full = error.errno in _FULL
     advice = "free some space and send it again" if full else "see to its directory and send it again"
+    if error.errno in _NO_DESCRIPTOR:
+        advice = "raise the limit on open files (ulimit -n) and send it again"
     reason = atom("disk_full" if full else "disk_refused")
     return StorageFailed(f"{doing}: {error.strerror or error}; {advice}", context={"reason": reason})
 
 
 def _summary(store: ProgramStore, stored: Stored) -> Term:
     """A program in the list, None when it was deleted meanwhile or is damaged, which sets it aside."""
-    head = store.head(stored.program_id, PROGRAM_HEADER_BYTES) or b""
     try:
-        found = _entries(head)
+        found = _entries(store.head(stored.program_id, PROGRAM_HEADER_BYTES) or b"")
     except DecodeError:
         try:
             found = _entries(store.get(stored.program_id))
-        except (NotFound, DecodeError):
+        except (NotFound, DecodeError, OSError):
             return None
     return atom_keys(
         {

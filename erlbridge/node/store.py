@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -14,6 +15,7 @@ from erlbridge.core.requests import Cursor
 from erlbridge.errors import NotFound, ValidationError
 
 _PREFIX: Final = "program:"
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _FILE: Final = re.compile(r"([0-9a-f]{64})\.etf\Z")
 
 
@@ -56,6 +58,8 @@ class ProgramStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            if os.path.lexists(path) and not path.is_file():
+                path.rename(path.with_suffix(".damaged"))  # a directory, for example: no file takes its place
             Path(aside).rename(path)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
@@ -63,9 +67,12 @@ class ProgramStore:
         self._sync_directory()
 
     def get(self, program_id: str) -> bytes:
-        """A program's bytes. Raises `NotFound`; a damaged file is set aside under another name and not served."""
+        """A program's bytes. Raises `NotFound`, or `OSError` when the disk refuses; a damaged file is set aside under
+        another name and not served."""
         path = self._path(program_id)
         content = self._read(path)
+        if content is None and os.path.lexists(path):
+            return self._set_aside(program_id)
         if content is None:
             raise NotFound(f"no program {program_id} in {self.directory}; optimize again, or send the program itself")
         if _sha256(content) == program_id.removeprefix(_PREFIX):
@@ -119,6 +126,10 @@ class ProgramStore:
             path.rename(damaged)
         except FileNotFoundError:
             pass  # another node was faster
+        except OSError as error:
+            raise NotFound(
+                f"program {program_id} is damaged on disk, and cannot be set aside ({error.strerror}); optimize again"
+            ) from None
         else:
             content = self._read(damaged)
             if content is not None and _sha256(content) == program_id.removeprefix(_PREFIX):
@@ -127,13 +138,19 @@ class ProgramStore:
         raise NotFound(f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again")
 
     def _read(self, path: Path, limit_bytes: int = -1) -> bytes | None:
-        """A stored file's bytes, None when there is no such file that can be read: a pipe or a directory is none."""
+        """A stored file's bytes, None when there is no such file: a pipe, a link or a directory is none. Raises
+        `OSError` when the disk refuses, or no descriptor is left."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, "rb") as file:
-                return file.read(limit_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(limit_bytes)
 
     def _path(self, program_id: str) -> Path:
         # The id has been matched against its pattern on arrival, so the name cannot leave the directory.

@@ -20,7 +20,7 @@ from erlbridge.core.backoff import delay_s
 
 Result = TypeVar("Result")
 
-_BUSY_S: Final = 1.0
+_BUSY_S: Final = 0.5
 """How long to wait for another process's transaction; each takes less than a millisecond. The job waits with it, also
 past its deadline, so whoever holds a lock for longer is not waited for again soon."""
 

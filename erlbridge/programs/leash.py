@@ -36,7 +36,7 @@ in `struct tcp_info` of Linux's `tcp.h`, which only grows at its end."""
 _LOOK_S: Final = 0.02
 """How often it asks whether the job must stop."""
 
-_INSPECT_SHARE: Final = 50
+_INSPECT_SHARE: Final = 100
 """It looks at each connection as often, since what an endless answer brings meanwhile is held in memory; but where
 there are many, for no more than such a part of its time."""
 

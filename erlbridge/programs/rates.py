@@ -109,7 +109,10 @@ class Rates:
         if found is None or not all(isinstance(value, float) for value in found):
             return now, now, 0.0
         request_at, token_at, tokens = found
-        # Bounded: what was written before the machine's last start, or by somebody else, must not stop a job for long.
+        # What no limit explains was written before the machine's last start, or by somebody else, and must not stop a
+        # job. To shorten each wait would not be enough: a turn is taken only when its time has come.
+        if request_at > now + _MINUTE_S:
+            request_at = now
         step = _MINUTE_S / limit.requests_per_minute if limit.requests_per_minute is not None else 0.0
         known = limit.tokens_per_minute is not None and token_at <= now + _MAX_DEBT_S
         return min(request_at, now + step), token_at if known else now, max(0.0, tokens)

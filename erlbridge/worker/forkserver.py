@@ -14,6 +14,7 @@ this process does, and nothing of it is left.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -34,6 +35,8 @@ CONTROL_FD = 3
 _LAST = (signal.SIGTERM, signal.SIGHUP)
 _PACKET_BYTES = 4096
 _SETTINGS_BYTES = 64 * 1024
+_NOT_FORKED = 1 << 8
+"""The wait status of a process that exited with 1."""
 _FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
 
 
@@ -88,15 +91,28 @@ class _Forkserver:
 
     def take(self) -> bool:
         """Does what one packet asks; False when the node is gone."""
-        packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 3)
+        packet, descriptors, flags, _ = socket.recv_fds(self.control, _PACKET_BYTES, 3)
         if not packet:
             return False
         match binary_to_term(packet):
             case (Atom() as verb, int(number)) if verb == _FORK:
-                self.fork(number, *descriptors)
+                self.try_to_fork(number, descriptors, cut=bool(flags & socket.MSG_CTRUNC))
                 for descriptor in descriptors:
                     os.close(descriptor)
         return True
+
+    def try_to_fork(self, number: int, descriptors: list[int], *, cut: bool) -> None:
+        """Forks a worker. Where that cannot be, which passes, its end is told instead: the others live on."""
+        try:
+            if cut:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self.fork(number, *descriptors)
+        except OSError as error:
+            sys.stderr.write(f"erlbridge: worker {number} was not forked: {error.strerror}\n")
+            if number in self.pids:
+                os.kill(self.pids[number], signal.SIGKILL)  # its end is told when it is reaped
+            else:
+                self.say(_EXITED, number, _NOT_FORKED)
 
     def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
         parent = os.getpid()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,3 +258,22 @@ def answer_in_any_order(node: NodeClient, number: int) -> tuple[str, Any]:
         if str(term[0]) in ("ok", "error") and term[1] == number:
             return str(term[0]), term[2]
     return node.answer(number)
+
+
+ROUNDS = 40 if os.environ.get("ERLBRIDGE_LONG") else 1
+MOODS = ("well", "well", "500", "429", "hang", "drip head", "drip body", "reset", "garbage", "truncated", "wrong type")
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_an_endpoint_of_changing_moods_leaves_no_request_without_its_one_answer(node: NodeClient, seed: int) -> None:
+    draw = random.Random(seed)
+    with FaultyEndpoint(lambda number: draw.choice(MOODS)) as endpoint:
+        jobs = {
+            node.request(verb, PAYLOADS[verb](endpoint, num_threads=4), {Atom("deadline_ms"): draw.randint(300, 1200)})
+            for verb in [*PAYLOADS] * 3
+        }
+        answered: list[int] = []
+        while len(answered) < len(jobs):
+            answered.append(node.until(lambda term: str(term[0]) in ("ok", "error"))[1])
+    assert sorted(answered) == sorted(jobs)
+    assert node.ask("predict", prediction())[0] == "ok"

@@ -53,6 +53,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def node(directory: Path) -> Iterator[NodeClient]:
     client = NodeClient("--workers", "1", data=directory.parent)
+    client.ready()
     yield client
     client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,19 @@ import pytest
 from erlbridge.codec import term_to_binary
 from erlbridge.core.lms import RateLimit
 from erlbridge.programs.answers import FILE, Answers
+from erlbridge.programs.database import Database
 from erlbridge.programs.rates import FILE as RATES_FILE
 from erlbridge.programs.rates import Rates, Turn
 
 VALUE = {"text": "blue", "parts": [1, 2.5, None, True, (), {"deep": "ü"}]}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_an_answer_outlives_its_process(tmp_path: Path) -> None:
@@ -129,6 +139,44 @@ def test_a_disk_that_refuses_leaves_the_process_its_memory(tmp_path: Path, capfd
     assert capfd.readouterr().err.count("keeps its own in memory") == 1
 
 
+def test_a_file_that_refused_is_asked_again_and_what_came_meanwhile_is_found(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    database = Database(tmp_path / "d.sqlite3", "CREATE TABLE IF NOT EXISTS t (v)", clock)
+    put, find = "INSERT INTO t VALUES (?)", "SELECT count(*) FROM t"
+
+    def write(value: int) -> None:
+        database.write(lambda connection: connection.execute(put, (value,)), None)
+
+    def count() -> int:
+        return int(database.read(lambda connection: connection.execute(find).fetchone(), (0,))[0])
+
+    write(1)
+    with closing(sqlite3.connect(tmp_path / "d.sqlite3")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        write(2)
+        write(3)
+        assert count() == 2, "what came meanwhile is in memory"
+        other.execute("ROLLBACK")
+    write(4)
+    assert "is used again" not in capfd.readouterr().err
+    clock.now += 20.0
+    write(5)
+    assert count() == 2, "in the file: the first and the last"
+    assert capfd.readouterr().err.count("is used again") == 1
+
+
+@pytest.mark.parametrize("name", [FILE, f"{FILE}-wal"])
+def test_what_stands_in_a_files_place_is_set_aside(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "something in it").mkdir(parents=True)
+    answers = Answers(tmp_path)
+    answers.put(b"key", VALUE)
+    answers.close()
+    assert Answers(tmp_path).get(b"key") == VALUE
+    assert (tmp_path / name.replace("sqlite3", "damaged") / "something in it").is_dir()
+
+
 def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"precious")
     (tmp_path / FILE).symlink_to(tmp_path / "elsewhere")
@@ -164,14 +212,6 @@ def test_the_bytes_of_answers_are_bounded(tmp_path: Path) -> None:
 # -- pace ------------------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_calls_of_two_processes_are_paced_together(tmp_path: Path) -> None:
     clock = Clock()
     one, two = Rates(tmp_path, clock=clock), Rates(tmp_path, clock=clock)
@@ -196,12 +236,19 @@ def test_tokens_are_charged_ahead_and_settled_by_what_was_used() -> None:
     assert rates.turn("e", limit, 500) == Turn(0.0, 200.0)  # the endpoint's own mean tells better than a guess
 
 
-def test_a_clock_that_was_set_back_stops_no_job_for_long(tmp_path: Path) -> None:
+def test_a_machine_that_was_started_anew_stops_no_job(tmp_path: Path) -> None:
     clock = Clock()
-    rates, limit = Rates(tmp_path, clock=clock), RateLimit(requests_per_minute=60)
-    rates.turn("e", limit, 0)
+    rates, limit = Rates(tmp_path, clock=clock), RateLimit(requests_per_minute=60, tokens_per_minute=60)
+    rates.turn("e", limit, 500)
     clock.now -= 900.0
-    assert rates.turn("e", limit, 0).wait_s == 1.0
+    assert rates.turn("e", limit, 500).wait_s == 0.0
+
+
+def test_a_debt_of_tokens_is_waited_off_for_ten_minutes_at_most() -> None:
+    clock = Clock()
+    rates, limit = Rates(None, clock=clock), RateLimit(tokens_per_minute=60)
+    rates.settle("e", limit, rates.turn("e", limit, 10), 100_000)
+    assert rates.turn("e", limit, 10).wait_s == 600.0
 
 
 def test_a_poisoned_pace_stops_no_job(tmp_path: Path) -> None:
