@@ -10,4 +10,9 @@ from erlbridge.node.config import NodeConfig
 
 def worker_settings(config: NodeConfig) -> WorkerSettings:
     """The settings of every worker of this process's node."""
-    return WorkerSettings(node_pid=os.getpid(), data=str(config.data))
+    return WorkerSettings(
+        node_pid=os.getpid(),
+        data=str(config.data.absolute()),  # workers work from a directory of their own
+        sandbox=config.sandbox,
+        sandbox_ports=config.sandbox_ports,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from erlbridge.core.sandbox import Report
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.node.about import About
 from erlbridge.node.watchdog import Sample, Watchdog
@@ -11,7 +12,9 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float) -> Term:
+def health(
+    about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float, *, sandbox: Report | None
+) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     status, message = scheduler.status()
     own_pid = os.getpid()
@@ -41,6 +44,7 @@ def health(about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_event
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
+            "sandbox": None if sandbox is None else sandbox.to_term(),
             "limits": about.limits(),
             "versions": about.versions(),
         }

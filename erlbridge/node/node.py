@@ -210,7 +210,9 @@ class Node:
             raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
 
     def _health(self) -> Term:
-        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic())
+        return health(
+            self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic(), sandbox=self._pool.sandbox
+        )
 
     # -- what is done
 

@@ -6,7 +6,6 @@ Knows one child process and its control socket; knows nothing of jobs. The other
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import signal
 import socket
@@ -18,6 +17,8 @@ from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
+from erlbridge.core.sandbox import OFF
+from erlbridge.node.environment import worker_environment
 from erlbridge.node.output import Output
 
 _FORK, _KILL = Atom("fork"), Atom("kill")
@@ -25,9 +26,6 @@ _PACKET_BYTES: Final = 4096
 _CONTROL_FD: Final = 3
 _END_GRACE_S: Final = 2.0
 _LAST_LINES: Final = 3
-_SCRUBBED: Final = re.compile(r".+_(API_BASE|BASE_URL)\Z", re.IGNORECASE)
-"""Variables such as OPENAI_BASE_URL, which would silently send model calls, and keys with them, elsewhere than the
-request says. Those of proxies stay: they name the way out of the operator's network, not who is called."""
 
 
 class Nursery:
@@ -83,7 +81,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.send(term_to_binary(self._settings.to_term()))
         output = Output(self._selector, self._take_line)
-        environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
+        environment = worker_environment(os.environ, confined=self._settings.sandbox != OFF)
         environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         try:
             self._pid = os.posix_spawn(

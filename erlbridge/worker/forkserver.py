@@ -27,6 +27,8 @@ from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings, cpus_of_next
 from erlbridge.worker.allotment import allot, set_environment
 from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
+from erlbridge.worker.sandbox.confine import Unconfined
+from erlbridge.worker.sandbox.keeper import Keeper, Sandbox
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
@@ -51,14 +53,19 @@ def main() -> NoReturn:
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
-    _Forkserver(control, settings).serve()
+    try:
+        keeper = Keeper(settings)
+    except Unconfined:
+        os._exit(1)
+    _Forkserver(control, settings, keeper).serve()
     os._exit(0)
 
 
 class _Forkserver:
-    def __init__(self, control: socket.socket, settings: WorkerSettings) -> None:
+    def __init__(self, control: socket.socket, settings: WorkerSettings, keeper: Keeper) -> None:
         self.control = control
         self.settings = settings
+        self.keeper = keeper
         self.cpus: dict[int, frozenset[int]] = {}
         self.pids: dict[int, int] = {}
         self.wake_read, self.wake_write = os.pipe()
@@ -82,6 +89,9 @@ class _Forkserver:
         if not packet:
             for pid in self.pids.values():
                 os.kill(pid, signal.SIGKILL)
+            for pid in self.pids.values():
+                os.waitpid(pid, 0)  # what it has open would stay on the disk
+            self.keeper.close()
             return False
         match binary_to_term(packet):
             case (Atom() as verb, int(number)) if verb == _FORK:
@@ -96,14 +106,15 @@ class _Forkserver:
         parent = os.getpid()
         taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
         cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
+        sandbox = self.keeper.sandbox(number)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output, cpus)
+            self.become_worker(parent, wire, output, cpus, sandbox)
         self.pids[number] = pid
         self.cpus[number] = cpus
         self.say(_FORKED, number, pid)
 
-    def become_worker(self, parent: int, wire: int, output: int, cpus: frozenset[int]) -> NoReturn:
+    def become_worker(self, parent: int, wire: int, output: int, cpus: frozenset[int], sandbox: Sandbox) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
@@ -116,9 +127,10 @@ class _Forkserver:
             redirect_output(output)
             os.close(output)
             allot(self.settings, cpus)
+            report = sandbox.enter()  # the last of all: much of the above is refused from here on
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
-            work(socket.socket(fileno=wire))
+            work(socket.socket(fileno=wire), report)
             status = 0
         finally:
             sys.stdout.flush()
@@ -131,6 +143,7 @@ class _Forkserver:
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self.pids[number], self.cpus[number]
+                self.keeper.gone(number)
                 self.say(_EXITED, number, status)
 
     def say(self, *term: object) -> None:
