@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from erlbridge.tools.config import show  # noqa: PLC0415
 
             return _configured(options, lambda resolved: show(resolved, json=options.json))
+        case "doctor":
+            from erlbridge.tools.doctor import doctor  # noqa: PLC0415
+
+            return _configured(options, lambda resolved: doctor(resolved.config, json=options.json))
         case _:
             from erlbridge.tools.vocabulary import elixir_module  # noqa: PLC0415
 
@@ -103,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--json", action="store_true", help="the same for programs")
     _add_settings(show)
+    doctor = commands.add_parser(
+        "doctor", help="whether a node would run well here, and what to do where not", allow_abbrev=False
+    )
+    doctor.add_argument("--json", action="store_true", help="the same for programs")
+    _add_settings(doctor)
     commands.add_parser("vocabulary", help="print the Elixir module of the atoms that the node may emit")
     return parser
 

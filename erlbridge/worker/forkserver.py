@@ -49,14 +49,14 @@ def main() -> NoReturn:
     restore_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
     set_environment(settings)
-    import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
-
-    gc.collect()
-    gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
     try:
         keeper = Keeper(settings)
     except Unconfined:
         os._exit(1)
+    import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
+
+    gc.collect()
+    gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
     _Forkserver(control, settings, keeper).serve()
     os._exit(0)
 

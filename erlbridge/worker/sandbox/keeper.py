@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +42,9 @@ class Sandbox:
 class Keeper:
     """Makes a sandbox for each worker that is forked, and removes what it leaves.
 
-    With the mode `REQUIRED` one is tried out at once, in a child: the forkserver that cannot have it says why and ends,
-    which the node passes on to whoever waits for a worker.
+    Made before the forkserver loads what is heavy; what is loaded then can be read by every worker. With the mode
+    `REQUIRED` a sandbox is tried out at once, in a child: the forkserver that cannot have it says why and ends, which
+    the node passes on to whoever waits for a worker.
 
     Raises:
         Unconfined: That is so; the reason has been said.
@@ -52,13 +53,10 @@ class Keeper:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._homes = Homes(Path(settings.data))
-        self._reach, self._max_processes = Reach(), None
-        if settings.sandbox == OFF:
-            return
-        if finds_deno():
+        self._common: Policy | None = None
+        if settings.sandbox != OFF and finds_deno():
             # Its user's own cache is not a worker's to write.
             os.environ.setdefault("DENO_DIR", f"{settings.shared}/deno")
-        self._reach, self._max_processes = find_reach(os.environ), max_processes()
         if settings.sandbox == REQUIRED:
             self._try()
 
@@ -66,18 +64,11 @@ class Keeper:
         """Of a worker that is forked now."""
         if self._settings.sandbox == OFF:
             return Sandbox(Policy(OFF), self._homes)
-        shared = Path(self._settings.shared)
+        if self._common is None:
+            self._common = self._policy(find_reach(os.environ), max_processes())
         with suppress(OSError):  # the worker says so when it finds no file there, and keeps its own in memory
-            shared.mkdir(mode=0o700, parents=True, exist_ok=True)
-        policy = Policy(
-            mode=self._settings.sandbox,
-            shared=shared,
-            home=self._homes.make(number),
-            reach=self._reach,
-            ports=self._settings.sandbox_ports,
-            max_processes=self._max_processes,
-        )
-        return Sandbox(policy, self._homes)
+            Path(self._settings.shared).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Sandbox(replace(self._common, home=self._homes.make(number)), self._homes)
 
     def gone(self, number: int) -> None:
         """The worker has ended."""
@@ -87,8 +78,17 @@ class Keeper:
         """All workers have ended, and no further one comes."""
         self._homes.close()
 
+    def _policy(self, reach: Reach, most_processes: int | None) -> Policy:
+        return Policy(
+            mode=self._settings.sandbox,
+            shared=Path(self._settings.shared),
+            reach=reach,
+            ports=self._settings.sandbox_ports,
+            max_processes=most_processes,
+        )
+
     def _try(self) -> None:
-        sandbox = self.sandbox(0)
+        sandbox = Sandbox(replace(self._policy(Reach(), None), home=self._homes.make(0)), self._homes)
         pid = os.fork()
         if pid == 0:
             sandbox.enter()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import site
 import ssl
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 _SYSTEM: Final = (
-    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc", "/opt", "/nix/store", "/gnu/store",
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc", "/nix/store", "/gnu/store",
     "/proc", "/sys", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/full",
 )  # fmt: skip
 """Programs' own files, configuration such as certificates and the resolver's, facts of the machine. Not `/home`,
-`/root`, `/var`, `/run`, `/srv`, `/tmp`, where people's and other services' files lie."""
+`/root`, `/opt`, `/var`, `/run`, `/srv`, `/tmp`, where people's and other services' files lie."""
 
 _REPLACED: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/nsswitch.conf")
 """Often links to where a service of the machine writes them anew, which makes another file of the same name."""
@@ -63,7 +62,7 @@ def finds_deno() -> str | None:
 def _code() -> Iterator[Path]:
     """The interpreter, everything on the module path, links in it (as some installers make them), and packages that
     finders of their own have found elsewhere, such as those installed editable."""
-    yield from map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, site.getuserbase()))
+    yield from map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix))
     yield Path(os.path.realpath(sys.executable)).parent.parent / "lib"
     for entry in filter(None, sys.path):
         path = Path(entry)
@@ -71,6 +70,7 @@ def _code() -> Iterator[Path]:
         if path.is_dir():
             with os.scandir(path) as children:
                 yield from (Path(os.path.realpath(child)) for child in children if child.is_symlink())
+    yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")))
     for module in list(sys.modules.values()):
         for place in list(getattr(module, "__path__", None) or ()):
             if isinstance(place, str):

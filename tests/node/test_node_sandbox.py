@@ -1,0 +1,172 @@
+"""Confined workers in a real node: they work, the host hears how they are held, and nothing of them stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_client import NodeClient, NodeGone, await_gone
+from program_jobs import atoms, plain
+
+from erlbridge.codec import Atom
+from erlbridge.core.sandbox import PARTS
+from erlbridge.worker.sandbox import landlock, seccomp
+
+WITHOUT_LANDLOCK = """
+import ctypes, os, struct
+from pathlib import Path
+# 444 is landlock_create_ruleset, 38 is ENOSYS: what a kernel answers that was built without it.
+lines = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("=HBBI", *line) for line in lines)
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0
+assert prctl(22, 2, ctypes.byref(Filter(len(lines), program)), 0, 0) == 0
+"""
+"""What a Python that finds this as `sitecustomize` does first: the kernel has no Landlock for it any more."""
+
+whole = pytest.mark.skipif(
+    landlock.version() < landlock.SIGNALS_SINCE or seccomp.why_not() is not None,
+    reason="this kernel has not every part",
+)
+
+JOB = {
+    "program": {"signature": {"input_fields": [{"name": "question"}], "output_fields": [{"name": "answer"}]}},
+    "input": {"question": "is it there?"},
+}
+
+
+def predict(node: NodeClient, lm: dict[str, Any]) -> tuple[str, Any]:
+    ok, result = node.ask("predict", atoms({**JOB, "config": {"lm": lm}}))
+    return ok, plain(result)
+
+
+@pytest.fixture
+def without_landlock(tmp_path: Path) -> str:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text(WITHOUT_LANDLOCK)
+    return str(tmp_path / "old")
+
+
+@pytest.fixture(scope="module")
+def one_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeClient, int]]:
+    """A node whose one worker may connect to one port, where a server that hangs up listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        arguments = ("--workers", "1", "--spare-workers", "0", "--sandbox-ports", str(port))
+        node = NodeClient(*arguments, data=tmp_path_factory.mktemp("data"))
+        node.wait_until_healthy()
+        yield node, port
+        node.close()
+
+
+@whole
+def test_health_check_says_how_workers_are_held(one_port: tuple[NodeClient, int]) -> None:
+    sandbox = plain(one_port[0].health())["sandbox"]
+    assert sandbox["mode"] == "on"
+    assert sandbox["landlock"] == landlock.version()
+    assert [part for part in PARTS if not sandbox[part]] == []
+    assert sandbox["missing"] == {}
+
+
+@whole
+def test_a_worker_calls_models_at_the_ports_that_are_set_only(one_port: tuple[NodeClient, int]) -> None:
+    node, port = one_port
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        base = f"http://127.0.0.1:{other.getsockname()[1]}/v1"
+        lm = {"model": "openai/any", "api_base": base, "timeout_ms": 2000}
+        number = node.request("predict", atoms({**JOB, "config": {"lm": lm}}), {Atom("deadline_ms"): 3000})
+        assert node.answer(number)[0] == "error"
+        assert select.select([other], [], [], 0)[0] == []  # nobody ever knocked
+
+
+@whole
+def test_a_workers_directory_is_removed_when_it_was_killed_and_the_rest_with_the_node(
+    one_port: tuple[NodeClient, int], start_node: Callable[..., NodeClient], tmp_path: Path
+) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0")
+    worker = plain(node.wait_until_healthy())["workers"][0]
+    (homes,) = (tmp_path / "data" / "tmp").iterdir()
+    first = homes / str(worker["worker"])
+    assert first.is_dir()
+    (first / "left").write_text("x")
+    os.kill(worker["os_pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while first.exists():
+        assert time.monotonic() < deadline
+        node.health()
+    node.wait_until_healthy()
+    (second,) = (path for path in homes.iterdir() if path.is_dir())
+    (second / "left").write_text("x")
+    # Killed, the node removes nothing; the next one on the same data does.
+    tree = node.note_tree()
+    node.process.kill()
+    await_gone(tree)
+    assert (second / "left").exists()
+    again = start_node("--workers", "1", "--spare-workers", "0")
+    again.wait_until_healthy()
+    deadline = time.monotonic() + 10
+    while homes.exists():
+        assert time.monotonic() < deadline
+        again.health()
+    again.close()
+    assert list((tmp_path / "data" / "tmp").iterdir()) == []
+
+
+def test_where_the_sandbox_is_required_and_the_kernel_lacks_a_part_no_worker_boots_and_the_host_hears_why(
+    start_node: Callable[..., NodeClient], without_landlock: str
+) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0", "--sandbox", "required", PYTHONPATH=without_landlock)
+    number = node.request("predict", atoms({**JOB, "config": {"lm": {"model": "offline"}}}))
+    tag, failure = node.answer(number)
+    assert (tag, str(failure[Atom("error_type")])) == ("error", "process_crashed")
+    assert (
+        b"the sandbox is required and cannot be had in full here: files: the kernel has no Landlock"
+        in (failure[Atom("message")])
+    )
+    with pytest.raises(NodeGone) as gone:
+        node.until(lambda _term: False)
+    assert gone.value.code == 3
+
+
+def test_where_the_kernel_lacks_a_part_workers_run_without_it_and_the_host_hears_which(
+    start_node: Callable[..., NodeClient], without_landlock: str
+) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0", PYTHONPATH=without_landlock)
+    sandbox = plain(node.wait_until_healthy())["sandbox"]
+    assert (sandbox["landlock"], sandbox["files"], sandbox["no_new_privs"]) == (0, False, True)
+    assert sandbox["missing"]["files"].startswith("the kernel has no Landlock")
+    assert "Linux 6.7" in sandbox["missing"]["tcp"]
+    assert predict(node, {"model": "offline"})[0] == "ok"
+
+
+def test_doctor_says_what_is_in_force_and_exits_with_0(tmp_path: Path, without_landlock: str) -> None:
+    command = [sys.executable, "-m", "erlbridge", "doctor", "--json", "--data", str(tmp_path / "data")]
+    environment = {**os.environ, "PYTHONPATH": without_landlock}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    findings = {finding["name"]: finding for finding in json.loads(ran.stdout)}
+    assert ran.returncode == 0
+    assert {findings[name]["state"] for name in ("python", "dspy", "data", "worker")} == {"ok"}
+    assert findings["sandbox.files"]["state"] == "warning"
+    assert "the kernel has no Landlock" in findings["sandbox.files"]["found"]
+    assert findings["sandbox.directory"]["state"] == "ok"
+
+
+def test_doctor_exits_with_1_where_a_node_would_not_run(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no directory")
+    command = [sys.executable, "-m", "erlbridge", "doctor", "--data", str(tmp_path / "data")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert "failed   data: " in ran.stdout
+    assert "set `data` to a directory that the node can write" in ran.stdout
