@@ -90,6 +90,9 @@ MAX_UNSENT_CALL_BYTES: Final = 64 * 1024 * 1024
 MAX_REASON_CHARACTERS: Final = 2000
 """How much of an Elixir function's reason for a failure an error repeats."""
 
+MAX_STACK_CHARACTERS: Final = 16 * 1024
+"""How much of a worker's stack an error repeats."""
+
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
 

@@ -28,7 +28,12 @@ class NodeGone(Exception):
 
 
 class NodeClient:
-    """A node process and this side of its wire. Reads block for at most `PATIENCE_S`."""
+    """A node and this side of its wire: `process` is the guardian, `node_pid` the node itself, known once it is ready.
+
+    Reads block for at most `PATIENCE_S`.
+    """
+
+    node_pid: int
 
     def __init__(self, *arguments: str, data: Path, environment: Mapping[str, str] | None = None) -> None:
         self.ids = itertools.count(1)
@@ -86,6 +91,7 @@ class NodeClient:
     def ready(self) -> dict[Any, Any]:
         tag, info = self.receive()
         assert tag == Atom("ready")
+        self.node_pid = int(info[Atom("os_pid")])
         return info
 
     def request(self, verb: str, payload: object, meta: object = None) -> int:

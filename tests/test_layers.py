@@ -12,13 +12,14 @@ import pytest
 ROOMS = {
     "errors": set(),
     "limits": set(),
+    "kinship": set(),
     "codec": {"errors", "limits"},
     "wire": {"codec", "errors", "limits"},
     "core": {"wire", "codec", "errors", "limits"},
     "programs": {"core", "wire", "codec", "errors", "limits"},
-    "worker": {"programs", "core", "wire", "codec", "errors", "limits"},
-    "node": {"core", "wire", "codec", "errors", "limits"},
-    "tools": {"node", "worker", "programs", "core", "wire", "codec", "errors", "limits"},
+    "worker": {"programs", "core", "wire", "codec", "errors", "limits", "kinship"},
+    "node": {"core", "wire", "codec", "errors", "limits", "kinship"},
+    "tools": {"node", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
 }
 PURE = {"errors", "limits", "codec", "wire", "core"}
 HANDS = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from erlbridge.wire.messages import Term
+
+STACKS_SIGNAL: Final = signal.SIGUSR2
+"""The signal at which a worker writes the stacks of its threads."""
 
 
 @dataclass(frozen=True, slots=True)

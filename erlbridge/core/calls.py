@@ -109,6 +109,10 @@ class OpenCalls:
                 self._take(number)
         del self._of_job[job]
 
+    def waits(self, job: bytes) -> bool:
+        """Whether the job waits for an Elixir function."""
+        return self._of_job[job] > 0
+
     def deadlines(self) -> Iterator[float]:
         """When calls time out."""
         return (call.deadline for call in self._open.values() if call.deadline is not None)

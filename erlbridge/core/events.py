@@ -5,6 +5,7 @@ Events are participles, actions imperatives; both are values. Knows what they ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,6 +74,33 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitPassed:
+    """A worker uses more than it may. `kind` is `soft` (replace it after its job) or `hard` (end it now); `reason` is a
+    crash reason of the vocabulary, `context` the numbers."""
+
+    worker: int
+    kind: str
+    reason: str
+    context: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A worker's job has shown no sign of life for so long."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A worker's stack, as far as it could be had; empty when it gave none."""
+
+    worker: int
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
     """A worker's job calls an Elixir function. `number` is the worker's own, never used twice by that worker."""
 
@@ -106,7 +134,20 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | CancelAsked | ShutdownAsked | Forked | Booted | Finished | Died | Called | Returned | Unsendable | Tick
+    Submitted
+    | CancelAsked
+    | ShutdownAsked
+    | Forked
+    | Booted
+    | Finished
+    | Died
+    | LimitPassed
+    | Stalled
+    | Traced
+    | Called
+    | Returned
+    | Unsendable
+    | Tick
 )
 
 
@@ -140,6 +181,13 @@ class Interrupt:
 @dataclass(frozen=True, slots=True)
 class Kill:
     """End a worker that did not stop in time."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Ask a worker for its stack; `Traced` will be heard, whatever the worker is doing."""
 
     worker: int
 
@@ -194,4 +242,4 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Kill | Answer | Refuse | Ask | Return | Warn | Exit
+Action: TypeAlias = Fork | Send | Interrupt | Kill | Trace | Answer | Refuse | Ask | Return | Warn | Exit

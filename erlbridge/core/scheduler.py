@@ -27,13 +27,17 @@ from erlbridge.core.events import (
     Forked,
     Interrupt,
     Kill,
+    LimitPassed,
     Refuse,
     Return,
     Returned,
     Send,
     ShutdownAsked,
+    Stalled,
     Submitted,
     Tick,
+    Trace,
+    Traced,
     Unsendable,
 )
 from erlbridge.core.functions import refused
@@ -81,6 +85,8 @@ class Worker:
     entry: Entry | None = None
     kill_at: float | None = None
     killed: bool = False
+    fat: bool = False
+    doom: ProcessCrashed | None = None
 
 
 @dataclass(slots=True)
@@ -190,6 +196,19 @@ class Scheduler:
                 yield from self._finish(event)
             case Died():
                 yield from self._bury(event, now)
+            case LimitPassed():
+                yield from self._pass_limit(event)
+            case Stalled():
+                if worker := self.workers.get(event.worker):
+                    worker.doom = ProcessCrashed(
+                        "its job stalled", context={"reason": atom("stalled"), "seconds": event.seconds}
+                    )
+                    worker.kill_at = now + 0.2
+                    yield Trace(worker.number)
+            case Traced():
+                if (worker := self.workers.get(event.worker)) and worker.doom is not None:
+                    worker.doom.context["stack"] = event.stack
+                    worker.kill_at = now
             case Called():
                 yield from self._call(event, now)
             case Returned():
@@ -238,8 +257,27 @@ class Scheduler:
                 yield Answer(entry.request.id, event.ok, event.term)
         worker.entry = None
         worker.kill_at = None
+        if worker.fat and not worker.killed:
+            worker.killed = True
+            worker.state = "stopping"
+            yield Kill(worker.number)
         if not worker.killed:
             worker.state = "idle"
+
+    def _pass_limit(self, event: LimitPassed) -> Iterator[Action]:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.killed:
+            return
+        if event.kind == "soft" and worker.entry is not None:
+            worker.fat = True
+            return
+        if event.kind == "hard":
+            worker.doom = ProcessCrashed(
+                "the worker was killed: it used too much", context={"reason": atom(event.reason), **event.context}
+            )
+        worker.killed = True
+        worker.state = "stopping"
+        yield Kill(worker.number)
 
     def _call(self, event: Called, now: float) -> Iterator[Action]:
         entry = self.entry_of(event.worker)
@@ -256,6 +294,9 @@ class Scheduler:
         entry = worker.entry
         if entry is not None and not entry.answered:
             failure: BridgeError = event.cause
+            if worker.doom is not None:
+                worker.doom.context |= {"worker": worker.number, "os_pid": worker.os_pid}
+                failure = worker.doom
             if entry.cancelled:
                 failure = Cancelled("stopped by killing its worker", context={"reason": atom("cancel_grace")})
             yield self._answer_error(entry, failure)

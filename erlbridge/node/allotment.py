@@ -13,6 +13,11 @@ def worker_settings(config: NodeConfig) -> WorkerSettings:
     return WorkerSettings(
         node_pid=os.getpid(),
         data=str(config.data.absolute()),  # workers work from a directory of their own
+        nice=config.nice,
+        cpus=config.worker_cpus,
+        pin=config.pin_workers,
+        threads=config.threads_per_worker,
+        memory_bytes=config.worker_hard_bytes,
         sandbox=config.sandbox,
         sandbox_ports=config.sandbox_ports,
     )

@@ -21,6 +21,8 @@ _NO_SETTINGS: Final = frozenset(
 )
 """Variables of ours that say something else, however much they look like a setting."""
 _MAX_FILE_BYTES: Final = 64 * 1024
+_SLIP: Final = 0.8
+"""How much alike a variable must be to a setting to be taken for a slip: `WORKRES` is, `SOAK_S` is not `STALL_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _of_environment(environment: Mapping[str, str], known: Mapping[str, Setting]
         if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
             continue
         # Compared without the prefix, which makes any two of them alike.
-        if near := nearest(variable.removeprefix(PREFIX).lower(), known):
+        if near := nearest(variable.removeprefix(PREFIX).lower(), known, alike=_SLIP):
             raise ValidationError(f"there is no such setting{near}", variable)
 
 

@@ -17,7 +17,7 @@ def take_wire(incoming: int = 0, outgoing: int = 1) -> tuple[int, int]:
     Standard input then reads nothing and standard output is standard error, in this process and in its children: one
     stray byte in the wire would be read by the BEAM as a frame's length, and hang it without a word.
     """
-    _open_standard_error()
+    open_standard_error()
     wire = (os.dup(incoming), os.dup(outgoing))
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (incoming, outgoing):
@@ -34,7 +34,7 @@ def take_wire(incoming: int = 0, outgoing: int = 1) -> tuple[int, int]:
     return wire
 
 
-def _open_standard_error() -> None:
+def open_standard_error() -> None:
     """Whoever closed it must not make the wire's copy take its number, and everything that prints print there."""
     try:
         os.fstat(2)

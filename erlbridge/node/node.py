@@ -28,6 +28,7 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
+from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
@@ -42,10 +43,11 @@ from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
+from erlbridge.node.guardian import wake
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
+from erlbridge.node.patrol import Patrol
 from erlbridge.node.store import ProgramStore
-from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
@@ -75,21 +77,24 @@ class Node:
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
-        self.watchdog = Watchdog()
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
+        self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         while self.exit_code is None:
-            deadline = self.scheduler.next_deadline()
-            timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+            times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
+            deadline = min(at for at in times if at is not None)
+            timeout = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
             self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
+            self._pool.look()
             self._drain()
+            self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
             if self.host.paused and self.host.hung_up():
@@ -105,6 +110,18 @@ class Node:
             current = self.selector.get_map().get(key.fd)
             if current is not None and current.data == key.data:
                 key.data(ready)
+
+    def _go_round(self) -> None:
+        """Looks after the processes, when that is due."""
+        if (now := time.monotonic()) < self.patrol.due_at():
+            return
+        found = self.patrol.go_round(now)
+        for level, worker, line in found.lines:
+            self._log(level, line.encode(), worker=worker)
+        for event in found.telemetry:
+            self._emit(self.credit.droppable(event))
+        for fact in found.facts:
+            self._do(self.scheduler.step(fact, now))
 
     # -- what arrives
 
@@ -211,7 +228,7 @@ class Node:
 
     def _health(self) -> Term:
         return health(
-            self.about, self.scheduler, self.watchdog, self.credit.dropped, time.monotonic(), sandbox=self._pool.sandbox
+            self.about, self.scheduler, self.patrol, self.credit.dropped, time.monotonic(), sandbox=self._pool.sandbox
         )
 
     # -- what is done
@@ -229,6 +246,8 @@ class Node:
                     self._pool.interrupt(number)
                 case events.Kill(number):
                     self._pool.kill(number)
+                case events.Trace(number):
+                    self._pool.trace(number)
                 case events.Answer(request_id, ok, term):
                     key = _key(request_id)
                     if ok:
@@ -335,7 +354,7 @@ class Node:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the guardian had these blocked until now
         self._wakeup = (wake_read, wake_write)
 
         def on_signal(_events: int) -> None:
@@ -362,10 +381,12 @@ def _grace_s(place: Place) -> float:
     )
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
+        die_with_parent(guardian)
+        adopt_orphans()  # those of a forkserver that was killed
         code = Node(config, about, *wire).run()
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
@@ -373,4 +394,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
+    wake(guardian)
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

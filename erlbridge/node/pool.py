@@ -9,19 +9,21 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
-from erlbridge.core.events import Booted, Called, Died, Finished, Forked
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.core.sandbox import Report
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
 from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
+from erlbridge.node.stacks import StackPipe
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
@@ -63,17 +65,20 @@ class WorkerLine:
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
 )
 
 
 @dataclass(slots=True)
 class _Seat:
-    """A worker as the pool holds it: its wire, its output, and why it was killed if it broke the protocol."""
+    """A worker as the pool holds it: its wire, its output, its stacks, and why it was killed if it broke the
+    protocol. `heard_at` is when it last said something."""
 
     number: int
     channel: Channel
     output: Output
+    stacks: StackPipe
+    heard_at: float = 0.0
     os_pid: int | None = None
     spoiled: str | None = None
 
@@ -104,10 +109,15 @@ class Pool:
 
     def fork(self, number: int) -> None:
         """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
+        output: Output | None = None
         try:
             ours, theirs = socket.socketpair()
             output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+            stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
+            if output is not None:
+                output.handed_over()
+                output.close()
             failure = ProcessCrashed(f"the worker was not started: {error}", context={"reason": atom("forkserver")})
             self._on_event(Died(number, failure))
             return
@@ -116,12 +126,13 @@ class Pool:
         channel = Channel(
             self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
         )
-        self._seats[number] = _Seat(number, channel, output)
+        self._seats[number] = _Seat(number, channel, output, stacks)
         try:
-            self._nursery.fork(number, theirs.fileno(), output.theirs)
+            self._nursery.fork(number, theirs.fileno(), output.theirs, stacks.theirs)
         finally:
             theirs.close()
             output.handed_over()
+            stacks.handed_over()
 
     def send(self, number: int, frame: bytes) -> None:
         """Gives a worker its job."""
@@ -140,6 +151,33 @@ class Pool:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
 
+    def trace(self, number: int) -> None:
+        """Asks a worker for its stacks; `Traced` will be heard, with what it wrote."""
+        if (seat := self._seats.get(number)) and seat.stacks.expect():
+            self._nursery.trace(number)
+
+    def heard_at(self, number: int) -> float:
+        """When a worker last said something."""
+        seat = self._seats.get(number)
+        return 0.0 if seat is None else seat.heard_at
+
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The process that workers are forked from, None while there is none."""
+        return self._nursery.forkserver_pid
+
+    def next_look(self) -> float | None:
+        """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
+        times = (self._nursery.next_look(), *(seat.stacks.next_deadline() for seat in self._seats.values()))
+        return min((at for at in times if at is not None), default=None)
+
+    def look(self) -> None:
+        """Sees to what should have happened by now."""
+        self._nursery.look()
+        now = time.monotonic()
+        for seat in self._seats.values():
+            seat.stacks.expire(now)
+
     def close(self) -> None:
         """Ends every worker and the process they are forked from, and waits until they are gone."""
         self._nursery.close()
@@ -151,7 +189,7 @@ class Pool:
             seat.os_pid = os_pid
             self._on_event(Forked(number, os_pid))
 
-    def _exited(self, number: int, status: int) -> None:
+    def _exited(self, number: int, status: int | None) -> None:
         seat = self._seats.get(number)
         if seat is None:
             return
@@ -159,7 +197,9 @@ class Pool:
         if seat.spoiled:
             reason, text = "protocol", seat.spoiled
         context: dict[str, object] = {"reason": atom(reason)}
-        if os.WIFSIGNALED(status):
+        if status is None:
+            pass
+        elif os.WIFSIGNALED(status):
             context["signal_name"] = signal_name(os.WTERMSIG(status))
         else:
             context["exit_code"] = os.waitstatus_to_exitcode(status)
@@ -172,6 +212,7 @@ class Pool:
     # -- what workers say
 
     def _hear(self, seat: _Seat, *, last: bool = False) -> None:
+        seat.heard_at = time.monotonic()
         try:
             for frame in seat.channel.drain() if last else seat.channel.read():
                 self._take(seat, binary_to_term(frame))
@@ -208,13 +249,19 @@ class Pool:
             self._hear(seat, last=True)
         seat.output.close()
         seat.channel.close()
+        if stack := seat.stacks.close():
+            context["stack"] = stack
+            for line in filter(None, stack.splitlines()):
+                self._on_event(WorkerLine(seat.number, line.encode()))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))
 
 
-def describe(status: int) -> tuple[str, str]:
-    """A wait status as the contract's reason and in a few words."""
+def describe(status: int | None) -> tuple[str, str]:
+    """A wait status as the contract's reason and in a few words; None where it could not be learned."""
+    if status is None:
+        return "forkserver", "how is not known, since the process it was forked from does not answer"
     if os.WIFSIGNALED(status):
         return "signal", f"killed by {signal_name(os.WTERMSIG(status))}"
     return "exit", f"exited with code {os.waitstatus_to_exitcode(status)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,8 +22,15 @@ EXIT_CONFIGURATION: Final = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code: 0 done, 2 wrong arguments or settings, else what `serve` ended with."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    guarded = argparse.Namespace()
+    if arguments[:1] == ["serve"]:
+        from erlbridge.node.guardian import guard  # noqa: PLC0415
+
+        # Before anything else is loaded, since the guardian keeps whatever is.
+        guarded.guardian = guard(*_wire(arguments))
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(arguments, guarded)
     if rest:
         from erlbridge.node.config import settings  # noqa: PLC0415
         from erlbridge.wire.place import nearest  # noqa: PLC0415
@@ -66,10 +74,10 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _configured(options, lambda resolved: _serve_wire(options.fds, resolved.config))
+    return _configured(options, lambda resolved: _serve_wire(options.guardian, options.fds, resolved.config))
 
 
-def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
+def _serve_wire(guardian: int, descriptors: tuple[int, int], config: NodeConfig) -> int:
     # The wire is taken before anything is imported that might print.
     from erlbridge.node.descriptors import take_wire  # noqa: PLC0415
 
@@ -84,7 +92,7 @@ def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
     about.announce(wire[1])
     from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
 
-    return serve(config, about, wire)
+    return serve(config, about, wire, guardian)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +134,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default = setting.kind.shown(setting.default)
         about = f"{setting.about} ({default})" if default else setting.about
         group.add_argument(setting.argument, metavar="VALUE", help=about.replace("%", "%%"))
+
+
+def _wire(arguments: Sequence[str]) -> tuple[int, int]:
+    """The wire's descriptors, found before there is a parser, which refuses what is passed over here."""
+    given = (0, 1)
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, text = argument.partition("=")
+        if name == "--fds":
+            with contextlib.suppress(argparse.ArgumentTypeError):
+                given = _descriptors(text if equals else following)
+    return given
 
 
 def _descriptors(text: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ _OK: Final = atom("ok")
 _ERROR: Final = atom("error")
 _PROGRESS: Final = atom("progress")
 _LOG: Final = atom("log")
+_TELEMETRY: Final = atom("telemetry")
 _CHUNK: Final = atom("chunk")
 _TEXT: Final = atom("text")
 _IS_LAST: Final = atom("is_last")
@@ -247,6 +248,11 @@ def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[
 def call(call_id: int, request_id: Term, name: Atom | bytes, arguments: Term) -> tuple[Term, ...]:
     """`{:call, call_id, id, name, arguments}`: the node asks the host to call an Elixir function."""
     return (_CALL, call_id, request_id, name, arguments)
+
+
+def telemetry(what: str, measurements: Mapping[str, Term], metadata: Mapping[str, Term]) -> tuple[Term, ...]:
+    """`{:telemetry, [:pipeline, :dspy, what], measurements, metadata}`."""
+    return (_TELEMETRY, [atom("pipeline"), atom("dspy"), atom(what)], atom_keys(measurements), atom_keys(metadata))
 
 
 def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> tuple[Term, ...]:

@@ -2,14 +2,14 @@
 
 It speaks with the node over a sequenced-packet socket on descriptor 3, one term a packet:
 
-    settings          the first packet, as `core.allotment` writes them
-    {:fork, number}   with two descriptors: the worker's socket and where its output goes
-    {:kill, number}
-    {:forked, number, os_pid}
+    settings                   the first packet, as `core.allotment` writes them
+    {:loaded, 0, 0}            what is forked from here on is there in milliseconds
+    {:fork, number}            with three descriptors: the worker's socket, where its output goes, and its stacks
+    {:forked, number, os_pid}  with one: a pidfd, by which the node kills the worker and sees its end
     {:exited, number, wait_status}
 
-As the workers' parent it knows their exit status and can kill without a pid being reused in between. It ends when the
-node does, and its workers with it.
+What a dead worker leaves behind, also in sessions of its own, is adopted here and ended with it. When the node ends,
+this process does, and nothing of it is left.
 """
 
 from __future__ import annotations
@@ -25,40 +25,46 @@ from typing import NoReturn
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings, cpus_of_next
+from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants, restore_signals
 from erlbridge.worker.allotment import allot, set_environment
-from erlbridge.worker.lifeline import die_with_parent, redirect_output, restore_signals
 from erlbridge.worker.sandbox.confine import Unconfined
 from erlbridge.worker.sandbox.keeper import Keeper, Sandbox
+from erlbridge.worker.stacks import ignore_asking, show_stacks
 
 CONTROL_FD = 3
 _PACKET_BYTES = 4096
 _SETTINGS_BYTES = 64 * 1024
-_FORK, _KILL = Atom("fork"), Atom("kill")
-_FORKED, _EXITED = Atom("forked"), Atom("exited")
+_FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
 
 
 def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
+    restore_signals()
+    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
+    signal.signal(signal.SIGTERM, lambda *_: _end())
+    adopt_orphans()
+    # A group of its own: one that is stopped when its node ends is continued by the kernel, and sees that end then.
+    os.setpgid(0, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     packet = control.recv(_SETTINGS_BYTES)
     if not packet:
         os._exit(0)  # the node is gone already
     settings = WorkerSettings.from_term(binary_to_term(packet))
-    die_with_parent(settings.node_pid)
-    restore_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the node's to act on
+    die_with_parent(settings.node_pid, signal.SIGTERM)
+    ignore_asking()
     set_environment(settings)
     try:
         keeper = Keeper(settings)
     except Unconfined:
         os._exit(1)
+    signal.signal(signal.SIGTERM, lambda *_: _end(keeper))
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
     _Forkserver(control, settings, keeper).serve()
-    os._exit(0)
+    _end(keeper)
 
 
 class _Forkserver:
@@ -73,8 +79,10 @@ class _Forkserver:
         os.set_blocking(self.wake_write, False)
 
     def serve(self) -> None:
+        """Forks and reaps until the node is gone."""
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        self.say(_LOADED, 0, 0)
         while True:
             readable, _, _ = select.select([self.control.fileno(), self.wake_read], [], [])
             if self.wake_read in readable:
@@ -85,47 +93,49 @@ class _Forkserver:
 
     def take(self) -> bool:
         """Does what one packet asks; False when the node is gone."""
-        packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 2)
+        packet, descriptors, _, _ = socket.recv_fds(self.control, _PACKET_BYTES, 3)
         if not packet:
-            for pid in self.pids.values():
-                os.kill(pid, signal.SIGKILL)
-            for pid in self.pids.values():
-                os.waitpid(pid, 0)  # what it has open would stay on the disk
-            self.keeper.close()
             return False
         match binary_to_term(packet):
             case (Atom() as verb, int(number)) if verb == _FORK:
                 self.fork(number, *descriptors)
                 for descriptor in descriptors:
                     os.close(descriptor)
-            case (Atom() as verb, int(number)) if verb == _KILL and number in self.pids:
-                os.kill(self.pids[number], signal.SIGKILL)
         return True
 
-    def fork(self, number: int, wire: int, output: int) -> None:
+    def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
         parent = os.getpid()
         taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
         cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
         sandbox = self.keeper.sandbox(number)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output, cpus, sandbox)
+            self.become_worker(parent, wire, output, stacks, cpus=cpus, sandbox=sandbox)
         self.pids[number] = pid
         self.cpus[number] = cpus
-        self.say(_FORKED, number, pid)
+        pidfd = os.pidfd_open(pid)
+        try:
+            self.say(_FORKED, number, pid, with_descriptor=pidfd)
+        finally:
+            os.close(pidfd)
 
-    def become_worker(self, parent: int, wire: int, output: int, cpus: frozenset[int], sandbox: Sandbox) -> NoReturn:
+    def become_worker(
+        self, parent: int, wire: int, output: int, stacks: int, *, cpus: frozenset[int], sandbox: Sandbox
+    ) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             restore_signals()
             die_with_parent(parent)
+            adopt_orphans()  # so that what reaches the forkserver is a dead worker's, never a living one's
             self.control.close()
             os.close(self.wake_read)
             os.close(self.wake_write)
             redirect_output(output)
             os.close(output)
+            show_stacks(stacks)
             allot(self.settings, cpus)
             report = sandbox.enter()  # the last of all: much of the above is refused from here on
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
@@ -138,16 +148,38 @@ class _Forkserver:
             os._exit(status)
 
     def reap(self) -> None:
-        """Tells of every worker that has ended."""
+        """Tells of every worker that has ended, and ends and removes what it left behind."""
+        ended = []
         for number, pid in list(self.pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self.pids[number], self.cpus[number]
-                self.keeper.gone(number)
                 self.say(_EXITED, number, status)
+                ended.append(number)
+        end_descendants(spare={*self.pids.values(), *self.keeper.cleaners()})
+        for number in ended:
+            self.keeper.gone(number)
 
-    def say(self, *term: object) -> None:
-        self.control.send(term_to_binary(term))
+    def say(self, *term: object, with_descriptor: int | None = None) -> None:
+        descriptors = [] if with_descriptor is None else [with_descriptor]
+        socket.send_fds(self.control, [term_to_binary(term)], descriptors)
+
+
+def redirect_output(descriptor: int) -> None:
+    """Standard input reads nothing; standard output and error go to `descriptor`, for children of this process too."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(null)
+
+
+def _end(keeper: Keeper | None = None) -> NoReturn:
+    """Ends this process with every descendant, wherever it was, and removes what they left."""
+    end_descendants()
+    if keeper is not None:
+        keeper.close()
+    os._exit(0)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

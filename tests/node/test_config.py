@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_variable_that_looks_like_a_setting_is_refused_and_another_one_passes() -> None:
     assert "did you mean `workers`?" in refusal(environment={"ERLBRIDGE_WORKRES": "1"})
-    resolve({}, {"ERLBRIDGE_CODEC": "pure", "ERLBRIDGE_PYTHON": "x", "ERLBRIDGE_OF_OUR_OWN": "x", "WORKERS": "x"})
+    resolve({}, {"ERLBRIDGE_CODEC": "pure", "ERLBRIDGE_PYTHON": "x", "ERLBRIDGE_SOAK_S": "x", "WORKERS": "x"})
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused_but_a_default_gives_way() -> None:
@@ -105,3 +105,9 @@ def test_what_is_in_force_is_shown_with_its_origin(tmp_path: Path) -> None:
     report = json.loads(shown("--json"))
     assert report["nice"] == {"value": "5", "origin": "environment ERLBRIDGE_NICE"}
     assert NodeConfig().credit == int(report["credit"]["value"])
+
+
+def test_every_setting_stands_in_the_documentation_as_the_help_has_it(root: Path) -> None:
+    rows = [line.split(" | ") for line in (root / "docs" / "operations.md").read_text().splitlines() if "| `" in line]
+    told = {row[0].strip("|` "): row[2].strip("| ") for row in rows if len(row) == 3}
+    assert {name: setting.about for name, setting in settings().items()}.items() <= told.items()

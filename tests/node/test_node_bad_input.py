@@ -210,13 +210,13 @@ def test_a_length_above_the_limit_is_refused_before_anything_is_allocated(
     node = start_node("--workers", "1", "--max-frame-bytes", "100000")
     node.ready()
     node.health()  # the node says that it is ready before all of it is loaded; this answer comes after
-    before = rss_bytes(node.process.pid)
+    before = rss_bytes(node.node_pid)
     node.send_bytes((2**31).to_bytes(4) + b"x" * 50_000)
     tag, request_id, error = node.receive()
     assert (tag, request_id) == (Atom("error"), None)
     assert error[Atom("error_type")] == Atom("frame_error")
     assert b"frame of 2147483648 bytes, limit 100000" in error[Atom("message")]
-    grown = rss_bytes(node.process.pid) - before if node.process.poll() is None else 0
+    grown = rss_bytes(node.node_pid) - before if node.process.poll() is None else 0
     assert grown < 2_000_000
     with pytest.raises(NodeGone) as gone:
         node.receive()

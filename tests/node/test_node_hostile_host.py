@@ -105,8 +105,8 @@ def test_too_few_descriptors_for_all_workers_leave_a_node_that_serves_with_some(
     start_node: Callable[..., NodeClient],
 ) -> None:
     node = start_node("--workers", "8")
-    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (20, 20))
     node.ready()
+    resource.prlimit(node.node_pid, resource.RLIMIT_NOFILE, (20, 20))
     assert node.ask("predict", prediction())[0] == "ok"
     health = node.health()
     assert health[Atom("status")] == Atom("degraded")
@@ -218,7 +218,7 @@ def test_a_forkserver_killed_while_workers_boot_is_no_reason_to_give_up(start_no
     node.ready()
     for _ in range(2):
         deadline = time.monotonic() + 30
-        while not (children := descendants(node.process.pid)):
+        while not (children := descendants(node.node_pid)):
             assert time.monotonic() < deadline
         for child in children:
             os.kill(child, signal.SIGKILL)

@@ -32,7 +32,7 @@ def busy_worker(node: NodeClient, number: int) -> int:
 
 def forkserver_of(node: NodeClient) -> int:
     (forkserver,) = (
-        int(child) for child in Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+        int(child) for child in Path(f"/proc/{node.node_pid}/task/{node.node_pid}/children").read_text().split()
     )
     return forkserver
 
@@ -154,7 +154,7 @@ def test_the_wires_end_ends_node_and_workers(start_node: Callable[..., NodeClien
         node.wait_until_healthy()
         node.request("optimize_signature", slow_job(60_000))
         tree = node.note_tree()
-        assert len(tree) == 4, "node, forkserver and two workers"
+        assert len(tree) == 5, "guardian, node, forkserver and two workers"
         node.send_bytes(partial)
         node.close_wire()
         assert node.wait() == 0
@@ -175,7 +175,7 @@ def test_a_killed_node_takes_its_processes_with_it(start_node: Callable[..., Nod
     node.wait_until_healthy()
     node.request("optimize_signature", slow_job(60_000))
     tree = node.note_tree()
-    assert len(tree) == 4
+    assert len(tree) == 5
     node.process.kill()
     node.wait()
     await_gone(tree)
@@ -235,6 +235,6 @@ def test_the_nodes_own_memory_stays_free_of_dspy(start_node: Callable[..., NodeC
     node = start_node("--workers", "1")
     node.ready()
     assert node.ask("predict", prediction())[0] == "ok"
-    maps = Path(f"/proc/{node.process.pid}/maps").read_text()
+    maps = Path(f"/proc/{node.node_pid}/maps").read_text()
     assert "pydantic" not in maps
-    assert any("pydantic" in Path(f"/proc/{pid}/maps").read_text() for pid in descendants(node.process.pid))
+    assert any("pydantic" in Path(f"/proc/{pid}/maps").read_text() for pid in descendants(node.node_pid))

@@ -141,12 +141,12 @@ def test_a_full_disk_is_an_error_and_loses_nothing(node: NodeClient, program: di
     """The kernel refuses the node a file above a limit; a disk that is full does so with another number."""
     before, files = listed(node), sorted(directory.iterdir())
     large = {**program[PROGRAM], Atom("usage"): {b"note": b"x" * 20_000}}
-    unlimited = resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
+    unlimited = resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
     try:
         kind, error = error_of(put(node, large))
     finally:
-        resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        resource.prlimit(node.node_pid, resource.RLIMIT_FSIZE, unlimited)
     assert (kind, error[Atom("context")][Atom("reason")]) == ("storage_error", Atom("disk_full"))
     assert error[Atom("retryable")] is True
     assert (listed(node), sorted(directory.iterdir())) == (before, files)

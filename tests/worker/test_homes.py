@@ -41,7 +41,8 @@ def wait_until_gone(path: Path) -> None:
 def test_a_home_is_its_workers_alone_and_goes_with_it(tmp_path: Path, elsewhere: Path) -> None:
     said = in_process(
         "home = homes.make(1)\nprint(oct(home.stat().st_mode & 0o777), home.parent.parent.name, end=' ')\n"
-        "homes.remove(1)\nprint(home.exists(), home.parent.exists(), end=' ')\nhomes.close()\nprint(home.parent.exists())",
+        "homes.remove(1)\nprint(home.exists(), home.parent.exists(), end=' ')\n"
+        "homes.close()\nprint(home.parent.exists())",
         tmp_path / "data",
     )
     assert said == "0o700 tmp False True False"
@@ -50,7 +51,7 @@ def test_a_home_is_its_workers_alone_and_goes_with_it(tmp_path: Path, elsewhere:
 def test_a_full_home_is_emptied_by_another_process(tmp_path: Path, elsewhere: Path) -> None:
     said = in_process(
         "home = homes.make(1)\n(home / 'a').mkdir()\n(home / 'a' / 'b').write_text('x')\nhomes.remove(1)\n"
-        "print(len(homes._cleaners), end=' ')\nhomes.close()\nprint(home.exists())",
+        "print(len(homes.cleaners()), end=' ')\nhomes.close()\nprint(home.exists())",
         tmp_path / "data",
     )
     assert said == "1 False"
@@ -68,13 +69,16 @@ def test_what_a_living_forkserver_has_stays(tmp_path: Path, elsewhere: Path) -> 
     homes = Homes(tmp_path / "data")
     home = homes.make(7)
     assert home is not None
-    assert in_process("print(len(homes._cleaners))", tmp_path / "data") == "0"
+    assert in_process("print(len(homes.cleaners()))", tmp_path / "data") == "0"
     assert home.is_dir()
     homes.close()
 
 
 def test_a_worker_that_still_lives_does_not_keep_the_lock(tmp_path: Path, elsewhere: Path) -> None:
-    code = "home = homes.make(1)\nif os.fork() == 0:\n    homes.leave()\n    os.close(1)\n    time.sleep(0.5)\n    os._exit(0)\nprint(home)"
+    code = (
+        "home = homes.make(1)\nif os.fork() == 0:\n    homes.leave()\n    os.close(1)\n    os.close(2)\n"
+        "    time.sleep(0.5)\n    os._exit(0)\nprint(home)"
+    )
     left = Path(in_process(code, tmp_path / "data"))
     Homes(tmp_path / "data").close()
     wait_until_gone(left.parent)

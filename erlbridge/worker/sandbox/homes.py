@@ -12,11 +12,12 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from erlbridge.worker.lifeline import die_with_parent
+from erlbridge.kinship import die_with_parent
 
 PREFIX: Final = "erlbridge-"
 _LOCK: Final = "lock"
@@ -56,7 +57,6 @@ class Homes:
     def remove(self, number: int) -> None:
         """The worker is gone. An empty directory goes at once; a full one is emptied by a process of its own, since no
         worker can start while the forkserver deletes files."""
-        self._reap()
         if self._directory is None:
             return
         home = self._directory / str(number)
@@ -116,12 +116,14 @@ class Homes:
                 os._exit(0)
         self._cleaners.add(pid)
 
-    def _reap(self) -> None:
+    def cleaners(self) -> Collection[int]:
+        """Processes that empty directories at this moment."""
         for pid in list(self._cleaners):
             with suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG) == (0, 0):
                     continue
             self._cleaners.discard(pid)
+        return self._cleaners
 
 
 def _claimable(root: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,10 @@ class Keeper:
     def gone(self, number: int) -> None:
         """The worker has ended."""
         self._homes.remove(number)
+
+    def cleaners(self) -> Collection[int]:
+        """Processes that remove what workers left; they end by themselves."""
+        return self._homes.cleaners()
 
     def close(self) -> None:
         """All workers have ended, and no further one comes."""
