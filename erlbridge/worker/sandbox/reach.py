@@ -55,7 +55,7 @@ def finds_deno() -> str | None:
     """The program that runs what the module `program_of_thought` has a model write, where DSPy will find it."""
     try:
         return str(import_module("deno").find_deno_bin())
-    except (ImportError, FileNotFoundError):
+    except (ImportError, AttributeError, FileNotFoundError):
         return shutil.which("deno")
 
 
