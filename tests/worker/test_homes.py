@@ -131,3 +131,15 @@ def test_links_and_other_names_are_left_alone(tmp_path: Path, elsewhere: Path) -
     assert target.is_dir()
     assert (elsewhere / "other").is_dir()
     assert (elsewhere / f"{PREFIX}link").is_symlink()
+
+
+def test_where_only_the_data_directory_can_be_written_that_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    homes = Homes(tmp_path / "data")
+    home = homes.make(1)
+    assert home is not None
+    assert home.is_dir()
+    homes.close()

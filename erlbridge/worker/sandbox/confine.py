@@ -136,14 +136,15 @@ def _filter(policy: Policy) -> None:
     seccomp.enforce(executing=bool(policy.reach.executable))
 
 
-def max_processes() -> int:
-    """What to limit workers' processes to: those that the user has now, threads counted each, and some more."""
+def max_processes() -> int | None:
+    """What to limit workers' processes to: those that the user has now, threads counted each, and some more; None when
+    they cannot be counted."""
     count, user = 0, os.getuid()
-    for entry in Path("/proc").iterdir():
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         try:
-            if entry.name.isdecimal() and entry.stat().st_uid == user:
+            if name.isdecimal() and os.stat(f"/proc/{name}").st_uid == user:
                 # Fields after the name, which may hold anything: `proc_pid_stat(5)`, number 20 of them all.
-                count += int((entry / "stat").read_text().rpartition(")")[2].split()[17])
+                count += int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[17])
         except (OSError, ValueError, IndexError):
             continue
-    return count + SPARE_PROCESSES
+    return count + SPARE_PROCESSES if count else None

@@ -33,7 +33,9 @@ class Homes:
     """
 
     def __init__(self, data: Path) -> None:
-        self._roots = (data / "tmp", Path(tempfile.gettempdir()))
+        self._roots = [data / "tmp"]
+        with suppress(FileNotFoundError):  # nothing but the data directory can be written, as in many containers
+            self._roots.append(Path(tempfile.gettempdir()))
         self._directory: Path | None = None
         self._lock = -1
         self._cleaners: set[int] = set()

@@ -67,7 +67,7 @@ def _code() -> Iterator[Path]:
     for entry in filter(None, sys.path):
         path = Path(entry)
         yield path
-        if path.is_dir():
+        if os.path.isdir(path) and os.access(path, os.R_OK):
             with os.scandir(path) as children:
                 yield from (Path(os.path.realpath(child)) for child in children if child.is_symlink())
     yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")))
@@ -114,6 +114,6 @@ def _without_inner(paths: Iterable[Path]) -> Iterator[Path]:
     """The paths that no other one contains; each costs every worker's start a few system calls."""
     kept: set[Path] = set()
     for path in sorted({Path(os.path.abspath(path)) for path in paths}, key=lambda path: len(path.parts)):
-        if kept.isdisjoint((path, *path.parents)) and path.exists():
+        if kept.isdisjoint((path, *path.parents)) and os.path.exists(path):
             kept.add(path)
             yield path
