@@ -70,7 +70,8 @@ def one_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeCli
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         arguments = ("--workers", "1", "--spare-workers", "0", "--sandbox-ports", str(port))
-        node = NodeClient(*arguments, data=tmp_path_factory.mktemp("data"))
+        cookie = {"RELEASE_COOKIE": "opens-the-beam"}
+        node = NodeClient(*arguments, data=tmp_path_factory.mktemp("data"), environment=cookie)
         node.wait_until_healthy()
         yield node, port
         node.close()
@@ -94,6 +95,15 @@ def test_a_worker_calls_models_at_the_ports_that_are_set_only(one_port: tuple[No
         number = node.request("predict", prediction({Atom("lm"): lm}), {Atom("deadline_ms"): 2000})
         assert node.answer(number)[0] == "error"
         assert select.select([other], [], [], 0)[0] == []  # nobody ever knocked
+
+
+def test_the_cookie_of_the_beam_is_no_workers_to_send(one_port: tuple[NodeClient, int]) -> None:
+    node, port = one_port
+    base = f"http://127.0.0.1:{port}/v1".encode()
+    lm = {Atom("model"): b"openai/any", Atom("api_base"): base, Atom("api_key_env"): b"RELEASE_COOKIE"}
+    tag, failure = node.ask("predict", prediction({Atom("lm"): lm}))
+    assert tag == "error"
+    assert b"is not set where the node runs, or is one that workers do not get" in failure[Atom("message")]
 
 
 def test_workers_directories_go_with_them_whoever_is_killed(
