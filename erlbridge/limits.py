@@ -90,11 +90,24 @@ MAX_UNSENT_CALL_BYTES: Final = 64 * 1024 * 1024
 MAX_REASON_CHARACTERS: Final = 2000
 """How much of an Elixir function's reason for a failure an error repeats."""
 
+CANCEL_GRACE_S: Final = 3.0
+"""How long a cancelled job may take to stop at its next model call before its worker is killed."""
+
+TRACE_GRACE_S: Final = 0.1
+"""How long an answer or a kill waits for the stack of a worker that is late or stalled."""
+
+DEATH_GRACE_S: Final = 2.0
+"""How long a killed worker may take to be reported dead before its job is answered without that. The kernel may need a
+second to take back gigabytes; what hangs longer hangs in a disk or a stopped parent."""
+
 MAX_STACK_CHARACTERS: Final = 16 * 1024
 """How much of a worker's stack an error repeats."""
 
-CANCEL_GRACE_S: Final = 3.0
-"""How long a cancelled job may take to stop at its next model call before its worker is killed."""
+MAX_PRIORITY: Final = 10
+"""Priorities go from the negative of this to this: few enough that each gets its turn."""
+
+PROGRAMS_REMEMBERED: Final = 64
+"""Programs by which the scheduler knows a worker again; older ones are forgotten."""
 
 SHUTDOWN_GRACE_S: Final = 10.0
 """How long a draining shutdown waits for running jobs when the host names no grace of its own."""
@@ -116,6 +129,9 @@ PROGRAM_HEADER_BYTES: Final = 64 * 1024
 
 LM_TIMEOUT_S: Final = 60.0
 """Read timeout of a model endpoint when the request names none. DSPy's own ten minutes hide a dead endpoint."""
+
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+"""Longest answer of a model endpoint, a picture's included; an endless one would fill the worker's memory."""
 
 MAX_ANSWERS: Final = 200_000
 """Models' answers that a data directory keeps; the oldest are dropped."""

@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,19 @@ class NodeClient:
 
     node_pid: int
 
-    def __init__(self, *arguments: str, data: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        data: Path,
+        environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.ids = itertools.count(1)
         self.events: list[Any] = []
         self.reader = FrameReader(2**31)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "erlbridge", "serve", "--data", str(data), *arguments],
+            [*launcher, sys.executable, "-m", "erlbridge", "serve", "--data", str(data), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},

@@ -6,8 +6,8 @@ Events are participles, actions imperatives; both are values. Knows what they ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from erlbridge.codec import Atom
 from erlbridge.errors import BridgeError, ProcessCrashed
@@ -18,11 +18,14 @@ from erlbridge.wire.messages import Request, Term
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A request for a worker, checked and encoded. `key` is the canonical bytes of its id."""
+    """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
+    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it."""
 
     key: bytes
     request: Request
     frame: bytes
+    programs: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,22 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitPassed:
-    """A worker uses more than it may. `kind` is `soft` (replace it after its job) or `hard` (end it now); `reason` is a
-    crash reason of the vocabulary, `context` the numbers."""
+class Traced:
+    """A worker's stack, as `Trace` asked for it: text, empty when there is none to be had."""
 
     worker: int
-    kind: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPassed:
+    """A worker uses more than it may. `reason` is one of `vocabulary.CRASH_REASONS`; `context` holds the numbers, under
+    published names, for the error of a worker that is killed for it (`hard`)."""
+
+    worker: int
+    kind: Literal["soft", "hard"]
     reason: str
-    context: Mapping[str, object]
+    context: Mapping[str, Term] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +101,6 @@ class Stalled:
 
     worker: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """A worker's stack, as far as it could be had; empty when it gave none."""
-
-    worker: int
-    stack: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,9 @@ Event: TypeAlias = (
     | Booted
     | Finished
     | Died
+    | Traced
     | LimitPassed
     | Stalled
-    | Traced
     | Called
     | Returned
     | Unsendable
@@ -179,15 +182,15 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """End a worker that did not stop in time."""
+class Trace:
+    """Ask for a worker's stack, to be told as `Traced`; nobody waits for it long."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """Ask a worker for its stack; `Traced` will be heard, whatever the worker is doing."""
+class Kill:
+    """End a worker: it did not stop or boot in time, passed a limit, or has done its share."""
 
     worker: int
 
@@ -242,4 +245,4 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Kill | Trace | Answer | Refuse | Ask | Return | Warn | Exit
+Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Return | Warn | Exit

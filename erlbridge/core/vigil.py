@@ -67,14 +67,17 @@ class Bounds:
 
 @dataclass(slots=True)
 class _Watched:
-    """A worker as the vigil remembers it. `doomed`: its end has been asked for; `fat`: that it be replaced has."""
+    """A worker as the vigil remembers it. `doomed`: its end has been asked for; `fat`: that it be replaced has, once it
+    `worked`: a fresh one in its place would be no better."""
 
     sample: Sample
     next_at: float = 0.0
     doomed: bool = False
+    worked: bool = False
     fat: bool = False
     stalled: bool = False
     job: object = None
+    looked_at: float = 0.0
     quiet_since: float = 0.0
     quiet_cpu_s: float = 0.0
     marks: deque[tuple[float, float]] = field(default_factory=deque)
@@ -124,7 +127,8 @@ class Vigil:
             seen.doomed = True
             yield LimitPassed(number, "hard", "memory_limit", {"rss_bytes": rss_bytes, "limit": bounds.hard_bytes})
             return
-        if bounds.soft_bytes and rss_bytes > bounds.soft_bytes and not seen.fat:
+        seen.worked |= running is not None
+        if bounds.soft_bytes and rss_bytes > bounds.soft_bytes and seen.worked and not seen.fat:
             seen.fat = True
             yield LimitPassed(number, "soft", "memory_limit", {"rss_bytes": rss_bytes, "limit": bounds.soft_bytes})
         if running is None:
@@ -133,6 +137,7 @@ class Vigil:
         if running.job is not seen.job:
             seen.job, seen.stalled = running.job, False
             self._stir(seen, now)
+            seen.looked_at = now
             seen.marks.clear()
         yield from self._processor(number, seen, now)
         yield from self._stillness(number, seen, running, now)
@@ -155,7 +160,10 @@ class Vigil:
     def _stillness(self, number: int, seen: _Watched, running: Running, now: float) -> Iterator[Fact]:
         bounds = self.bounds
         used_s = seen.sample.cpu_s - seen.quiet_cpu_s
-        if running.waits or running.heard_at > seen.quiet_since or used_s >= _LIFE_SHARE * bounds.stall_s:
+        # Whoever has not looked for so long, as a node that somebody stopped, cannot say what went on meanwhile.
+        unseen = now - seen.looked_at > bounds.stall_s / 2
+        seen.looked_at = now
+        if unseen or running.waits or running.heard_at > seen.quiet_since or used_s >= _LIFE_SHARE * bounds.stall_s:
             self._stir(seen, now)
         elif bounds.stall_s and now - seen.quiet_since >= bounds.stall_s and not (seen.stalled or seen.doomed):
             seen.stalled = True

@@ -11,26 +11,41 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def health(
-    about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: int, now: float, *, sandbox: Report | None
+    about: About,
+    scheduler: Scheduler,
+    patrol: Patrol,
+    dropped_events: int,
+    now: float,
+    *,
+    audit: Term,
+    sandbox: Report | None,
 ) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
     status, message = scheduler.status()
     if (concern := patrol.concern()) is not None:
         status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"
-    busy = sum(worker.entry is not None for worker in scheduler.workers.values())
     return atom_keys(
         {
             "status": atom(status),
             "message": message,
             "uptime_ms": int((now - about.started_at) * 1000),
-            "queue": atom_keys({"waiting": len(scheduler.queue), "running": busy, "capacity": scheduler.max_queue}),
+            "queue": atom_keys(
+                {
+                    "waiting": len(scheduler.queue),
+                    "running": scheduler.roster.running,
+                    "capacity": scheduler.max_queue,
+                    "priorities": scheduler.queue.by_priority(),
+                }
+            ),
+            "pool": atom_keys(scheduler.roster.census()),
             "workers": [
                 atom_keys(
                     {
                         "worker": worker.number,
                         "state": atom(worker.state),
                         "job": _job(scheduler, worker.number, now),
+                        "jobs": worker.jobs,
                         **patrol.usage(worker.os_pid),
                     }
                 )
@@ -39,11 +54,12 @@ def health(
             "node": atom_keys(patrol.node_usage()),
             "forkserver": atom_keys(patrol.forkserver_usage()),
             "machine": atom_keys(patrol.machine()),
-            "restarts": scheduler.restarts,
+            "restarts": scheduler.roster.restarts,
             "dropped_events": dropped_events,
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
+            "audit": audit,
             "sandbox": None if sandbox is None else sandbox.to_term(),
             "limits": {**about.limits(), **atom_keys(patrol.limits())},
             "versions": about.versions(),

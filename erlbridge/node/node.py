@@ -13,12 +13,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NoReturn, assert_never
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.credit import CreditLine
-from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
+from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -28,22 +29,21 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_SPAN_MS,
     MAX_UNSENT_CALL_BYTES,
     MAX_WAIT_S,
     MAX_WORKER_FRAME_BYTES,
-    SHUTDOWN_GRACE_S,
 )
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
+from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.guardian import wake
+from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.patrol import Patrol
@@ -73,10 +73,19 @@ class Node:
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
-        self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
+        self.scheduler = scheduler.Scheduler(
+            config.workers,
+            config.max_queue,
+            config.spare_workers,
+            config.verb_limits,
+            config.endpoint_limits,
+            config.boot_timeout_s,
+            config.recycle_after_jobs,
+        )
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
+        self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
         self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
@@ -91,11 +100,15 @@ class Node:
             times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
             deadline = min(at for at in times if at is not None)
             timeout = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+            if self._inbox:  # what the hands said while they carried out the last actions
+                timeout = 0.0
             self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
             self._pool.look()
             self._drain()
             self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            for complaint in self.audit.complaints():
+                self._log("warning", complaint.encode(), worker=None)
             self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
             if self.host.paused and self.host.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
@@ -145,7 +158,7 @@ class Node:
                 case bytes() as frame:
                     self._take_frame(frame)
                 case FrameError() as error:
-                    self._answer_error(None, error)
+                    self._answer_error(None, error, unread=b"")
                     self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
@@ -163,6 +176,7 @@ class Node:
 
     def _take_frame(self, frame: bytes) -> None:
         request_id: Term = None
+        unread: bytes | None = frame
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
@@ -174,16 +188,18 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
+            self.audit.arrived(_key(request_id), frame, incoming)
+            unread = None
             self._take_request(incoming)
         except Malformed as error:
-            self._answer_error(error.id if self._fits(error.id) else None, error)
+            self._answer_error(error.id if self._fits(error.id) else None, error, unread)
         except BridgeError as error:
-            self._answer_error(request_id, error)
+            self._answer_error(request_id, error, unread)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
             import traceback  # noqa: PLC0415
 
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-            self._answer_error(request_id, failure)
+            self._answer_error(request_id, failure, unread)
 
     def _take_request(self, request: Request) -> None:
         key = _key(request.id)
@@ -197,7 +213,7 @@ class Node:
                 wanted = target.required(target.only(("id",)), "id").term
                 self._do(self.scheduler.step(events.CancelAsked(request.id, _key(wanted)), time.monotonic()))
             case "shutdown":
-                grace_s = _grace_s(Place(request.payload, "payload"))
+                grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self._answer(request.id, messages.ok(request.id, self._ask_store(verb, request.payload)))
@@ -211,14 +227,17 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        stored = {name: self._stored(name) for name in stored_programs(job)}
+        programs = stored_programs(job)
+        stored = {name: self._stored(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
                 f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
-        self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        self._do(self.scheduler.step(taken, time.monotonic()))
 
     def _ask_store(self, verb: str, payload: Term) -> Term:
         try:
@@ -228,7 +247,13 @@ class Node:
 
     def _health(self) -> Term:
         return health(
-            self.about, self.scheduler, self.patrol, self.credit.dropped, time.monotonic(), sandbox=self._pool.sandbox
+            self.about,
+            self.scheduler,
+            self.patrol,
+            self.credit.dropped,
+            time.monotonic(),
+            audit=self.audit.state(),
+            sandbox=self._pool.sandbox,
         )
 
     # -- what is done
@@ -242,12 +267,14 @@ class Node:
                     if left_s is not None:
                         self._pool.send(number, term_to_binary((_DEADLINE, deadline_ms, left_s)))
                     self._pool.send(number, frame)
+                    if entry := self.scheduler.entry_of(number):
+                        self.audit.sent(entry.key, number)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
-                case events.Kill(number):
-                    self._pool.kill(number)
                 case events.Trace(number):
                     self._pool.trace(number)
+                case events.Kill(number):
+                    self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
                     key = _key(request_id)
                     if ok:
@@ -315,7 +342,10 @@ class Node:
     def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
         self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
 
-    def _answer_error(self, request_id: Term, failure: BridgeError) -> None:
+    def _answer_error(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
+        """`unread` is the frame that held no request, and so has not been heard of yet."""
+        if unread is not None:
+            self.audit.arrived(_key(request_id), unread, None)
         self._answer(request_id, messages.error(request_id, failure))
 
     def _answer(self, request_id: Term, answer: tuple[Term, ...]) -> None:
@@ -326,8 +356,10 @@ class Node:
             failure = SerializationError(
                 f"answer of {len(frame)} bytes, limit {limit}; ask for less at once", context={"limit": limit}
             )
-            frame = messages.encode(messages.error(request_id, failure))
+            answer = messages.error(request_id, failure)
+            frame = messages.encode(answer)
         self.host.send(frame)
+        self.audit.answered(_key(request_id), answer, frame)
 
     def _emit(self, happened: list[tuple[Term, ...]]) -> None:
         """Sends events; one above the frame limit is dropped and counted."""
@@ -359,7 +391,7 @@ class Node:
 
         def on_signal(_events: int) -> None:
             wake_read.recv(64)
-            self._do(self.scheduler.step(events.ShutdownAsked((), SHUTDOWN_GRACE_S), time.monotonic()))
+            self._do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
 
         self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
 
@@ -369,30 +401,28 @@ def _key(term: Term) -> bytes:
     return term_to_binary(term, deterministic=True)
 
 
-def _grace_s(place: Place) -> float:
+def _grace_s(place: Place, default_s: float) -> float:
     entries = place.only(("mode", "grace_ms"))
     if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
         return 0.0
     grace = entries.get("grace_ms")
-    return (
-        SHUTDOWN_GRACE_S
-        if grace is None or grace.term is None
-        else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
-    )
+    return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        die_with_parent(guardian)
-        adopt_orphans()  # those of a forkserver that was killed
-        code = Node(config, about, *wire).run()
+        node = Node(config, about, *wire)
+        try:
+            code = node.run()
+        finally:
+            node.audit.close(code)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the host hears the exit code that means it
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
-    wake(guardian)
+    wake_guardian()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

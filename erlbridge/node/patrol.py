@@ -12,10 +12,11 @@ from typing import Final, assert_never
 
 from erlbridge.core.events import LimitPassed, Stalled
 from erlbridge.core.meter import Meter
-from erlbridge.core.scheduler import Scheduler, Worker
+from erlbridge.core.roster import Worker
+from erlbridge.core.scheduler import Scheduler
 from erlbridge.core.vigil import Bounds, Fact, Running, Sample, Vigil
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.watchdog import Machine, Watchdog
+from erlbridge.node.watchdog import Machine, Watchdog, descriptors
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
@@ -85,6 +86,7 @@ class Patrol:
         self._own_pid = os.getpid()
         self._processes: dict[int, _Process] = {}
         self._machine: Machine | None = None
+        self._descriptors: tuple[int | None, int | None] = (None, None)
         self._concerns: dict[str, str] = {}
         self._round_at = 0.0
         self._machine_at = 0.0
@@ -112,7 +114,7 @@ class Patrol:
         running = {worker.number: at_work for worker in due if (at_work := self._running(worker))}
         found.facts = self._vigil.look(samples, running, now)
         self._vigil.keep_only(workers.keys() - {worker.number for worker in due if worker.number not in samples})
-        found.lines = [("warning", fact.worker, _told(fact)) for fact in found.facts]
+        found.lines = [("warning", fact.worker, line) for fact in found.facts if (line := _told(fact))]
         found.telemetry = [_limit_event(fact) for fact in found.facts if isinstance(fact, LimitPassed)]
         if usual and now >= self._machine_at:
             self._machine_at = now + _MACHINE_INTERVAL_S
@@ -144,21 +146,18 @@ class Patrol:
     # -- what is not a worker's
 
     def _look_at_machine(self) -> list[tuple[str, str]]:
-        machine = self._machine = self._watchdog.machine(self._config.data)
+        used, most = self._descriptors = descriptors()
+        concern = f"{used} of the node's {most} descriptors are open; raise its limit of open files"
+        news = self._compare("descriptors", used / (most * _DESCRIPTOR_SHARE), concern)
+        try:
+            machine = self._machine = self._watchdog.machine(self._config.data)
+        except OSError:  # no descriptor is left, or the disk does not answer: what was seen last stands
+            return news
         if not self._config.workers_total_bytes:
             self._vigil.bounds = replace(self._vigil.bounds, total_bytes=int(machine.memory_bytes * _TOTAL_SHARE))
         free, least = machine.disk_free_bytes, self._config.min_free_disk_bytes
-        used, most = machine.descriptors, machine.max_descriptors * _DESCRIPTOR_SHARE
-        return [
-            *self._compare(
-                "disk", least / max(free, 1), f"{_mib(free)} are free for the data directory, less than {_mib(least)}"
-            ),
-            *self._compare(
-                "descriptors",
-                used / most,
-                f"{used} of the node's {machine.max_descriptors} descriptors are open; raise its limit of open files",
-            ),
-        ]
+        concern = f"{_mib(free)} are free for the data directory, less than {_mib(least)}"
+        return news + self._compare("disk", least / max(free, 1), concern)
 
     def _compare(self, name: str, share: float, concern: str) -> list[tuple[str, str]]:
         """Keeps what is wrong; a line for the log each time that changes. `share` of 1 is the limit."""
@@ -194,12 +193,8 @@ class Patrol:
 
     def node_usage(self) -> dict[str, Term]:
         """The node's own."""
-        machine = self._machine
-        return {
-            **self.usage(self._own_pid),
-            "descriptors": machine and machine.descriptors,
-            "max_descriptors": machine and machine.max_descriptors,
-        }
+        used, most = self._descriptors
+        return {**self.usage(self._own_pid), "descriptors": used, "max_descriptors": most}
 
     def forkserver_usage(self) -> dict[str, Term]:
         """That of the process which workers are forked from."""
@@ -259,13 +254,13 @@ def _limit_event(fact: LimitPassed) -> tuple[Term, ...]:
     return messages.telemetry("limit", fact.context, metadata)
 
 
-def _told(fact: Fact) -> str:
-    """A fact as the host's log has it."""
+def _told(fact: Fact) -> str | None:
+    """A fact as the host's log has it; None for what the scheduler tells when it acts on it."""
     match fact:
         case Stalled(worker, seconds):
             return f"worker {worker}: its job has shown no sign of life for {seconds:.0f} s (stall_s)"
-        case LimitPassed(worker, "soft", _, context):
-            return f"worker {worker} is replaced after its job: {_shown(context)} (worker_soft_bytes)"
+        case LimitPassed(_, "soft"):
+            return None
         case LimitPassed(worker, _, reason, context):
             return f"worker {worker} is killed: {_shown(context)} ({_SETTING_OF[reason]})"
         case _:

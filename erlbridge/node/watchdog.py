@@ -25,7 +25,7 @@ _OWN_DESCRIPTORS: Final = "/proc/self/fd"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a node shares with everybody else, and its own descriptors.
+    """What a node shares with everybody else.
 
     `memory_bytes` is what there is for this node: the machine's, or what its cgroups allow if that is less.
     """
@@ -33,8 +33,6 @@ class Machine:
     memory_bytes: int
     available_bytes: int
     disk_free_bytes: int
-    descriptors: int
-    max_descriptors: int
 
 
 class Watchdog:
@@ -66,20 +64,18 @@ class Watchdog:
             os.close(self._files.pop(pid))
 
     def machine(self, data: Path) -> Machine:
-        """A look at what is shared; `data` need not be there yet. Costs 0.2 ms, the first time 30."""
+        """A look at what is shared; `data` need not be there yet. Costs 0.2 ms, the first time 30. Raises `OSError`."""
         import psutil  # noqa: PLC0415 - 25 ms that the node's start does not wait for
 
         memory = psutil.virtual_memory()
         allowed = min((memory.total, *_cgroup_limits()))
         # Nearest to it of what exists: a directory that is made later lies on the same disk as its parent.
         there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
-        descriptors, most = _descriptors()
-        free_bytes = psutil.disk_usage(str(there)).free
-        return Machine(allowed, min(memory.available, allowed), free_bytes, descriptors, most)
+        return Machine(allowed, min(memory.available, allowed), psutil.disk_usage(str(there)).free)
 
 
-def _descriptors() -> tuple[int, int]:
-    """How many this process has, and how many it may have."""
+def descriptors() -> tuple[int, int]:
+    """How many this process has, and how many it may have. Asking needs none."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         # Linux says their number as the directory's size since 6.2, without a descriptor to read it with.

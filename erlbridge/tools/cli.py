@@ -23,14 +23,13 @@ EXIT_CONFIGURATION: Final = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code: 0 done, 2 wrong arguments or settings, else what `serve` ended with."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    guarded = argparse.Namespace()
     if arguments[:1] == ["serve"]:
         from erlbridge.node.guardian import guard  # noqa: PLC0415
 
         # Before anything else is loaded, since the guardian keeps whatever is.
-        guarded.guardian = guard(*_wire(arguments))
+        guard(*_wire(arguments))
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments, guarded)
+    options, rest = parser.parse_known_args(arguments)
     if rest:
         from erlbridge.node.config import settings  # noqa: PLC0415
         from erlbridge.wire.place import nearest  # noqa: PLC0415
@@ -47,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from erlbridge.tools.config import show  # noqa: PLC0415
 
             return _configured(options, lambda resolved: show(resolved, json=options.json))
+        case "audit":
+            from erlbridge.tools.audit import verify  # noqa: PLC0415
+
+            if options.paths:
+                return verify(options.paths, options.head, json=options.json)
+            return _configured(
+                options, lambda resolved: verify([resolved.config.data / "audit"], options.head, json=options.json)
+            )
         case "doctor":
             from erlbridge.tools.doctor import doctor  # noqa: PLC0415
 
@@ -64,7 +71,7 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
     from erlbridge.node.config import settings  # noqa: PLC0415
     from erlbridge.node.config_sources import resolve  # noqa: PLC0415
 
-    given = {name: getattr(options, name) for name in settings()}
+    given = {name: getattr(options, name, None) for name in settings()}  # a command may take only some of them
     try:
         resolved = resolve({name: text for name, text in given.items() if text is not None}, os.environ, options.config)
     except ValidationError as error:
@@ -74,10 +81,10 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _configured(options, lambda resolved: _serve_wire(options.guardian, options.fds, resolved.config))
+    return _configured(options, lambda resolved: _serve_wire(options.fds, resolved.config))
 
 
-def _serve_wire(guardian: int, descriptors: tuple[int, int], config: NodeConfig) -> int:
+def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
     # The wire is taken before anything is imported that might print.
     from erlbridge.node.descriptors import take_wire  # noqa: PLC0415
 
@@ -92,7 +99,7 @@ def _serve_wire(guardian: int, descriptors: tuple[int, int], config: NodeConfig)
     about.announce(wire[1])
     from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
 
-    return serve(config, about, wire, guardian)
+    return serve(config, about, wire)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,6 +122,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--json", action="store_true", help="the same for programs")
     _add_settings(show)
+    audit = commands.add_parser("audit", help="the log of requests and their outcomes")
+    audit_commands = audit.add_subparsers(dest="what", required=True)
+    verify = audit_commands.add_parser(
+        "verify", help="whether the log is what was written; exits with 1 when it is not", allow_abbrev=False
+    )
+    verify.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="directories or files of a log (the data directory's)"
+    )
+    verify.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="a `head` that health_check told, noted elsewhere: everything up to it must be there unchanged",
+    )
+    verify.add_argument("--json", action="store_true", help="the same for programs")
+    verify.add_argument("--config", type=Path, metavar="FILE", help="the node's settings; $ERLBRIDGE_CONFIG")
+    verify.add_argument("--data", metavar="VALUE", help="the node's data directory")
     doctor = commands.add_parser(
         "doctor", help="whether a node would run well here, and what to do where not", allow_abbrev=False
     )

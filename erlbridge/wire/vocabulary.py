@@ -90,15 +90,15 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
-    "calls", "open", "late",
+    "calls", "open", "late", "priorities", "pool", "spares", "recycled",
     # the watchdog's
     "peak_rss_bytes", "forkserver", "machine", "memory_bytes", "available_bytes", "disk_free_bytes", "descriptors",
     "max_descriptors", "worker_soft_bytes", "worker_hard_bytes", "workers_total_bytes", "total_bytes", "soft", "hard",
-    "stack", "jobs_done", "seconds", "limit",
+    "jobs",
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
-    "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
+    "stack", "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
     # progress
     "stage", "done", "total", "score", "lm_calls", "cost_usd",
     # results
@@ -125,6 +125,8 @@ KEYS: Final = (
     "sandbox", "missing", "landlock", "no_new_privs", "files", "tcp", "signals", "seccomp", "memory", "directory",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
+    # the audit log
+    "audit", "sequence", "head", "lost",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

@@ -32,6 +32,7 @@ from erlbridge.worker.sandbox.keeper import Keeper, Sandbox
 from erlbridge.worker.stacks import ignore_asking, show_stacks
 
 CONTROL_FD = 3
+_LAST = (signal.SIGTERM, signal.SIGHUP)
 _PACKET_BYTES = 4096
 _SETTINGS_BYTES = 64 * 1024
 _FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
@@ -41,9 +42,10 @@ def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
     restore_signals()
     # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
-    signal.signal(signal.SIGTERM, lambda *_: _end())
+    for number in _LAST:
+        signal.signal(number, lambda *_: _end())
     adopt_orphans()
-    # A group of its own: one that is stopped when its node ends is continued by the kernel, and sees that end then.
+    # A group of its own: when nothing above it is left, the kernel continues one that is stopped, and sends it SIGHUP.
     os.setpgid(0, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
@@ -58,7 +60,8 @@ def main() -> NoReturn:
         keeper = Keeper(settings)
     except Unconfined:
         os._exit(1)
-    signal.signal(signal.SIGTERM, lambda *_: _end(keeper))
+    for number in _LAST:
+        signal.signal(number, lambda *_: _end(keeper))
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
@@ -126,7 +129,8 @@ class _Forkserver:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in _LAST:
+                signal.signal(number, signal.SIG_DFL)
             restore_signals()
             die_with_parent(parent)
             adopt_orphans()  # so that what reaches the forkserver is a dead worker's, never a living one's

@@ -16,6 +16,7 @@ def show_stacks(descriptor: int) -> None:
 
     The pipe never blocks: what does not fit is lost, and a worker whose node does not read goes on.
     """
+    os.set_inheritable(descriptor, False)
     os.set_blocking(descriptor, False)
     faulthandler.register(STACKS_SIGNAL, file=descriptor, all_threads=True, chain=False)
     faulthandler.enable(file=descriptor, all_threads=True)

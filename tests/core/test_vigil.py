@@ -59,7 +59,14 @@ def total(worker: int, rss_bytes: int, total_bytes: int, limit: int) -> LimitPas
     ],
 )
 def test_memory(bounds: Bounds, seen: list[dict[int, Sample]], told: list[list[Fact]]) -> None:
-    assert facts(bounds, *((at, samples, {}) for at, samples in enumerate(seen))) == told
+    looks = [(at, samples, {number: Running(JOB, at) for number in samples}) for at, samples in enumerate(seen)]
+    assert facts(bounds, *looks) == told
+
+
+def test_a_fat_worker_is_told_of_once_it_has_worked() -> None:
+    looks = [(at, sizes(150), {1: Running(JOB, at)} if at == 1 else {}) for at in range(3)]
+    assert facts(Bounds(soft_bytes=100), *looks[:1], looks[2]) == [[], []]
+    assert facts(Bounds(soft_bytes=100), *looks) == [[], [soft(1, 150, 100)], []]
 
 
 def usage(percent: float, seconds: Iterable[int], job: object = JOB) -> list[tuple[float, dict, dict]]:
@@ -111,6 +118,11 @@ def test_stillness(stall_s: float, looks: list, told: dict[float, float]) -> Non
         look[0]: fact for look, told in zip(looks, facts(Bounds(stall_s=stall_s), *looks), strict=True) for fact in told
     }
     assert found == {at: Stalled(1, seconds) for at, seconds in told.items()}
+
+
+def test_a_node_that_was_stopped_itself_takes_no_job_for_stalled() -> None:
+    looks = [still(0), still(1), still(300), still(301), still(330), still(359), still(361)]
+    assert facts(Bounds(stall_s=60), *looks) == [[], [], [], [], [], [], [Stalled(1, 61)]]
 
 
 def test_each_job_of_a_worker_may_stall_anew() -> None:
