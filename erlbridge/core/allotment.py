@@ -32,6 +32,11 @@ class WorkerSettings:
     sandbox: str = "off"
     sandbox_ports: tuple[int, ...] = ()
 
+    @property
+    def shared(self) -> str:
+        """The directory of what workers keep for each other, the one part of `data` that they write."""
+        return f"{self.data}/workers"
+
     def to_term(self) -> Term:
         """As it goes over the control socket: a map of the fields by name."""
         return {field.name.encode(): _written(getattr(self, field.name)) for field in fields(self)}

@@ -12,7 +12,7 @@ def worker_settings(config: NodeConfig) -> WorkerSettings:
     """The settings of every worker of this process's node."""
     return WorkerSettings(
         node_pid=os.getpid(),
-        data=str(config.data),
+        data=str(config.data.absolute()),  # workers work from a directory of their own
         nice=config.nice,
         cpus=config.worker_cpus,
         pin=config.pin_workers,

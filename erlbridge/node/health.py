@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from erlbridge.core.sandbox import Report
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.node.about import About
 from erlbridge.node.patrol import Patrol
@@ -12,7 +13,14 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def health(
-    about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: Mapping[str, int], now: float, *, audit: Term
+    about: About,
+    scheduler: Scheduler,
+    patrol: Patrol,
+    dropped_events: Mapping[str, int],
+    now: float,
+    *,
+    audit: Term,
+    sandbox: Report | None,
 ) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
@@ -54,6 +62,7 @@ def health(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
             "audit": audit,
+            "sandbox": None if sandbox is None else sandbox.to_term(),
             "limits": {**about.limits(), **atom_keys(patrol.limits())},
             "versions": about.versions(),
         }

@@ -304,8 +304,15 @@ class Node:
             raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
 
     def _health(self) -> Term:
-        now = time.monotonic()
-        return health(self.about, self.scheduler, self.patrol, self.credit.dropped, now, audit=self.audit.state())
+        return health(
+            self.about,
+            self.scheduler,
+            self.patrol,
+            self.credit.dropped,
+            time.monotonic(),
+            audit=self.audit.state(),
+            sandbox=self._pool.sandbox,
+        )
 
     # -- what is done
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import selectors
 import signal
@@ -22,7 +21,9 @@ from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.allotment import STACKS_SIGNAL, WorkerSettings
+from erlbridge.core.sandbox import OFF
 from erlbridge.kinship import end_descendants
+from erlbridge.node.environment import worker_environment
 from erlbridge.node.output import OnLines, Output
 
 _FORK: Final = Atom("fork")
@@ -35,9 +36,6 @@ _FORK_PATIENCE_S: Final = 1.0
 """A fork takes some milliseconds. A forkserver that has not answered after this is woken, in case somebody stopped it;
 after the same time again it is killed."""
 _LAST_LINES: Final = 3
-_SCRUBBED: Final = re.compile(r".+_(API_BASE|BASE_URL)\Z", re.IGNORECASE)
-"""Variables such as OPENAI_BASE_URL, which would silently send model calls, and keys with them, elsewhere than the
-request says. Those of proxies stay: they name the way out of the operator's network, not who is called."""
 
 
 @dataclass(slots=True)
@@ -178,7 +176,7 @@ class Nursery:
         return ours
 
     def _environment(self) -> Mapping[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
+        environment = worker_environment(os.environ, confined=self._settings.sandbox != OFF)
         environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         return environment
 

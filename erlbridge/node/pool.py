@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
 from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
+from erlbridge.core.sandbox import Report
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
@@ -101,6 +102,8 @@ class Pool:
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._paused = False
+        self.sandbox: Report | None = None
+        """How the worker that booted last is confined; all are so, within one node."""
         self._nursery = Nursery(
             selector,
             settings,
@@ -230,16 +233,17 @@ class Pool:
         try:
             for frame in seat.channel.drain() if last else seat.channel.read():
                 self._take(seat, binary_to_term(frame))
-        except (FrameError, DecodeError) as error:
+        except (FrameError, DecodeError, ValueError) as error:
             seat.spoiled = f"it sent something that is no message: {error}"
             self._watch(seat)
             self.kill(seat.number)
 
     def _take(self, seat: _Seat, term: Term) -> None:
         match term:
-            case Atom() if str(term) == "booted":
+            case (Atom() as kind, report) if str(kind) == "booted":
                 seat.booted = True
                 self._watch(seat)
+                self.sandbox = Report.from_term(report)
                 self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))

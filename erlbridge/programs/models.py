@@ -95,7 +95,8 @@ def _key(variable: str, path: str) -> str:
     if not key:
         shown = f"`{variable}`, " if variable.isupper() else ""  # else it may be a key that stands in the wrong place
         raise LMFailed(
-            f"the environment variable {shown}named by {path}.api_key_env, is not set where the node runs",
+            f"the environment variable {shown}named by {path}.api_key_env, is not set where the node runs, "
+            "or is one that workers do not get",
             kind="configuration",
             transient=False,
             context={"path": f"{path}.api_key_env"},

@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _configured(
                 options, lambda resolved: verify([resolved.config.data / "audit"], options.head, json=options.json)
             )
+        case "doctor":
+            from erlbridge.tools.doctor import doctor  # noqa: PLC0415
+
+            return _configured(options, lambda resolved: doctor(resolved.config, json=options.json))
         case _:
             from erlbridge.tools.vocabulary import elixir_module  # noqa: PLC0415
 
@@ -136,6 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true", help="the same for programs")
     verify.add_argument("--config", type=Path, metavar="FILE", help="the node's settings; $ERLBRIDGE_CONFIG")
     verify.add_argument("--data", metavar="VALUE", help="the node's data directory")
+    doctor = commands.add_parser(
+        "doctor", help="whether a node would run well here, and what to do where not", allow_abbrev=False
+    )
+    doctor.add_argument("--json", action="store_true", help="the same for programs")
+    _add_settings(doctor)
     commands.add_parser("vocabulary", help="print the Elixir module of the atoms that the node may emit")
     return parser
 

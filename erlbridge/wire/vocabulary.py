@@ -80,6 +80,9 @@ STATES: Final = (
     "pure",
     "drain",
     "now",
+    "on",
+    "off",
+    "required",
 )
 
 KEYS: Final = (
@@ -120,6 +123,8 @@ KEYS: Final = (
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
     # workflows
     "other", "inputs", "settings", "errors", "file", "optimized_yaml", "optimized_workflow",
+    # sandbox
+    "sandbox", "missing", "landlock", "no_new_privs", "files", "tcp", "signals", "seccomp", "memory", "directory",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
     # the audit log

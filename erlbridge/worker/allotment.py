@@ -27,9 +27,9 @@ limit stands so far above the hard one; its purpose is the allocation of gigabyt
 
 def set_environment(settings: WorkerSettings) -> None:
     """Tells libraries, before they are loaded, how many threads one worker may have for its arithmetic, and this
-    program's own parts where the data directory is."""
+    program's own parts where workers keep what they share."""
     os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
-    os.environ["ERLBRIDGE_WORKER_DATA"] = settings.data
+    os.environ["ERLBRIDGE_WORKER_DATA"] = settings.shared
 
 
 def allot(settings: WorkerSettings, cpus: Set[int]) -> None:

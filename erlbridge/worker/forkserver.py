@@ -29,6 +29,8 @@ from erlbridge.core.allotment import WorkerSettings, cpus_of_next
 from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants, restore_signals
 from erlbridge.worker.allotment import allot, set_environment
 from erlbridge.worker.printing import flush_c_output, redirect_output
+from erlbridge.worker.sandbox.confine import Unconfined
+from erlbridge.worker.sandbox.keeper import Keeper, Sandbox
 from erlbridge.worker.stacks import ignore_asking, show_stacks
 
 CONTROL_FD = 3
@@ -45,7 +47,7 @@ def main() -> NoReturn:
     restore_signals()
     # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
     for number in _LAST:
-        signal.signal(number, _end)
+        signal.signal(number, lambda *_: _end())
     adopt_orphans()
     # A group of its own: when nothing above it is left, the kernel continues one that is stopped, and sends it SIGHUP.
     os.setpgid(0, 0)
@@ -58,18 +60,25 @@ def main() -> NoReturn:
     die_with_parent(settings.node_pid, signal.SIGTERM)
     ignore_asking()
     set_environment(settings)
+    try:
+        keeper = Keeper(settings)
+    except Unconfined:
+        os._exit(1)
+    for number in _LAST:
+        signal.signal(number, lambda *_: _end(keeper))
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
-    _Forkserver(control, settings).serve()
-    _end()
+    _Forkserver(control, settings, keeper).serve()
+    _end(keeper)
 
 
 class _Forkserver:
-    def __init__(self, control: socket.socket, settings: WorkerSettings) -> None:
+    def __init__(self, control: socket.socket, settings: WorkerSettings, keeper: Keeper) -> None:
         self.control = control
         self.settings = settings
+        self.keeper = keeper
         self.cpus: dict[int, frozenset[int]] = {}
         self.pids: dict[int, int] = {}
         self.wake_read, self.wake_write = os.pipe()
@@ -118,9 +127,10 @@ class _Forkserver:
         parent = os.getpid()
         taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
         cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
+        sandbox = self.keeper.sandbox(number)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output, stacks, cpus)
+            self.become_worker(parent, wire, output, stacks, cpus=cpus, sandbox=sandbox)
         self.pids[number] = pid
         self.cpus[number] = cpus
         pidfd = os.pidfd_open(pid)
@@ -129,7 +139,9 @@ class _Forkserver:
         finally:
             os.close(pidfd)
 
-    def become_worker(self, parent: int, wire: int, output: int, stacks: int, cpus: frozenset[int]) -> NoReturn:
+    def become_worker(
+        self, parent: int, wire: int, output: int, stacks: int, *, cpus: frozenset[int], sandbox: Sandbox
+    ) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
@@ -146,9 +158,10 @@ class _Forkserver:
             os.close(output)
             show_stacks(stacks)
             allot(self.settings, cpus)
+            report = sandbox.enter()  # the last of all: much of the above is refused from here on
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
-            work(socket.socket(fileno=wire))
+            work(socket.socket(fileno=wire), report)
             status = 0
         finally:
             sys.stdout.flush()
@@ -157,22 +170,28 @@ class _Forkserver:
             os._exit(status)
 
     def reap(self) -> None:
-        """Tells of every worker that has ended, and ends what it left behind."""
+        """Tells of every worker that has ended, and ends and removes what it left behind."""
+        ended = []
         for number, pid in list(self.pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self.pids[number], self.cpus[number]
                 self.say(_EXITED, number, status)
-        end_descendants(spare=self.pids.values())
+                ended.append(number)
+        end_descendants(spare={*self.pids.values(), *self.keeper.cleaners()})
+        for number in ended:
+            self.keeper.gone(number)
 
     def say(self, *term: object, with_descriptor: int | None = None) -> None:
         descriptors = [] if with_descriptor is None else [with_descriptor]
         socket.send_fds(self.control, [term_to_binary(term)], descriptors)
 
 
-def _end(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
-    """Ends this process with every descendant, wherever it was."""
+def _end(keeper: Keeper | None = None) -> NoReturn:
+    """Ends this process with every descendant, wherever it was, and removes what they left."""
     end_descendants()
+    if keeper is not None:
+        keeper.close()
     os._exit(0)
 
 

@@ -6,7 +6,7 @@ It speaks the same frames and terms with the node as the node does with the host
     {:run, verb, payload, %{program_id => bytes}}     the next job, with the programs and trained models it names
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
-    :booted                                           said once, before the first job
+    {:booted, report}                                 said once, before the first job; the report is `core.sandbox`'s
     {:progress, map}
     {:chunk, map}                                     a piece of an output that is streamed
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
@@ -31,6 +31,7 @@ from concurrent.futures import Future
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
+from erlbridge.core.sandbox import Report
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
     BridgeError,
@@ -59,12 +60,12 @@ _PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("pr
 _READ_BYTES = 256 * 1024
 
 
-def work(wire: socket.socket) -> None:
-    """Serves jobs from the node until it is gone."""
+def work(wire: socket.socket, report: Report) -> None:
+    """Serves jobs from the node until it is gone; `report` says how this process is confined."""
     desk = _Desk(wire)
     desk.logs.install()
     threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
-    desk.say(_BOOTED)
+    desk.say((_BOOTED, report.to_term()))
     while True:
         verb, payload, programs = desk.jobs.get()
         desk.finish(_run(verb, payload, programs, desk))

@@ -1,0 +1,191 @@
+"""`erlbridge doctor`: whether a node with the settings in force would run well here, and what to do where it would not.
+
+It starts what a node starts, one worker through the forkserver, and asks it; so what it says of the sandbox is what is
+in force, not what the kernel's version promises.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import resource
+import selectors
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from erlbridge.codec import IMPLEMENTATION
+from erlbridge.core.events import Booted, Died
+from erlbridge.core.sandbox import OFF, PARTS, Report
+from erlbridge.node.about import About
+from erlbridge.node.allotment import worker_settings
+from erlbridge.node.config import NodeConfig
+from erlbridge.node.pool import Pool, PoolEvent
+
+OK: Final = "ok"
+WARNING: Final = "warning"
+FAILED: Final = "failed"
+
+_LEAST_PYTHON: Final = (3, 11)
+_LEAST_WORKER_BYTES: Final = 512 * 2**20
+"""What a worker needs for DSPy and a job of common size."""
+
+_LEAST_DESCRIPTORS: Final = 256
+_GIB: Final = 2**30
+_CGROUP_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
+
+_HOLDS: Final = {
+    "no_new_privs": "no program gives a worker more rights, and it gives up those of root",
+    "files": "a worker writes only its own temporary directory and kept answers, and reads only code and the system",
+    "tcp": "a worker listens nowhere, and connects to sandbox_ports only where they are set",
+    "signals": "a worker signals no other process",
+    "seccomp": "a worker traces no process, mounts nothing, speaks IP only",
+    "memory": "other processes of the user read neither a worker's memory nor its environment",
+    "limits": "descriptors, files' sizes and processes are bounded",
+    "directory": "a worker has a temporary directory of its own, removed after it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is (`OK`, `WARNING`, `FAILED`), what was found, and what to do."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def doctor(config: NodeConfig, *, json: bool) -> int:
+    """Prints what it finds as lines or as one JSON array of objects; gives 1 when a node would not run, else 0."""
+    findings = []
+    for finding in _findings(config):
+        findings.append(finding)
+        if not json:
+            sys.stdout.write(f"{finding.state:<8} {finding.name}: {finding.found}\n")
+            if finding.advice:
+                sys.stdout.write(f"{'':<8}   {finding.advice}\n")
+            sys.stdout.flush()
+    if json:
+        sys.stdout.write(json_text.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+    return int(any(finding.state == FAILED for finding in findings))
+
+
+def _findings(config: NodeConfig) -> Iterator[Finding]:
+    yield _python()
+    yield _codec()
+    yield _memory(config)
+    yield _descriptors(config)
+    data = _data(config)
+    yield data
+    if data.state == FAILED:
+        yield Finding("worker", FAILED, "not tried without a data directory")
+        return
+    dspy = About(config).dspy
+    yield (
+        Finding("dspy", OK, dspy)
+        if dspy
+        else Finding("dspy", FAILED, "not found", f"install it where {sys.executable} finds it")
+    )
+    started = time.monotonic()
+    report, failure = _boot(config)
+    if failure:
+        yield Finding("worker", FAILED, failure, "the lines above it in the node's log tell more")
+    else:
+        yield Finding("worker", OK, f"forked from a process with DSPy loaded, {time.monotonic() - started:.1f} s")
+    if report is not None:
+        yield from _sandbox(report)
+
+
+def _python() -> Finding:
+    version = sys.version.split(maxsplit=1)[0]
+    if sys.version_info < _LEAST_PYTHON:
+        return Finding("python", FAILED, version, f"use Python {'.'.join(map(str, _LEAST_PYTHON))} or newer")
+    return Finding("python", OK, f"{version}, {sys.executable}")
+
+
+def _codec() -> Finding:
+    if IMPLEMENTATION == "compiled":
+        return Finding("codec", OK, "compiled")
+    return Finding(
+        "codec", WARNING, f"{IMPLEMENTATION} Python, many times slower", "install from a wheel, or with a C compiler"
+    )
+
+
+def _memory(config: NodeConfig) -> Finding:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no control group, or "max"
+        total = min(total, int(_CGROUP_MEMORY.read_text()))
+    found = f"{total / _GIB:.1f} GiB for {config.workers} workers"
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return Finding("memory", WARNING, f"{found}, and RLIMIT_AS is set", "lift `ulimit -v`: it keeps threads away")
+    if total < config.workers * _LEAST_WORKER_BYTES:
+        return Finding("memory", WARNING, found, "give each worker half a GiB at least, or set fewer `workers`")
+    return Finding("memory", OK, found)
+
+
+def _descriptors(config: NodeConfig) -> Finding:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < _LEAST_DESCRIPTORS + 8 * config.workers:
+        return Finding("descriptors", WARNING, f"at most {limit} a process", "raise `ulimit -n`, to 1024 or more")
+    return Finding("descriptors", OK, f"at most {limit} a process")
+
+
+def _data(config: NodeConfig) -> Finding:
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=config.data) as file:
+            file.write(b"\0")
+            file.flush()
+            os.fsync(file.fileno())
+        free = shutil.disk_usage(config.data).free
+    except OSError as error:
+        return Finding("data", FAILED, f"{config.data}: {error}", "set `data` to a directory that the node can write")
+    found = f"{config.data}, {free / _GIB:.1f} GiB free"
+    if free < config.min_free_disk_bytes:
+        return Finding("data", WARNING, found, "make room, or lower `min_free_disk_bytes`")
+    return Finding("data", OK, found)
+
+
+def _boot(config: NodeConfig) -> tuple[Report | None, str]:
+    """Has one worker start and end: how it is confined, or why it did not start."""
+    happened: deque[PoolEvent] = deque()
+    with selectors.DefaultSelector() as selector:
+        pool = Pool(selector, happened.append, worker_settings(config))
+        try:
+            pool.fork(1)
+            deadline = time.monotonic() + config.boot_timeout_s
+            while (left_s := deadline - time.monotonic()) > 0:
+                for key, ready in selector.select(left_s):
+                    key.data(ready)
+                while happened:
+                    match happened.popleft():
+                        case Booted():
+                            return pool.sandbox, ""
+                        case Died(_, cause):
+                            return None, str(cause)
+            return None, f"not ready within {config.boot_timeout_s:.0f} s"
+        finally:
+            pool.close()
+
+
+def _sandbox(report: Report) -> Iterator[Finding]:
+    if report.mode == OFF:
+        yield Finding("sandbox", WARNING, "off by configuration", "set `sandbox` to `on`, or better `required`")
+        return
+    version = f"version {report.landlock}" if report.landlock else "none"
+    yield Finding("sandbox", OK, f"{report.mode}; Landlock: {version}")
+    for part in PARTS:
+        if reason := report.missing.get(part):
+            yield Finding(
+                f"sandbox.{part}", WARNING, f"missing: {reason}", f"without it nothing ensures that {_HOLDS[part]}"
+            )
+        else:
+            yield Finding(f"sandbox.{part}", OK, _HOLDS[part])
