@@ -23,7 +23,7 @@ defmodule Pipeline.DSPy.PythonBridgeTest do
       assert is_binary(health.message)
       assert health.uptime_ms >= 0
       assert %{waiting: _, capacity: _} = health.queue
-      assert [%{os_pid: _, state: _}, %{}] = health.workers
+      assert [%{os_pid: _, state: _}, %{}, %{}] = health.workers
       assert %{max_frame_bytes: _, max_queue: _, credit: _} = health.limits
       assert is_map(health.versions)
     end
