@@ -134,7 +134,10 @@ class Seconds:
         number = isinstance(given, int | float) and not isinstance(given, bool)
         if not number and not (isinstance(given, str) and _DECIMAL.match(given.strip())):
             raise Unfit(self.expected, given)
-        found = float(given)  # type: ignore[arg-type]  # a number, or the text of one
+        try:
+            found = float(given)  # type: ignore[arg-type]  # a number, or the text of one
+        except OverflowError:
+            raise Unfit(self.expected, given) from None
         if not (self.least <= found <= self.most or (self.zero and found == 0)):
             raise Unfit(self.expected, given)
         return found
@@ -216,16 +219,16 @@ class Numbers:
         return f"whole numbers from {self.least} to {self.most}, such as 0,2-3"
 
     def read(self, given: object) -> tuple[int, ...]:
-        found: list[int] = []
+        found: set[int] = set()
         parts = [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
         if not isinstance(parts, list | tuple):
             raise Unfit(self.expected, given)
         for part in parts:
             ends = [int(end) for end in part.split("-")] if isinstance(part, str) and _LIST.match(part) else [part]
-            if any(type(end) is not int or not self.least <= end <= self.most for end in ends):
+            if any(type(end) is not int or not self.least <= end <= self.most for end in ends) or ends[0] > ends[-1]:
                 raise Unfit(self.expected, given)
-            found += range(ends[0], ends[-1] + 1)
-        return tuple(sorted(set(found)))
+            found.update(range(ends[0], ends[-1] + 1))
+        return tuple(sorted(found))
 
     def shown(self, value: object) -> str:
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -252,6 +255,8 @@ class Limits:
         if isinstance(given, str):
             parts = [part.rpartition("=") for part in given.split(",") if part.strip()]
             entries = {name.strip(): number for name, _, number in parts}
+            if len(entries) < len(parts):
+                raise Unfit("each name once", given)
         if not isinstance(entries, Mapping):
             raise Unfit(self.expected, given)
         found: dict[str, int] = {}

@@ -21,6 +21,9 @@ _NO_SETTINGS: Final = frozenset(
 )
 """Variables of ours that say something else, however much they look like a setting."""
 _MAX_FILE_BYTES: Final = 64 * 1024
+_SHOWN_CHARACTERS: Final = 60
+_SLIP: Final = 0.8
+"""How much alike a variable must be to a setting to be taken for a slip: `WORKRES` is, `SOAK_S` is not `STALL_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,10 @@ def _read(setting: Setting, given: Given) -> object:
     except Unfit as error:
         raise ValidationError(str(error), given.place) from None
     if isinstance(setting.kind, Directory):
-        path = Path(str(value)).expanduser()
+        try:
+            path = Path(str(value)).expanduser()
+        except RuntimeError:
+            raise ValidationError("expected a path, got the home of a user who is not there", given.place) from None
         return path if given.base is None else given.base / path
     return value
 
@@ -114,31 +120,28 @@ def _of_environment(environment: Mapping[str, str], known: Mapping[str, Setting]
         if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
             continue
         # Compared without the prefix, which makes any two of them alike.
-        if near := nearest(variable.removeprefix(PREFIX).lower(), known):
+        if near := nearest(variable.removeprefix(PREFIX).lower(), known, alike=_SLIP):
             raise ValidationError(f"there is no such setting{near}", variable)
 
 
 def _of_file(file: Path) -> Iterator[Given]:
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:  # before anything is read: it may be the wire
+        raise ValidationError(f"expected a file that ends in .toml, .yaml or .yml, got {file.suffix!r}", str(file))
     try:
         with file.open("rb") as opened:
             content = opened.read(_MAX_FILE_BYTES + 1)
         if len(content) > _MAX_FILE_BYTES:
             raise ValidationError(f"a file of more than {_MAX_FILE_BYTES} bytes", str(file))
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ValidationError(f"the configuration cannot be read: {error.strerror}", str(file)) from None
     except UnicodeDecodeError as error:
         raise ValidationError(f"expected UTF-8: {error.reason} at offset {error.start}", str(file)) from None
-    match file.suffix.lower():
-        case ".toml":
-            entries = _toml(text, file)
-        case ".yaml" | ".yml":
-            entries = _yaml(text, file)
-        case ending:
-            raise ValidationError(f"expected a file that ends in .toml, .yaml or .yml, got {ending!r}", str(file))
-    for name, value, line in entries:
+    for name, value, line in reader(text, file):
         place = f"{file}:{line}" if line else str(file)
-        yield Given(name, value, place, f"{place}: {name}", file.absolute().parent)
+        shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+        yield Given(name, value, place, f"{place}: {shown}", file.absolute().parent)
 
 
 def _toml(text: str, file: Path) -> Iterator[tuple[str, object, int]]:
@@ -146,7 +149,7 @@ def _toml(text: str, file: Path) -> Iterator[tuple[str, object, int]]:
 
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of an integer that Python does not read
         raise ValidationError(f"no TOML: {error}", str(file)) from None
     for name, value in document.items():
         yield name, value, 0  # tomllib tells no lines
@@ -155,6 +158,8 @@ def _toml(text: str, file: Path) -> Iterator[tuple[str, object, int]]:
 def _yaml(text: str, file: Path) -> Iterator[tuple[str, object, int]]:
     from erlbridge.core.yaml_text import read_yaml  # noqa: PLC0415 - the same
 
+    if all(line.lstrip().startswith("#") or not line.strip() for line in text.splitlines()):
+        return  # nothing but comments, which YAML takes for no document
     root = read_yaml(text, str(file))
     if root.value is None:
         return
@@ -162,3 +167,6 @@ def _yaml(text: str, file: Path) -> Iterator[tuple[str, object, int]]:
         raise ValidationError("expected a map of settings", str(file))
     for name, pair in root.value.items():
         yield name, pair.value.data(), pair.line
+
+
+_READERS: Final = {".toml": _toml, ".yaml": _yaml, ".yml": _yaml}

@@ -93,7 +93,10 @@ class EndpointTrainer(Trainer):
     def train(self, model: str, data: Sequence[Conversation], options: Mapping[str, Any]) -> Trained:
         """Uploads the data, has the model trained and waits for it."""
         assert self._key is not None  # noqa: S101 - `check` has seen to it
-        with _Endpoint(self._address or _OPENAI, self._key, self._timeout_s, self.guard) as endpoint:
+        with (
+            self.guard.minding_connections(),
+            _Endpoint(self._address or _OPENAI, self._key, self._timeout_s, self.guard) as endpoint,
+        ):
             found = _train(endpoint, self.guard, model.removeprefix(PREFIX), data, options)
         return Trained(_named(found), len(data), tokens=_count(found.get("trained_tokens")))
 

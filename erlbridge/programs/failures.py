@@ -7,6 +7,7 @@ nothing about a job.
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import traceback as traceback_module
@@ -88,6 +89,15 @@ def lm_failed(error: BaseException, *, failed_calls: int | None = None) -> LMFai
 def traceback_text(error: BaseException) -> str:
     """Python's traceback of an exception and its causes."""
     return "".join(traceback_module.format_exception(error))
+
+
+def forget_data(error: BaseException) -> None:
+    """Takes away what an exception and its causes hold beside their words: the locals of the frames that they passed
+    and a text that was no JSON. Until the collector comes they would keep an answer of many megabytes."""
+    for part in _chain(error):
+        traceback_module.clear_frames(part.__traceback__)
+        if isinstance(part, json.JSONDecodeError):
+            part.doc = ""
 
 
 class Secrets:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
@@ -41,6 +42,8 @@ _PROPOSERS: Final = frozenset(
 
 _NAP_S: Final = 0.02
 """How often a wait between two attempts looks for a reason to stop."""
+
+_BLINK_S: Final = 0.002
 
 
 class Stop(BaseException):
@@ -77,6 +80,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self._given_up_in_a_row = 0
         self._last_failure: BaseException | None = None
         self._evaluations: dict[str, tuple[Any, int]] = {}
+        self._calls_in_flight = 0
+        self._minders = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Guard:
         return self
@@ -111,13 +116,44 @@ class Guard(BaseCallback):  # type: ignore[misc]
         if reason is not None:
             self.stop(reason)
 
+    def must_end_calls(self) -> bool:
+        """Whether the model calls in flight must end now: there is a reason to stop, or the job's seconds are used up
+        in the middle of a call, which then is the reason. Raises nothing; each call that ends finds out by itself."""
+        with self._lock:
+            if self.reason is None:
+                self.reason = self._observer.stop_reason()
+            limit = self._budget.max_seconds
+            if self.reason is None and self._calls_in_flight and limit is not None and self.elapsed_s >= limit:
+                self.reason = exceeded(f"{self.elapsed_s:.3f} seconds used", limit)
+            return self.reason is not None
+
     def check_time(self) -> None:
-        """Raises `Stop` when the job must not go on, or its time is used up in the middle of a call: a stream may never
-        end by itself."""
+        """Raises `Stop` in the middle of a call that must end: a stream may never end by itself."""
+        self.must_end_calls()
         self.check()
-        limit = self._budget.max_seconds
-        if limit is not None and self.elapsed_s >= limit:
-            self.stop(exceeded(f"{self.elapsed_s:.3f} seconds used", limit))
+
+    def calls_end(self, within_s: float) -> bool:
+        """Whether every model call in flight has ended, waiting for it so long at most."""
+        end = self._clock() + within_s
+        while self._calls_in_flight and self._clock() < end:
+            time.sleep(_BLINK_S)
+        return not self._calls_in_flight
+
+    @property
+    def minds_its_connections(self) -> bool:
+        """Whether somebody ends requests in flight by himself, and may have some to make after a stop."""
+        return self._minders > 0
+
+    @contextmanager
+    def minding_connections(self) -> Iterator[None]:
+        """Within the block the job's requests are its own to end."""
+        with self._lock:
+            self._minders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._minders -= 1
 
     def check_alive(self) -> None:
         """Raises `Stop` when the job must not go on, or when there were model calls and every one of them failed.
@@ -159,6 +195,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
             if (reason := self.ledger.used_up(self._budget, self.elapsed_s)) is not None:
                 self.stop(reason)
             self.ledger.lm_calls += 1
+            self._calls_in_flight += 1
         self._thread.admitted = True
 
     def check_budget(self) -> None:
@@ -188,6 +225,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
     ) -> None:
         """Counts how an attempt ended; stops the job on an error that no further call can mend."""
         admitted, self._thread.admitted = getattr(self._thread, "admitted", False), False
+        with self._lock:
+            self._calls_in_flight -= admitted
         if isinstance(exception, Stop):
             return
         with self._lock:

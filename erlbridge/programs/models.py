@@ -20,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from erlbridge.core.lms import LM, RateLimit
 from erlbridge.errors import LMFailed
 from erlbridge.programs.caching import Calling, calling, data_directory, keep_answers
-from erlbridge.programs.failures import Secrets, is_transient, kind_of
+from erlbridge.programs.failures import Secrets, forget_data, is_transient, kind_of
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.offline import AsyncOfflineEngine, OfflineEngine
 from erlbridge.programs.predictions import text
@@ -159,6 +159,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
             return _with_texts(self._attempts(prompt, messages, options), self._clean)
         except Exception as error:
             self._secrets.scrub(error)
+            forget_data(error)
             guard.gave_up(error)
             raise
         finally:

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS rates (endpoint BLOB PRIMARY KEY, request_at REAL, to
 """
 _MINUTE_S: Final = 60.0
 _MAX_DEBT_S: Final = 600.0
-"""Longest wait for tokens that were used too fast. Beyond it the clock was set back, or the file is wrong."""
+"""Longest wait for tokens that were used too fast. Beyond it the machine was started anew, or the file is wrong."""
 
 _KEPT_S: Final = 3600.0
 _WEIGHT: Final = 0.2
@@ -45,7 +45,8 @@ class Rates:
 
     Args:
         directory: The node's data directory; None paces this process alone.
-        clock: Seconds that all processes of the machine agree on.
+        clock: Seconds that all processes of the machine agree on and nobody can set: Linux has one such clock for all,
+            since it started.
 
     >>> now = 100.0
     >>> rates = Rates(None, clock=lambda: now)
@@ -57,7 +58,7 @@ class Rates:
     0.0
     """
 
-    def __init__(self, directory: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = Database(None if directory is None else directory / FILE, _SCHEMA)
         self._clock = clock
 
@@ -108,16 +109,19 @@ class Rates:
         if found is None or not all(isinstance(value, float) for value in found):
             return now, now, 0.0
         request_at, token_at, tokens = found
-        # Bounded: a clock that was set back, or a file that somebody wrote, must not stop a job for ever.
+        # Bounded: what was written before the machine's last start, or by somebody else, must not stop a job for long.
         step = _MINUTE_S / limit.requests_per_minute if limit.requests_per_minute is not None else 0.0
-        debt = _MAX_DEBT_S if limit.tokens_per_minute is not None else 0.0
-        return min(request_at, now + step), min(token_at, now + debt), max(0.0, tokens)
+        known = limit.tokens_per_minute is not None and token_at <= now + _MAX_DEBT_S
+        return min(request_at, now + step), token_at if known else now, max(0.0, tokens)
 
     def _keep(
         self, connection: sqlite3.Connection, name: bytes, request_at: float, token_at: float, tokens: float
     ) -> None:
-        connection.execute("DELETE FROM rates WHERE max(request_at, token_at) < ?", (self._clock() - _KEPT_S,))
-        values = (name, request_at, token_at, tokens)
+        now = self._clock()
+        connection.execute(
+            "DELETE FROM rates WHERE max(request_at, token_at) NOT BETWEEN ? AND ?", (now - _KEPT_S, now + _KEPT_S)
+        )
+        values = (name, request_at, min(token_at, now + _MAX_DEBT_S), tokens)
         connection.execute("INSERT OR REPLACE INTO rates VALUES (?, ?, ?, ?)", values)
 
     def close(self) -> None:

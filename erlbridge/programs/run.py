@@ -10,7 +10,7 @@ import erlbridge.programs.environment  # noqa: F401 - before anything imports DS
 
 # isort: split
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import assert_never
 
 import dspy  # type: ignore[import-untyped]
@@ -29,9 +29,11 @@ from erlbridge.core.spelling import Spelling
 from erlbridge.core.training import TrainModel
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
+from erlbridge.programs import discretion
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
+from erlbridge.programs.leash import Bounds, leashed
 from erlbridge.programs.optimizing import optimize
 from erlbridge.programs.predicting import predict
 from erlbridge.programs.putting import put_program
@@ -76,10 +78,12 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
     """The same for what runs one program, under a guard that the caller may ask what was spent."""
     lms = job.config.lms
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
+    discretion.keep(secrets)
     try:
         start = resolve(job.source, job.config, programs)
         work = Work(job.config, start, guard, secrets, spelling, programs=programs)
-        return _in_context(work, job)
+        with _leash(job, guard):
+            return _in_context(work, job)
     except BridgeError as error:
         secrets.scrub(error)
         if isinstance(error, LMFailed):
@@ -95,6 +99,15 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
         raise
     finally:
         guard.close()
+
+
+def _leash(job: ModelJob, guard: Guard) -> AbstractContextManager[None]:
+    """Bounds the calls of a job that has an endpoint; the offline LM computes, and Elixir answers for its own."""
+    timeouts = [lm.timeout_s for lm in job.config.lms if lm.remote]
+    if not timeouts:
+        return nullcontext()
+    streams = isinstance(job, Predict) and job.stream
+    return leashed(guard, Bounds(None if streams else max(timeouts)))
 
 
 def _in_context(work: Work, job: ModelJob) -> Outcome:

@@ -40,6 +40,9 @@ THREADS: Final = 8
 """Examples that run at once when the request does not say: a model call is waiting. The offline LM computes, under one
 lock of the interpreter, and runs one at a time unless it is paced."""
 
+_LAST_CALLS_S: Final = 0.1
+"""How long the end of a job that is stopped waits for its calls, which are ended with it."""
+
 
 def resolve(source: Source, config: Config, programs: Mapping[str, bytes]) -> Artifact:
     """The program that a job starts from. Raises `MissingPackage` when this machine lacks what it needs."""
@@ -92,8 +95,9 @@ class Work:
         self.task_lm = self.lm(self.config.lm, "payload.config.lm")
 
     def close(self) -> None:
-        """Closes the models' connections; after a stop they are left to the calls that are still in flight."""
-        if self.guard.reason is None:
+        """Closes the models' connections. A call that a stop has not ended keeps its own."""
+        remote = any(lm.remote for lm in self.config.lms)
+        if self.guard.reason is None or (remote and self.guard.calls_end(_LAST_CALLS_S)):
             for lm in self.lms:
                 lm.close()
 

@@ -46,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from erlbridge.tools.config import show  # noqa: PLC0415
 
             return _configured(options, lambda resolved: show(resolved, json=options.json))
+        case "audit":
+            from erlbridge.tools.audit import verify  # noqa: PLC0415
+
+            if options.paths:
+                return verify(options.paths, options.head, json=options.json)
+            return _configured(
+                options, lambda resolved: verify([resolved.config.data / "audit"], options.head, json=options.json)
+            )
         case _:
             from erlbridge.tools.vocabulary import elixir_module  # noqa: PLC0415
 
@@ -59,7 +67,7 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
     from erlbridge.node.config import settings  # noqa: PLC0415
     from erlbridge.node.config_sources import resolve  # noqa: PLC0415
 
-    given = {name: getattr(options, name) for name in settings()}
+    given = {name: getattr(options, name, None) for name in settings()}  # a command may take only some of them
     try:
         resolved = resolve({name: text for name, text in given.items() if text is not None}, os.environ, options.config)
     except ValidationError as error:
@@ -110,6 +118,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--json", action="store_true", help="the same for programs")
     _add_settings(show)
+    audit = commands.add_parser("audit", help="the log of requests and their outcomes")
+    audit_commands = audit.add_subparsers(dest="what", required=True)
+    verify = audit_commands.add_parser(
+        "verify", help="whether the log is what was written; exits with 1 when it is not", allow_abbrev=False
+    )
+    verify.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="directories or files of a log (the data directory's)"
+    )
+    verify.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="a `head` that health_check told, noted elsewhere: everything up to it must be there unchanged",
+    )
+    verify.add_argument("--json", action="store_true", help="the same for programs")
+    verify.add_argument("--config", type=Path, metavar="FILE", help="the node's settings; $ERLBRIDGE_CONFIG")
+    verify.add_argument("--data", metavar="VALUE", help="the node's data directory")
     commands.add_parser("vocabulary", help="print the Elixir module of the atoms that the node may emit")
     return parser
 

@@ -132,11 +132,12 @@ class Place:
             raise self.refused(f"at most {maximum}")
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """A hint such as ` (did you mean `max_demos`?)`, empty when nothing is near."""
+def nearest(name: str, known: Collection[str], alike: float = 0.6) -> str:
+    """A hint such as ` (did you mean `max_demos`?)`, empty when nothing is near: `alike` is the least share of common
+    characters (`difflib`)."""
     from difflib import get_close_matches  # noqa: PLC0415 - only when something is wrong
 
-    near = get_close_matches(name[:_SHOWN_CHARACTERS], known, n=1)
+    near = get_close_matches(name[:_SHOWN_CHARACTERS], known, n=1, cutoff=alike)
     return f" (did you mean `{near[0]}`?)" if near else ""
 
 

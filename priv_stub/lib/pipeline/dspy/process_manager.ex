@@ -46,8 +46,9 @@ defmodule Pipeline.DSPy.ProcessManager do
   @doc """
   The command and environment that start a node.
 
-  Options: `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:args` (more arguments) and
-  `:env` (a map or list of names and values; `nil` or `false` unsets).
+  Options: `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:settings` (the node's other
+  settings by name, a map or list; lists and maps in it are written as the node reads them), `:args` (more arguments)
+  and `:env` (a map or list of names and values; `nil` or `false` unsets).
 
       iex> {:ok, command} = Pipeline.DSPy.ProcessManager.command(python: "/bin/sh", workers: 2, env: %{"A" => "b"})
       iex> {command.executable, tl(command.args), command.env}
@@ -56,7 +57,8 @@ defmodule Pipeline.DSPy.ProcessManager do
   @spec command(keyword) :: {:ok, command} | {:error, PythonError.t()}
   def command(opts \\ []) do
     with {:ok, executable} <- find_executable(python(opts)) do
-      args = [launcher() | switches(opts)] ++ Enum.map(opts[:args] || [], &to_string/1)
+      switches = switches(opts) ++ setting_switches(opts[:settings] || [])
+      args = [launcher() | switches] ++ Enum.map(opts[:args] || [], &to_string/1)
       {:ok, %{executable: executable, args: args, env: env(opts[:env] || [])}}
     end
   end
@@ -136,6 +138,23 @@ defmodule Pipeline.DSPy.ProcessManager do
       end
     end)
   end
+
+  # One word an argument, so that a value can never be taken for another argument.
+  defp setting_switches(settings) do
+    for {name, value} <- settings, value != nil do
+      "--" <> String.replace(to_string(name), "_", "-") <> "=" <> setting(value)
+    end
+  end
+
+  defp setting(%{} = limits), do: Enum.map_join(limits, ",", fn {k, v} -> "#{k}=#{v}" end)
+
+  defp setting(values) when is_list(values) do
+    if Keyword.keyword?(values) and values != [],
+      do: values |> Map.new() |> setting(),
+      else: Enum.join(values, ",")
+  end
+
+  defp setting(value), do: to_string(value)
 
   defp env(entries) do
     for {name, value} <- entries do

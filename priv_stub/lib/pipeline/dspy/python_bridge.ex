@@ -121,8 +121,9 @@ defmodule Pipeline.DSPy.PythonBridge do
   Options, all with defaults:
 
     * `:name` - this module's own name unless given; `nil` for none.
-    * `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:env`, `:args` - the node's
-      command, see `Pipeline.DSPy.ProcessManager.command/1`.
+    * `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:settings`, `:env`, `:args` - the
+      node's command, see `Pipeline.DSPy.ProcessManager.command/1`. `:settings` are the node's others, by name:
+      `[spare_workers: 2, worker_hard_bytes: "2GiB", verb_limits: [train_model: 1]]`.
     * `:handshake_timeout` - how long the node may take to be ready, 15000 ms.
     * `:stop_timeout` - how long it may take to end once its port is closed, 3000 ms; then it is killed.
     * `:max_in_flight` - requests beyond this many get `:overloaded`, 1000.

@@ -21,6 +21,28 @@ defmodule Pipeline.DSPy.ProcessManagerTest do
              "--workers 3 --data /d --max-frame-bytes 9 --max-queue 5 --credit 7 x"
   end
 
+  test "settings become arguments that the node reads" do
+    settings = [
+      spare_workers: 2,
+      sandbox: :off,
+      verb_limits: [train_model: 1, predict: 4],
+      endpoint_limits: %{"openai" => 2},
+      worker_cpus: [0, 1],
+      nice: nil
+    ]
+
+    assert {:ok, %{args: [_launcher | args]}} =
+             ProcessManager.command(python: "/bin/sh", settings: settings)
+
+    assert args == [
+             "--spare-workers=2",
+             "--sandbox=off",
+             "--verb-limits=predict=4,train_model=1",
+             "--endpoint-limits=openai=2",
+             "--worker-cpus=0,1"
+           ]
+  end
+
   test "a variable can be set and unset" do
     assert {:ok, %{env: env}} = ProcessManager.command(python: "/bin/sh", env: [A: "1", B: nil])
     assert env == [{~c"A", ~c"1"}, {~c"B", false}]

@@ -36,6 +36,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     max_frame_bytes: nil,
     max_queue: nil,
     credit: nil,
+    settings: [],
     env: [],
     args: [],
     handshake_timeout: 15_000,
