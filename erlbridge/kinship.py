@@ -6,6 +6,7 @@ by pid: until they are reaped, no other process can have theirs.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -84,25 +85,23 @@ def _listed_children() -> set[int]:
     return found
 
 
-def end_descendants(spare: Collection[int] = (), within_s: float = 2.0) -> int:
-    """Kills and reaps every descendant but those spared and theirs; gives how many there were.
+def end_descendants(spare: Collection[int] = (), within_s: float = 2.0) -> None:
+    """Kills and reaps every descendant but those spared and theirs.
 
     The children of a child that has ended are adopted, so this goes on until none is left, or until the time is over: a
     process that the kernel itself holds up cannot be helped.
     """
-    ended = 0
     deadline = time.monotonic() + within_s
     while left := children().difference(spare):
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
-                ended += os.waitpid(pid, os.WNOHANG)[0] == pid
+                os.waitpid(pid, os.WNOHANG)
             except (ProcessLookupError, ChildProcessError, PermissionError):
                 continue
         if time.monotonic() > deadline:
             break
         time.sleep(_LOOK_S)
-    return ended
 
 
 def _open_reserve() -> int:
@@ -110,8 +109,6 @@ def _open_reserve() -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    import ctypes  # noqa: PLC0415 - a node says that it is ready before it needs this
-
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()

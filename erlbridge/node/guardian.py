@@ -37,6 +37,7 @@ def guard(incoming: int, outgoing: int) -> None:
     open_standard_error()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the BEAM has it ignored, and `waitpid` would tell nothing
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    adopt_orphans()
     own = os.getpid()
     node = os.fork()
     if node == 0:
@@ -62,7 +63,6 @@ class _Guardian:
         for number in _PASSED_ON:
             signal.signal(number, self._pass_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-        adopt_orphans()
         self.incoming, self.outgoing = _copy(incoming), _copy(outgoing)
         _close_all_but(self.pidfd, self.incoming, self.outgoing)
 
