@@ -112,6 +112,22 @@ MAX_REASON_CHARACTERS: Final = 2000
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
 
+TRACE_GRACE_S: Final = 0.1
+"""How long an answer or a kill waits for the stack of a worker that is late or stalled."""
+
+DEATH_GRACE_S: Final = 2.0
+"""How long a killed worker may take to be reported dead before its job is answered without that. The kernel may need a
+second to take back gigabytes; what hangs longer hangs in a disk or a stopped parent."""
+
+MAX_STACK_CHARACTERS: Final = 16 * 1024
+"""How much of a worker's stack an error repeats."""
+
+MAX_PRIORITY: Final = 10
+"""Priorities go from the negative of this to this: few enough that each gets its turn."""
+
+PROGRAMS_REMEMBERED: Final = 64
+"""Programs by which the scheduler knows a worker again; older ones are forgotten."""
+
 SHUTDOWN_GRACE_S: Final = 10.0
 """How long a draining shutdown waits for running jobs when the host names no grace of its own."""
 

@@ -21,7 +21,7 @@ from typing import Final, NoReturn, assert_never
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.credit import CreditLine
-from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
+from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -31,7 +31,6 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
     MAX_QUEUED_BYTES,
@@ -41,20 +40,20 @@ from erlbridge.limits import (
     MAX_UNSENT_EVENT_BYTES,
     MAX_WAIT_S,
     MAX_WORKER_FRAME_BYTES,
-    SHUTDOWN_GRACE_S,
 )
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
+from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.guardian import wake
+from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.output import OwnOutput
+from erlbridge.node.patrol import Patrol
 from erlbridge.node.store import ProgramStore
-from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
@@ -80,17 +79,25 @@ class Node:
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
-        self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
+        self.scheduler = scheduler.Scheduler(
+            config.workers,
+            config.max_queue,
+            config.spare_workers,
+            config.verb_limits,
+            config.endpoint_limits,
+            config.boot_timeout_s,
+            config.recycle_after_jobs,
+        )
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
-        self.watchdog = Watchdog()
         self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, BridgeError] = {}
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
+        self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
+        self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
@@ -104,6 +111,8 @@ class Node:
             self._serve_descriptors(self._wait_s())
             self._take_frames(time.monotonic() + _TURN_S)
             self._pool.look()
+            self._drain()
+            self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
             self._drain()
             for complaint in self.audit.complaints():
@@ -118,10 +127,13 @@ class Node:
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
-        if self._requests_wait:
+        if (
+            self._requests_wait or self._inbox
+        ):  # the hands may have said something while they carried out the last actions
             return 0.0
-        deadline = min((at for at in (self.scheduler.next_deadline(), self._pool.next_look()) if at), default=None)
-        wait_s = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+        times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
+        deadline = min(at for at in times if at is not None)
+        wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
         return min(wait_s, _PAUSED_LOOK_S) if self.host.paused else wait_s
 
     def _serve_descriptors(self, timeout_s: float | None) -> None:
@@ -142,6 +154,18 @@ class Node:
         if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):
             self._emit(self.credit.hold(not self.credit.held))
         return self.host.paused
+
+    def _go_round(self) -> None:
+        """Looks after the processes, when that is due."""
+        if (now := time.monotonic()) < self.patrol.due_at():
+            return
+        found = self.patrol.go_round(now)
+        for level, worker, line in found.lines:
+            self._log(level, line.encode(), worker=worker)
+        for event in found.telemetry:
+            self._emit(self.credit.droppable(event))
+        for fact in found.facts:
+            self._do(self.scheduler.step(fact, now))
 
     # -- what arrives
 
@@ -234,7 +258,7 @@ class Node:
                 wanted = target.required(target.only(("id",)), "id").term
                 self._do(self.scheduler.step(events.CancelAsked(request.id, _key(wanted)), time.monotonic()))
             case "shutdown":
-                grace_s = _grace_s(Place(request.payload, "payload"))
+                grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self._answer(request.id, messages.ok(request.id, self._ask_store(verb, request.payload)))
@@ -248,7 +272,8 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        stored = {name: self._stored(name) for name in stored_programs(job)}
+        programs = stored_programs(job)
+        stored = {name: self._stored(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
@@ -256,12 +281,12 @@ class Node:
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
         self._refuse_too_much(len(frame))
-        # The frame holds the payload; decoded once more beside it, it would take many times its size.
-        waiting = replace(request, payload=None)
-        self._do(self.scheduler.step(events.Submitted(key, waiting, frame), time.monotonic()))
+        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        self._do(self.scheduler.step(taken, time.monotonic()))
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
-        held = sum(len(entry.frame) for entry in self.scheduler.entries.values())
+        held = self.scheduler.frame_bytes
         if held and held + frame_bytes > MAX_QUEUED_BYTES:
             raise Overloaded(
                 f"jobs of {held} bytes are in flight, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
@@ -277,7 +302,7 @@ class Node:
 
     def _health(self) -> Term:
         now = time.monotonic()
-        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, now, audit=self.audit.state())
+        return health(self.about, self.scheduler, self.patrol, self.credit.dropped, now, audit=self.audit.state())
 
     # -- what is done
 
@@ -294,6 +319,8 @@ class Node:
                         self.audit.sent(entry.key, number)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
+                case events.Trace(number):
+                    self._pool.trace(number)
                 case events.Kill(number):
                     self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
@@ -417,7 +444,7 @@ class Node:
 
         def on_signal(_events: int) -> None:
             wake_read.recv(64)
-            self._do(self.scheduler.step(events.ShutdownAsked((), SHUTDOWN_GRACE_S), time.monotonic()))
+            self._do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
 
         self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
 
@@ -427,24 +454,18 @@ def _key(term: Term) -> bytes:
     return term_to_binary(term, deterministic=True)
 
 
-def _grace_s(place: Place) -> float:
+def _grace_s(place: Place, default_s: float) -> float:
     entries = place.only(("mode", "grace_ms"))
     if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
         return 0.0
     grace = entries.get("grace_ms")
-    return (
-        SHUTDOWN_GRACE_S
-        if grace is None or grace.term is None
-        else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
-    )
+    return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        die_with_parent(guardian)
-        adopt_orphans()  # those of a forkserver that was killed
         node = Node(config, about, *wire)
         try:
             code = node.run()
@@ -454,5 +475,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
-    wake(guardian)
+    wake_guardian()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

@@ -9,18 +9,20 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
-from erlbridge.core.events import Booted, Called, Died, Finished, Forked
+from erlbridge.core.allotment import WorkerSettings
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
 from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
+from erlbridge.node.stacks import StackPipe
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import LOG_LEVELS, atom
 
@@ -66,17 +68,20 @@ class WorkerLines:
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLines
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLines
 )
 
 
 @dataclass(slots=True)
 class _Seat:
-    """A worker as the pool holds it: its wire, its output, and why it was killed if it broke the protocol."""
+    """A worker as the pool holds it: its wire, its output, its stacks, and why it was killed if it broke the
+    protocol. `heard_at` is when it last said something."""
 
     number: int
     channel: Channel
     output: Output
+    stacks: StackPipe
+    heard_at: float = 0.0
     os_pid: int | None = None
     spoiled: str | None = None
     booted: bool = False
@@ -85,18 +90,20 @@ class _Seat:
 class Pool:
     """The node's end of every worker.
 
-    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `data` is where
-    workers keep what lasts.
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `settings` are
+    those of every worker.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], data: Path) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], settings: WorkerSettings
+    ) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._paused = False
         self._nursery = Nursery(
             selector,
-            data,
+            settings,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,
@@ -105,10 +112,15 @@ class Pool:
 
     def fork(self, number: int) -> None:
         """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
+        output: Output | None = None
         try:
             ours, theirs = socket.socketpair()
             output = Output(self._selector, lambda lines, dropped: self._on_event(WorkerLines(number, lines, dropped)))
+            stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
+            if output is not None:
+                output.handed_over()
+                output.close()
             failure = ProcessCrashed(f"the worker was not started: {error}", context={"reason": atom("forkserver")})
             self._on_event(Died(number, failure))
             return
@@ -117,12 +129,13 @@ class Pool:
         channel = Channel(
             self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
         )
-        self._seats[number] = _Seat(number, channel, output)
+        self._seats[number] = _Seat(number, channel, output, stacks)
         try:
-            self._nursery.fork(number, theirs.fileno(), output.theirs)
+            self._nursery.fork(number, theirs.fileno(), output.theirs, stacks.theirs)
         finally:
             theirs.close()
             output.handed_over()
+            stacks.handed_over()
 
     def send(self, number: int, frame: bytes) -> None:
         """Gives a worker its job."""
@@ -141,6 +154,21 @@ class Pool:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
 
+    def trace(self, number: int) -> None:
+        """Asks a worker for its stacks; `Traced` will be heard, with what it wrote."""
+        if (seat := self._seats.get(number)) and seat.stacks.expect():
+            self._nursery.trace(number)
+
+    def heard_at(self, number: int) -> float:
+        """When a worker last said something."""
+        seat = self._seats.get(number)
+        return 0.0 if seat is None else seat.heard_at
+
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The process that workers are forked from, None while there is none."""
+        return self._nursery.forkserver_pid
+
     def pause(self, paused: bool) -> None:
         """Leaves what workers say in their sockets, where they wait with it, or takes it again. One that boots goes on:
         it has only that to say, and a limit of time for it."""
@@ -154,11 +182,15 @@ class Pool:
 
     def next_look(self) -> float | None:
         """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
-        return self._nursery.next_look()
+        times = (self._nursery.next_look(), *(seat.stacks.next_deadline() for seat in self._seats.values()))
+        return min((at for at in times if at is not None), default=None)
 
     def look(self) -> None:
         """Sees to what should have happened by now."""
         self._nursery.look()
+        now = time.monotonic()
+        for seat in self._seats.values():
+            seat.stacks.expire(now)
 
     def close(self) -> None:
         """Ends every worker and the process they are forked from, and waits until they are gone."""
@@ -194,6 +226,7 @@ class Pool:
     # -- what workers say
 
     def _hear(self, seat: _Seat, *, last: bool = False) -> None:
+        seat.heard_at = time.monotonic()
         try:
             for frame in seat.channel.drain() if last else seat.channel.read():
                 self._take(seat, binary_to_term(frame))
@@ -236,6 +269,9 @@ class Pool:
             self._hear(seat, last=True)
         seat.output.close()
         seat.channel.close()
+        if stack := seat.stacks.close():
+            context["stack"] = stack
+            self._on_event(WorkerLines(seat.number, [line for line in stack.encode().splitlines() if line]))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))
