@@ -84,7 +84,8 @@ def test_a_busy_worker_that_is_killed_is_one_typed_error_in_time(unruly: NodeCli
     assert error[Atom("context")][Atom("signal_name")] == b"SIGKILL"
     record(ROW, fault, "replaced, s", await_replaced(unruly, {worker}, 1, since, 1.0), 1.0)
     record_gone(ROW, f"{fault}, with a grandchild in a session of its own", family, since)
-    assert unruly.answer(other)[0] == "ok", "the other worker's request is unharmed"
+    answered = answers_to(unruly, other) or [unruly.answer(other)[0]]  # on a busy machine it was the first
+    assert answered == ["ok"], "the other worker's request is unharmed"
     unruly.health()
     assert answers_to(unruly, number) == []
 

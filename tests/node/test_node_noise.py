@@ -130,7 +130,9 @@ def test_what_the_node_itself_prints_arrives_as_warnings_of_no_worker(noisy: Nod
 
 
 def test_a_dead_workers_last_words_arrive_before_its_error(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1", "--credit", "1000", "--sandbox", "off", PYTHONPATH=NOISE)
+    node = start_node(
+        "--workers", "1", "--spare-workers", "0", "--credit", "1000", "--sandbox", "off", PYTHONPATH=NOISE
+    )
     node.ready()
     node.wait_until_healthy()
     slow = {**OFFLINE, Atom("lm"): {Atom("model"): Atom("offline"), Atom("latency_ms"): 60_000}}
