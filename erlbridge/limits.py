@@ -78,20 +78,55 @@ PROGRESS_CREDIT: Final = 16
 MAX_LOG_LINE_BYTES: Final = 8 * 1024
 """Longest line of captured output passed on as one log event; the rest of the line is dropped."""
 
+MAX_LOG_LINES_PER_S: Final = 500
+"""Lines of one process that become log events in the long run; each costs node and host more than its printing did."""
+
+MAX_LOG_LINES: Final = 500
+"""Lines that it may print at once before that holds: a traceback of each thread, a table."""
+
+MAX_WAITING_TEXT_BYTES: Final = 64 * 1024
+"""Streamed text of one field that waits for credit. Longer text goes to the host as a debt of credit: chunks are never
+lost, and joining ever longer texts would cost time by their square."""
+
+MAX_UNSENT_EVENT_BYTES: Final = 1024 * 1024
+"""What may wait for a host that does not read before it gets no further events, whatever credit it has granted."""
+
+MAX_UNSENT_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""The same before its further requests are left unread in the pipe."""
+
+MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
+"""The same before workers' answers are left unread in their sockets: the host's own reading then sets the pace."""
+
+MAX_QUEUED_BYTES: Final = 512 * 1024 * 1024
+"""Jobs in flight as frames for their workers: 64 that wait could hold a gigabyte otherwise."""
+
 MAX_OPEN_CALLS_OF_JOB: Final = 256
 """Elixir functions that one job may wait for at once: as many as it may have threads."""
 
 MAX_OPEN_CALLS: Final = 1024
 """The same for all jobs of a node: the host runs a process for each, and calls are never dropped."""
 
-MAX_UNSENT_CALL_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a host that does not read before further calls are refused; calls need no credit."""
-
 MAX_REASON_CHARACTERS: Final = 2000
 """How much of an Elixir function's reason for a failure an error repeats."""
 
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
+
+TRACE_GRACE_S: Final = 0.1
+"""How long an answer or a kill waits for the stack of a worker that is late or stalled."""
+
+DEATH_GRACE_S: Final = 2.0
+"""How long a killed worker may take to be reported dead before its job is answered without that. The kernel may need a
+second to take back gigabytes; what hangs longer hangs in a disk or a stopped parent."""
+
+MAX_STACK_CHARACTERS: Final = 16 * 1024
+"""How much of a worker's stack an error repeats."""
+
+MAX_PRIORITY: Final = 10
+"""Priorities go from the negative of this to this: few enough that each gets its turn."""
+
+PROGRAMS_REMEMBERED: Final = 64
+"""Programs by which the scheduler knows a worker again; older ones are forgotten."""
 
 SHUTDOWN_GRACE_S: Final = 10.0
 """How long a draining shutdown waits for running jobs when the host names no grace of its own."""

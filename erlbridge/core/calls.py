@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from erlbridge.core.deadlines import Deadlines
 from erlbridge.core.events import Ask, Called, Return, Returned, Warn
 from erlbridge.core.functions import call_failed, refused, returned
 from erlbridge.errors import Overloaded
@@ -24,7 +25,6 @@ class OpenCall:
 
     job: bytes
     event: Called
-    deadline: float | None
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class OpenCalls:
     unknown: int = 0
     _open: dict[int, OpenCall] = field(default_factory=dict)
     _of_job: Counter[bytes] = field(default_factory=Counter)
+    _deadlines: Deadlines[int] = field(default_factory=Deadlines)
     _last_id: int = 0
 
     def __len__(self) -> int:
@@ -69,8 +70,9 @@ class OpenCalls:
                 yield Return(event.worker, event.number, refused(failure))
                 return
         self._last_id += 1
-        deadline = None if event.timeout_ms is None else now + event.timeout_ms / 1000
-        self._open[self._last_id] = OpenCall(job, event, deadline)
+        if event.timeout_ms is not None:
+            self._deadlines.set(self._last_id, now + event.timeout_ms / 1000)
+        self._open[self._last_id] = OpenCall(job, event)
         self._of_job[job] += 1
         yield Ask(self._last_id, request_id, event.name, event.arguments)
 
@@ -96,8 +98,7 @@ class OpenCalls:
 
     def expire(self, now: float) -> Iterator[Return]:
         """Ends the calls whose own timeout has passed."""
-        due = [number for number, call in self._open.items() if call.deadline is not None and call.deadline <= now]
-        for number in due:
+        for number in self._deadlines.due(now):
             event = self._open[number].event
             failure = call_failed(event.name, f"gave no result within {event.timeout_ms} ms (config.call_timeout_ms)")
             yield from self.refuse(number, refused(failure))
@@ -109,15 +110,20 @@ class OpenCalls:
                 self._take(number)
         del self._of_job[job]
 
-    def deadlines(self) -> Iterator[float]:
-        """When calls time out."""
-        return (call.deadline for call in self._open.values() if call.deadline is not None)
+    def waits(self, job: bytes) -> bool:
+        """Whether the job waits for an Elixir function."""
+        return self._of_job[job] > 0
+
+    def next_deadline(self) -> float | None:
+        """When the next call times out; None when none does."""
+        return self._deadlines.next()
 
     def _take(self, call_id: Term) -> OpenCall | None:
         # A bool is an integer to Python, and no id to us.
         call = self._open.pop(call_id, None) if type(call_id) is int else None
-        if call is not None:
+        if call is not None and type(call_id) is int:
             self._of_job[call.job] -= 1
+            self._deadlines.drop(call_id)
         return call
 
     def _was_given(self, call_id: Term) -> bool:

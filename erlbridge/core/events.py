@@ -5,8 +5,9 @@ Events are participles, actions imperatives; both are values. Knows what they ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from erlbridge.codec import Atom
 from erlbridge.errors import BridgeError, ProcessCrashed
@@ -17,11 +18,14 @@ from erlbridge.wire.messages import Request, Term
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A request for a worker, checked and encoded. `key` is the canonical bytes of its id."""
+    """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
+    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it."""
 
     key: bytes
     request: Request
     frame: bytes
+    programs: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,33 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """A worker's stack, as `Trace` asked for it: text, empty when there is none to be had."""
+
+    worker: int
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPassed:
+    """A worker uses more than it may. `reason` is one of `vocabulary.CRASH_REASONS`; `context` holds the numbers, under
+    published names, for the error of a worker that is killed for it (`hard`)."""
+
+    worker: int
+    kind: Literal["soft", "hard"]
+    reason: str
+    context: Mapping[str, Term] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A worker's job has shown no sign of life for so long."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
     """A worker's job calls an Elixir function. `number` is the worker's own, never used twice by that worker."""
 
@@ -106,7 +137,20 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | CancelAsked | ShutdownAsked | Forked | Booted | Finished | Died | Called | Returned | Unsendable | Tick
+    Submitted
+    | CancelAsked
+    | ShutdownAsked
+    | Forked
+    | Booted
+    | Finished
+    | Died
+    | Traced
+    | LimitPassed
+    | Stalled
+    | Called
+    | Returned
+    | Unsendable
+    | Tick
 )
 
 
@@ -138,8 +182,15 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """Ask for a worker's stack, to be told as `Traced`; nobody waits for it long."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
-    """End a worker that did not stop in time."""
+    """End a worker: it did not stop or boot in time, passed a limit, or has done its share."""
 
     worker: int
 
@@ -194,4 +245,4 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Kill | Answer | Refuse | Ask | Return | Warn | Exit
+Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Return | Warn | Exit

@@ -218,6 +218,16 @@ def stored_programs(job: Job) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*named, *(one for one in beside if isinstance(one, str)), *models)))
 
 
+def endpoints(job: Job) -> tuple[str, ...]:
+    """Who is asked by the models of a job's config, each named once, as `LM.limited_as` names it. Models that only a
+    workflow's own text names are not known to the node."""
+    match job:
+        case PutProgram() | LoadWorkflow():
+            return ()
+        case _:
+            return tuple(dict.fromkeys(lm.limited_as for lm in job.config.lms))
+
+
 def _source(entries: dict[str, Place], place: Place) -> Source:
     named = [key for key in ("signature", "pipeline", "program") if key in entries]
     if len(named) != 1:

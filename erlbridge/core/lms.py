@@ -73,6 +73,29 @@ class LM:
         """Who answers, as answers and rate limits are told apart: the address, else the provider."""
         return self.api_base or self.model.partition("/")[0]
 
+    @property
+    def limited_as(self) -> str:
+        """Who answers, as an operator names it to limit how many jobs ask there at once.
+
+        >>> LM("openai/gpt-4o-mini").limited_as, LM("openai/x", api_base="http://GPU:8000/v1/?key=k").limited_as
+        ('openai', 'http://gpu:8000/v1')
+        >>> LM("offline:" + 64 * "0").limited_as, LM("my_lm", function=Function(Atom("my_lm"))).limited_as
+        ('offline', 'call:my_lm')
+        """
+        if self.function is not None:
+            return f"call:{self.function.text}"
+        return "offline" if self.offline else endpoint_name(self.endpoint)
+
+
+def endpoint_name(text: str) -> str:
+    """An endpoint's name in its one spelling: of an address without what may hold a key, the query, and in small
+    letters as far as its host; anything else as it is."""
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return text
+    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{host}".lower() + f"{slash}{path}".rstrip("/")
+
 
 def parse_lm(place: Place) -> LM:
     """The model at a place: a name, `:offline`, `{:call, name}` or a map. Raises `ValidationError` with the path."""

@@ -1,18 +1,19 @@
 """Which job runs where and when, and what is answered: all the node decides, with no clock, process or descriptor.
 
 `Scheduler.step(event, now)` takes what happened and gives what to do. Times are seconds of one monotonic clock, handed
-in. Knows requests, workers and deadlines; the frames that a worker gets are bytes to it.
+in. Whose turn it is stands in `core.queue`, who works in `core.roster`, what may run at once in `core.quotas`; here
+they meet, and here every request gets its one answer. The frames that a worker gets are bytes to it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from erlbridge.core.backoff import delay_s
 from erlbridge.core.calls import OpenCalls
+from erlbridge.core.deadlines import Deadlines
+from erlbridge.core.endings import Endings
 from erlbridge.core.events import (
     Action,
     Answer,
@@ -23,69 +24,55 @@ from erlbridge.core.events import (
     Event,
     Exit,
     Finished,
-    Fork,
     Forked,
-    Interrupt,
-    Kill,
+    LimitPassed,
     Refuse,
     Return,
     Returned,
     Send,
     ShutdownAsked,
+    Stalled,
     Submitted,
     Tick,
+    Traced,
     Unsendable,
 )
 from erlbridge.core.functions import refused
+from erlbridge.core.pace import Pace
+from erlbridge.core.queue import Entry, FairQueue
+from erlbridge.core.quotas import Quotas
+from erlbridge.core.roster import Roster, Worker
+from erlbridge.core.verdicts import too_late
 from erlbridge.errors import (
     BridgeError,
     Cancelled,
-    DeadlineExceeded,
     DuplicateId,
     NotFound,
     Overloaded,
-    ProcessCrashed,
     ShuttingDown,
 )
-from erlbridge.limits import CANCEL_GRACE_S, MAX_BOOT_FAILURES, MAX_QUEUE
-from erlbridge.wire.messages import Request, Term
+from erlbridge.limits import (
+    BOOT_TIMEOUT_S,
+    MAX_QUEUE,
+)
+from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 EXIT_STOPPED: Final = 0
 EXIT_WORKERS_CANNOT_BOOT: Final = 3
 
 
-# -- state -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Entry:
-    """A request from arrival to answer. Once `answered`, its id is free again and its worker is only waited for."""
-
-    key: bytes
-    request: Request
-    frame: bytes
-    arrived_at: float
-    deadline: float | None
-    answered: bool = False
-    cancelled: bool = False
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker process as the scheduler sees it. `kill_at` is set once its job has been interrupted."""
-
-    number: int
-    state: str = "starting"
-    os_pid: int | None = None
-    entry: Entry | None = None
-    kill_at: float | None = None
-    killed: bool = False
-
-
 @dataclass(slots=True)
 class Scheduler:
-    """Runs queued requests on workers, one job a worker, first come first served.
+    """Runs queued requests on workers, one job a worker.
+
+    Args:
+        worker_count: Jobs that may run at once.
+        max_queue: Requests that may wait.
+        spare_workers: Booted workers beside those, for when one has to be replaced.
+        verb_limits: Jobs of a verb that may run at once, as `endpoint_limits` for who answers models: `core.quotas`.
+        boot_timeout_s: How long a worker may take to boot.
+        recycle_after_jobs: Jobs after which a worker is replaced; 0 is never.
 
     >>> scheduler = Scheduler(worker_count=1)
     >>> scheduler.start(now=0.0)
@@ -96,36 +83,48 @@ class Scheduler:
 
     worker_count: int
     max_queue: int = MAX_QUEUE
-    restarts: int = 0
-    workers: dict[int, Worker] = field(default_factory=dict)
-    queue: deque[Entry] = field(default_factory=deque)
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-    calls: OpenCalls = field(default_factory=OpenCalls)
-    _last_number: int = 0
-    _boot_failures: int = 0
-    _fork_at: list[float] = field(default_factory=list)
-    _stop_at: float | None = None
-    _stop_ids: list[Term] = field(default_factory=list)
+    spare_workers: int = 0
+    verb_limits: Mapping[str, int] = field(default_factory=dict)
+    endpoint_limits: Mapping[str, int] = field(default_factory=dict)
+    boot_timeout_s: float = BOOT_TIMEOUT_S
+    recycle_after_jobs: int = 0
+    queue: FairQueue = field(init=False, default_factory=FairQueue)
+    roster: Roster = field(init=False)
+    entries: dict[bytes, Entry] = field(init=False, default_factory=dict)
+    frame_bytes: int = field(init=False, default=0)
+    """Bytes of the jobs in flight."""
+    calls: OpenCalls = field(init=False, default_factory=OpenCalls)
+    _quotas: Quotas = field(init=False)
+    _endings: Endings = field(init=False)
+    _deadlines: Deadlines[bytes] = field(init=False, default_factory=Deadlines)
+    _pace: Pace = field(init=False, default_factory=Pace)
+    _stop_at: float | None = field(init=False, default=None)
+    _stop_ids: list[Term] = field(init=False, default_factory=list)
+    _exit_code: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)
+        self._quotas = Quotas(self.verb_limits, self.endpoint_limits)
+        self._endings = Endings(self.roster, self._quotas, self.calls, self._answer_error)
+
+    # -- what others ask
+
+    @property
+    def workers(self) -> dict[int, Worker]:
+        """Every worker that has been forked and is not known to be gone, by number."""
+        return self.roster.workers
 
     def start(self, now: float) -> list[Action]:
         """The workers to begin with."""
-        self._fork_at = [now] * self.worker_count
-        return list(self._forks(now))
+        return list(self.roster.top_up(now, self.roster.full))
 
     def refusal(self, key: bytes) -> BridgeError | None:
         """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can."""
-        if self._stop_at is not None:
+        if self._stop_at is not None or self._exit_code is not None:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
         if failure := self.duplicate(key):
             return failure
-        if len(self.queue) >= self.max_queue:
-            return Overloaded(
-                f"{len(self.queue)} requests wait for {len(self.workers)} workers, limit {self.max_queue}; "
-                "try again later, start the node with more workers, or raise max_queue",
-                context={"waiting": len(self.queue), "limit": self.max_queue, "workers": len(self.workers)},
-                retry_after_ms=1000,
-            )
-        return None
+        return self._overloaded() if self._full() and not self.roster.free() else None
 
     def duplicate(self, key: bytes) -> BridgeError | None:
         """Why no request of any verb may have this id now; None when it may."""
@@ -133,25 +132,10 @@ class Scheduler:
             return DuplicateId("this id is still in flight; use a fresh one for each request")
         return None
 
-    def step(self, event: Event, now: float) -> list[Action]:
-        """What to do about an event, and about every deadline that has passed by `now`."""
-        actions = [*self._handle(event, now), *self._expire(now)]
-        actions += self._forks(now)
-        actions += self._dispatch(now)
-        actions += self._stop(now)
-        return actions
-
     def next_deadline(self) -> float | None:
         """The time at which `step(Tick(), …)` has something to do, None when only an event can bring that."""
-        times = [entry.deadline for entry in self.entries.values() if entry.deadline is not None]
-        times += [
-            worker.kill_at for worker in self.workers.values() if worker.kill_at is not None and not worker.killed
-        ]
-        times += self._fork_at
-        times += self.calls.deadlines()
-        if self._stop_at is not None:
-            times.append(self._stop_at)
-        return min(times, default=None)
+        times = (self._deadlines.next(), self.roster.next_change(), self.calls.next_deadline(), self._stop_at)
+        return min((at for at in times if at is not None), default=None)
 
     def entry_of(self, worker: int) -> Entry | None:
         """The request that a worker runs and that still wants to hear of it."""
@@ -160,12 +144,25 @@ class Scheduler:
 
     def status(self) -> tuple[str, str]:
         """How the node is, as health_check says it: `healthy`, `degraded` or `overloaded`, and why."""
-        ready = sum(worker.state in ("idle", "busy") for worker in self.workers.values())
-        if len(self.queue) >= self.max_queue:
+        ready = self.roster.ready
+        if self._full() and not self.roster.free():
             return "overloaded", f"{len(self.queue)} requests wait, limit {self.max_queue}"
         if ready < self.worker_count:
             return "degraded", f"{ready} of {self.worker_count} workers are ready"
-        return "healthy", f"{ready} of {self.worker_count} workers are ready"
+        return "healthy", f"{min(ready, self.worker_count)} of {self.worker_count} workers are ready"
+
+    def step(self, event: Event, now: float) -> list[Action]:
+        """What to do about an event, and about every deadline that has passed by `now`."""
+        actions = [*self._handle(event, now), *self._expire(now)]
+        if self.roster.cannot_boot and self._exit_code is None:
+            # The code means: do not restart, it would be no better.
+            actions += self._leave(EXIT_WORKERS_CANNOT_BOOT, self.roster.last_death)
+        if self._exit_code is None:
+            actions += self.roster.retire(now)
+            actions += self._dispatch(now)
+            actions += self.roster.top_up(now, self._wanted_workers())
+            actions += self._stop(now)
+        return actions
 
     # -- events
 
@@ -176,20 +173,22 @@ class Scheduler:
             case CancelAsked():
                 yield from self._cancel(event, now)
             case ShutdownAsked():
-                stop_at = now + event.grace_s
-                self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
-                self._stop_ids += event.ids
+                yield from self._shut_down(event, now)
             case Forked():
                 if worker := self.workers.get(event.worker):
                     worker.os_pid = event.os_pid
             case Booted():
-                if (worker := self.workers.get(event.worker)) and worker.state == "starting":
-                    worker.state = "idle"
-                    self._boot_failures = 0
+                self.roster.booted(event.worker, now)
             case Finished():
-                yield from self._finish(event)
+                yield from self._finish(event, now)
             case Died():
-                yield from self._bury(event, now)
+                yield from self._endings.bury(event)
+            case Traced():
+                yield from self._endings.hear_stack(event, now)
+            case LimitPassed():
+                yield from self._endings.hold_to_limit(event, now)
+            case Stalled():
+                yield from self._endings.end_stalled(event, now)
             case Called():
                 yield from self._call(event, now)
             case Returned():
@@ -202,14 +201,22 @@ class Scheduler:
                 assert_never(event)
 
     def _submit(self, event: Submitted, now: float) -> Iterator[Action]:
-        if failure := self.refusal(event.key):
-            yield Refuse(event.request.id, failure)
+        request = event.request
+        quotas = self._quotas.of(request.verb, event.endpoints)
+        failure = self.refusal(event.key)
+        if failure is None and self._full() and not self._quotas.allows(quotas):
+            failure = self._overloaded()
+        if failure is not None:
+            yield Refuse(request.id, failure)
             return
-        span_ms = event.request.meta.deadline_ms
+        span_ms = request.meta.deadline_ms
         deadline = None if span_ms is None else now + span_ms / 1000
-        entry = Entry(event.key, event.request, event.frame, now, deadline)
+        entry = Entry(event.key, request, event.frame, now, deadline, event.programs, quotas)
         self.entries[event.key] = entry
-        self.queue.append(entry)
+        self.frame_bytes += len(entry.frame)
+        self.queue.add(entry)
+        if deadline is not None:
+            self._deadlines.set(event.key, deadline)
 
     def _cancel(self, event: CancelAsked, now: float) -> Iterator[Action]:
         entry = self.entries.get(event.target_key)
@@ -217,18 +224,27 @@ class Scheduler:
             yield Refuse(event.id, NotFound("no request with this id is in flight; it may have been answered already"))
             return
         yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
-        if entry in self.queue:
+        if entry.worker is None:
             self.queue.remove(entry)
             yield self._answer_error(entry, Cancelled("cancelled while it waited for a worker"))
         elif not entry.cancelled:
             entry.cancelled = True
-            yield from self._interrupt(entry, now)
+            yield from self._endings.interrupt(self.workers[entry.worker], now)
 
-    def _finish(self, event: Finished) -> Iterator[Action]:
+    def _shut_down(self, event: ShutdownAsked, now: float) -> Iterator[Action]:
+        if self._exit_code is not None:
+            yield from self._say_stopped(event.ids, 0)
+            return
+        stop_at = now + event.grace_s
+        self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
+        self._stop_ids += event.ids
+
+    def _finish(self, event: Finished, now: float) -> Iterator[Action]:
         worker = self.workers.get(event.worker)
         if worker is None or worker.entry is None:
             return
         entry = worker.entry
+        self._pace.note(now - entry.sent_at)
         if not entry.answered:
             if entry.cancelled and event.ok:
                 done = Cancelled("the job finished while it was being cancelled", context={"result": event.term})
@@ -236,10 +252,8 @@ class Scheduler:
             else:
                 self._close(entry)
                 yield Answer(entry.request.id, event.ok, event.term)
-        worker.entry = None
-        worker.kill_at = None
-        if not worker.killed:
-            worker.state = "idle"
+        self._quotas.give(entry.quotas)
+        self.roster.end(worker, now)
 
     def _call(self, event: Called, now: float) -> Iterator[Action]:
         entry = self.entry_of(event.worker)
@@ -249,98 +263,81 @@ class Scheduler:
         else:
             yield from self.calls.open(entry.key, entry.request.id, event, now)
 
-    def _bury(self, event: Died, now: float) -> Iterator[Action]:
-        worker = self.workers.pop(event.worker, None)
-        if worker is None:
-            return
-        entry = worker.entry
-        if entry is not None and not entry.answered:
-            failure: BridgeError = event.cause
-            if entry.cancelled:
-                failure = Cancelled("stopped by killing its worker", context={"reason": atom("cancel_grace")})
-            yield self._answer_error(entry, failure)
-        delay = 0.0
-        if worker.state == "starting":
-            self._boot_failures += 1
-            # Workers boot together and fail together: one round of them counts as one failure.
-            delay = delay_s(-(-self._boot_failures // self.worker_count))
-        if self._boot_failures >= MAX_BOOT_FAILURES * self.worker_count:
-            yield from self._give_up(event.cause)
-        elif self._stop_at is None or self.entries:
-            self.restarts += 1
-            self._fork_at.append(now + delay)
-
-    def _give_up(self, cause: ProcessCrashed) -> Iterator[Action]:
-        """No worker can boot: every request hears so, and the node ends with the code that means `do not restart`."""
-        for entry in list(self.entries.values()):
-            yield self._answer_error(entry, cause)
-        self.queue.clear()
-        yield Exit(EXIT_WORKERS_CANNOT_BOOT)
-
-    # -- what follows from any event
+    # -- what time brings
 
     def _expire(self, now: float) -> Iterator[Action]:
         yield from self.calls.expire(now)
-        for entry in list(self.entries.values()):
-            if entry.deadline is None or entry.deadline > now:
-                continue
-            waited = entry in self.queue
-            where = "it waited for a worker" if waited else "it ran"
-            context = {"deadline_ms": entry.request.meta.deadline_ms}
-            yield self._answer_error(entry, DeadlineExceeded(f"the deadline passed while {where}", context=context))
-            if waited:
+        for key in self._deadlines.due(now):
+            entry = self.entries[key]
+            if entry.worker is None:
                 self.queue.remove(entry)
+                yield self._answer_error(entry, too_late(entry))
             else:
-                yield from self._interrupt(entry, now)
-        for worker in self.workers.values():
-            if worker.kill_at is not None and worker.kill_at <= now and not worker.killed:
-                worker.killed = True
-                worker.state = "stopping"
-                yield Kill(worker.number)
+                yield from self._endings.pass_deadline(entry, now)
+        yield from self._endings.look_after(now)
 
-    def _interrupt(self, entry: Entry, now: float) -> Iterator[Action]:
-        self.calls.end(entry.key)
-        for worker in self.workers.values():
-            if worker.entry is entry and worker.kill_at is None:
-                worker.kill_at = now + CANCEL_GRACE_S
-                worker.state = "cancelling"
-                yield Interrupt(worker.number)
+    # -- what follows from any event
 
-    def _forks(self, now: float) -> Iterator[Action]:
-        due = [at for at in self._fork_at if at <= now]
-        self._fork_at = [at for at in self._fork_at if at > now]
-        for _ in due:
-            self._last_number += 1
-            self.workers[self._last_number] = Worker(self._last_number)
-            yield Fork(self._last_number)
+    def _wanted_workers(self) -> int:
+        """How many workers are kept; a node that is going away replaces only those that its work needs."""
+        if self._stop_at is None:
+            return self.roster.full
+        busy = sum(worker.entry is not None for worker in self.roster.lasting())
+        return min(self.worker_count, len(self.queue) + busy)
 
     def _dispatch(self, now: float) -> Iterator[Action]:
-        for worker in self.workers.values():
-            if not self.queue:
+        for _ in range(self.roster.free()):
+            entry = self.queue.take(self._quotas.allows)
+            if entry is None:
                 return
-            if worker.state == "idle":
-                entry = self.queue.popleft()
-                worker.state, worker.entry = "busy", entry
-                left_s = None if entry.deadline is None else entry.deadline - now
-                yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
+            worker = self.roster.choose(entry)
+            self._quotas.take(entry.quotas)
+            self.roster.begin(worker, entry, now)
+            left_s = None if entry.deadline is None else entry.deadline - now
+            yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
+            entry.frame = b""  # the pool has it; a queue of large jobs must not be held twice
 
     def _stop(self, now: float) -> Iterator[Action]:
-        waiting = list(self.entries.values())
-        if self._stop_at is None or (waiting and now < self._stop_at):
-            return
-        for entry in waiting:
-            yield self._answer_error(entry, ShuttingDown("the node shut down before the job was done"))
-        self.queue.clear()
-        for request_id in self._stop_ids:
-            yield Answer(request_id, True, atom_keys({"status": atom("stopped"), "unfinished": len(waiting)}))
-        self._stop_ids.clear()
-        yield Exit(EXIT_STOPPED)
+        if self._stop_at is not None and (not self.entries or now >= self._stop_at):
+            failure = ShuttingDown("the node shut down before the job was done")
+            yield from self._leave(EXIT_STOPPED, failure)
 
-    def _answer_error(self, entry: Entry, failure: BridgeError) -> Action:
+    def _leave(self, code: int, failure: BridgeError) -> Iterator[Action]:
+        """The node ends; what is unfinished hears why, and who asked for the end, that it has come."""
+        self._exit_code = code
+        unfinished = list(self.entries.values())
+        self.queue.clear()
+        for entry in unfinished:
+            yield self._answer_error(entry, failure)
+        yield from self._say_stopped(self._stop_ids, len(unfinished))
+        self._stop_ids.clear()
+        yield Exit(code)
+
+    def _say_stopped(self, ids: Iterable[Term], unfinished: int) -> Iterator[Action]:
+        for request_id in ids:
+            yield Answer(request_id, True, atom_keys({"status": atom("stopped"), "unfinished": unfinished}))
+
+    # -- answers
+
+    def _full(self) -> bool:
+        return len(self.queue) >= self.max_queue
+
+    def _overloaded(self) -> Overloaded:
+        waiting, running, workers, limit = len(self.queue), self.roster.running, self.worker_count, self.max_queue
+        return Overloaded(
+            f"{waiting} requests wait, limit {limit}, and {running} run on {workers} workers; "
+            "try again later, start the node with more workers, or raise max_queue",
+            context={"waiting": waiting, "running": running, "workers": workers, "limit": limit},
+            retry_after_ms=self._pace.next_place_ms(workers),
+        )
+
+    def _answer_error(self, entry: Entry, failure: BridgeError) -> Refuse:
         self._close(entry)
         return Refuse(entry.request.id, failure)
 
     def _close(self, entry: Entry) -> None:
         entry.answered = True
         self.calls.end(entry.key)
+        self._deadlines.drop(entry.key)
         del self.entries[entry.key]
+        self.frame_bytes -= len(entry.frame)

@@ -55,7 +55,7 @@ class About:
             "limits": self.limits(),
         }
 
-    def limits(self) -> Term:
+    def limits(self) -> dict[Term, Term]:
         """The caps that a host should know of."""
         config = self.config
         return atom_keys(

@@ -45,6 +45,11 @@ class Channel:
 
         Raises `FrameError` when the framing is lost.
         """
+        self.receive()
+        yield from self.reader
+
+    def receive(self) -> None:
+        """Takes what one read gives into `reader`. At the stream's end `closed` is set."""
         try:
             data = os.read(self.incoming, _READ_BYTES)
         except BlockingIOError:
@@ -56,7 +61,6 @@ class Channel:
             self._watch()
             return
         self.reader.feed(data)
-        yield from self.reader
 
     def drain(self) -> Iterator[bytes]:
         """All frames that are there, for a peer that will send no more."""

@@ -15,7 +15,7 @@ import signal
 import time
 from typing import Final
 
-from erlbridge.kinship import adopt_orphans, end_descendants
+from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants
 from erlbridge.node.descriptors import open_standard_error
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -28,8 +28,8 @@ _SIGNALLED: Final = 128
 _EXIT_FAULT: Final = 70
 
 
-def guard(incoming: int, outgoing: int) -> int:
-    """Splits the process in two: the child returns, with the guardian's pid, and goes on as the node.
+def guard(incoming: int, outgoing: int) -> None:
+    """Splits the process in two: the child returns and goes on as the node, which dies with its guardian.
 
     The parent guards it and never returns; it ends with the node's exit code. The child has the signals that the
     guardian passes on blocked, until it has its handlers.
@@ -40,7 +40,9 @@ def guard(incoming: int, outgoing: int) -> int:
     own = os.getpid()
     node = os.fork()
     if node == 0:
-        return own
+        die_with_parent(own)  # before it can be stopped: a stopped process would never get to it
+        adopt_orphans()  # those of a forkserver that was killed
+        return
     code = _EXIT_FAULT
     try:
         code = _Guardian(node, incoming, outgoing).watch()
@@ -92,11 +94,9 @@ class _Guardian:
             signal.pidfd_send_signal(self.pidfd, number)
 
 
-def wake(guardian: int) -> None:
-    """A guardian that somebody has stopped would not see its node's end."""
-    if os.getppid() == guardian:
-        with contextlib.suppress(OSError):
-            os.kill(guardian, signal.SIGCONT)
+def wake_guardian() -> None:
+    """Said by a node that ends: a guardian that somebody has stopped would not see it."""
+    os.kill(os.getppid(), signal.SIGCONT)  # its parent, for without that it would be dead
 
 
 def _next(poll: select.poll, kill_at: float) -> set[int]:

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.node.about import About
-from erlbridge.node.watchdog import Sample, Watchdog
+from erlbridge.node.patrol import Patrol
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 def health(
-    about: About, scheduler: Scheduler, watchdog: Watchdog, dropped_events: int, now: float, *, audit: Term
+    about: About, scheduler: Scheduler, patrol: Patrol, dropped_events: Mapping[str, int], now: float, *, audit: Term
 ) -> Term:
     """The result map of `:health_check`; takes one sample of every process."""
+    patrol.look_now(now)
     status, message = scheduler.status()
-    own_pid = os.getpid()
-    pids = [worker.os_pid for worker in scheduler.workers.values() if worker.os_pid is not None]
-    samples = watchdog.sample([own_pid, *pids])
-    busy = sum(worker.entry is not None for worker in scheduler.workers.values())
+    if (concern := patrol.concern()) is not None:
+        status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"
     return atom_keys(
         {
             "status": atom(status),
             "message": message,
             "uptime_ms": int((now - about.started_at) * 1000),
-            "queue": atom_keys({"waiting": len(scheduler.queue), "running": busy, "capacity": scheduler.max_queue}),
+            "queue": atom_keys(
+                {
+                    "waiting": len(scheduler.queue),
+                    "running": scheduler.roster.running,
+                    "capacity": scheduler.max_queue,
+                    "priorities": scheduler.queue.by_priority(),
+                }
+            ),
+            "pool": atom_keys(scheduler.roster.census()),
             "workers": [
                 atom_keys(
                     {
                         "worker": worker.number,
                         "state": atom(worker.state),
                         "job": _job(scheduler, worker.number, now),
-                        **_usage(worker.os_pid, samples),
+                        "jobs": worker.jobs,
+                        **patrol.usage(worker.os_pid),
                     }
                 )
                 for worker in scheduler.workers.values()
             ],
-            "node": atom_keys(_usage(own_pid, samples)),
-            "restarts": scheduler.restarts,
-            "dropped_events": dropped_events,
+            "node": atom_keys(patrol.node_usage()),
+            "forkserver": atom_keys(patrol.forkserver_usage()),
+            "machine": atom_keys(patrol.machine()),
+            "restarts": scheduler.roster.restarts,
+            "dropped_events": atom_keys(dropped_events),
             "calls": atom_keys(
                 {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
             ),
             "audit": audit,
-            "limits": about.limits(),
+            "limits": {**about.limits(), **atom_keys(patrol.limits())},
             "versions": about.versions(),
         }
     )
-
-
-def _usage(os_pid: int | None, samples: dict[int, Sample]) -> dict[str, Term]:
-    sample = None if os_pid is None else samples.get(os_pid)
-    return {
-        "os_pid": os_pid,
-        "rss_bytes": sample and sample.rss_bytes,
-        "cpu_percent": sample and sample.cpu_percent,
-    }
 
 
 def _job(scheduler: Scheduler, worker: int, now: float) -> Term:

@@ -5,21 +5,23 @@ Handlers only enqueue; the loop drains, so that no event is handled in the middl
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-import traceback
+import traceback  # now, and not when no descriptor is left to read it with
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NoReturn, assert_never
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.credit import CreditLine
-from erlbridge.core.jobs import WORKER_VERBS, parse_job, stored_programs
+from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -29,28 +31,31 @@ from erlbridge.errors import (
     UnknownVerb,
     ValidationError,
 )
-from erlbridge.kinship import adopt_orphans, die_with_parent
 from erlbridge.limits import (
     MAX_ID_SHARE,
+    MAX_QUEUED_BYTES,
     MAX_SPAN_MS,
-    MAX_UNSENT_CALL_BYTES,
+    MAX_UNSENT_ANSWER_BYTES,
+    MAX_UNSENT_BYTES,
+    MAX_UNSENT_EVENT_BYTES,
     MAX_WAIT_S,
     MAX_WORKER_FRAME_BYTES,
-    SHUTDOWN_GRACE_S,
 )
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs
 from erlbridge.node.about import About
+from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.guardian import wake
+from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
+from erlbridge.node.output import OwnOutput
+from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.store import ProgramStore
-from erlbridge.node.watchdog import Watchdog
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
@@ -59,11 +64,11 @@ from erlbridge.wire.vocabulary import VERBS
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
 """A fault of the node itself (`EX_SOFTWARE` of sysexits.h)."""
-_HELD_BACK_BYTES: Final = 8 * 1024 * 1024
-"""Answers that may wait for a host that does not read; beyond it the node reads no further requests."""
 _PAUSED_LOOK_S: Final = 0.2
 """How often a node that reads no further requests looks whether its host is still there."""
 _LAST_WORDS_S: Final = 1.0
+_TURN_S: Final = 0.02
+"""How long requests that are there may keep the loop from workers and deadlines."""
 _RUN: Final = Atom("run")
 _DEADLINE: Final = Atom("deadline")
 
@@ -76,32 +81,46 @@ class Node:
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.host = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
-        self.scheduler = scheduler.Scheduler(config.workers, config.max_queue)
+        self.scheduler = scheduler.Scheduler(
+            config.workers,
+            config.max_queue,
+            config.spare_workers,
+            config.verb_limits,
+            config.endpoint_limits,
+            config.boot_timeout_s,
+            config.recycle_after_jobs,
+        )
         self.credit = CreditLine(config.credit)
         self.store = ProgramStore(config.data / "programs")
         self.models = ModelStore(config.data / "models")
-        self.watchdog = Watchdog()
         self.audit = Audit(config, about)
         self.exit_code: int | None = None
         self._unkept: dict[int, list[Unkept]] = {}
-        self._inbox: deque[bytes | FrameError | workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append, config.data)
+        self._requests_wait = False
+        self._inbox: deque[workers.PoolEvent] = deque()
+        self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
+        self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
+        with OwnOutput(self.selector, self._hear_myself):
+            return self._serve()
+
+    def _serve(self) -> int:
         self._watch_signals()
         self._do(self.scheduler.start(time.monotonic()))
         preload()
         while self.exit_code is None:
-            deadline = min((at for at in (self.scheduler.next_deadline(), self._pool.next_look()) if at), default=None)
-            timeout = MAX_WAIT_S if deadline is None else min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
-            self._serve_descriptors(min(timeout, _PAUSED_LOOK_S) if self.host.paused else timeout)
+            self._serve_descriptors(self._wait_s())
+            self._take_frames(time.monotonic() + _TURN_S)
             self._pool.look()
             self._drain()
+            self._go_round()
             self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            self._drain()
             for complaint in self.audit.complaints():
-                self._log("warning", complaint.encode(), worker=None)
-            self.host.pause(self.host.writer.pending_bytes > _HELD_BACK_BYTES)
+                self._log("warning", complaint.encode())
+            self._hold_back()
             if self.host.paused and self.host.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
@@ -109,45 +128,96 @@ class Node:
         self._pool.close()
         return self.exit_code
 
+    def _wait_s(self) -> float:
+        """How long nothing but an event can bring work."""
+        if (
+            self._requests_wait or self._inbox
+        ):  # the hands may have said something while they carried out the last actions
+            return 0.0
+        times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
+        deadline = min(at for at in times if at is not None)
+        wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+        return min(wait_s, _PAUSED_LOOK_S) if self.host.paused else wait_s
+
     def _serve_descriptors(self, timeout_s: float | None) -> None:
         for key, ready in self.selector.select(timeout_s):
-            # One handler may close what another was to read; only what is still watched is served.
+            # One handler may close or pause what another was to read; only what is still watched is served.
             current = self.selector.get_map().get(key.fd)
-            if current is not None and current.data == key.data:
-                key.data(ready)
+            if current is not None and current.data == key.data and current.events & ready:
+                key.data(current.events & ready)
+                self._drain()
+                self._hold_back()
+
+    def _hold_back(self) -> bool:
+        """Leaves what would become more for the host where it is, when the host does not take what is there. Gives
+        whether that holds for its requests."""
+        unsent = self.host.writer.pending_bytes
+        self.host.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
+        self._pool.pause(unsent > MAX_UNSENT_BYTES)
+        if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):
+            self._emit(self.credit.hold(not self.credit.held))
+        return self.host.paused
+
+    def _go_round(self) -> None:
+        """Looks after the processes, when that is due."""
+        if (now := time.monotonic()) < self.patrol.due_at():
+            return
+        found = self.patrol.go_round(now)
+        for level, worker, line in found.lines:
+            self._log(level, line.encode(), worker=worker)
+        for event in found.telemetry:
+            self._emit(self.credit.droppable(event))
+        for fact in found.facts:
+            self._do(self.scheduler.step(fact, now))
 
     # -- what arrives
 
     def _hear_host(self) -> None:
-        try:
-            self._inbox.extend(self.host.read())
-        except FrameError as error:
-            self._inbox.append(error)
+        if self._requests_wait:
+            return  # they come first, so that no more than a frame of theirs is in memory
+        self.host.receive()
         if self.host.closed:
+            self._take_frames()
             self.exit_code = scheduler.EXIT_STOPPED
+
+    def _take_frames(self, stop_at: float = math.inf) -> None:
+        """Takes the frames that have arrived, until then or until too much waits for the host to read it."""
+        self._requests_wait = False
+        if self.host.paused or self.exit_code == EXIT_FRAMING_LOST:
+            return
+        try:
+            for frame in self.host.reader:
+                self._take_frame(frame)
+                if self._hold_back():
+                    return
+                if time.monotonic() > stop_at:
+                    self._requests_wait = True
+                    return
+        except FrameError as error:
+            self._answer_error(None, error, unread=b"")
+            self.exit_code = EXIT_FRAMING_LOST
 
     def _refuse_the_rest(self) -> None:
         """What came in behind the request to stop is answered too."""
         if self.exit_code == scheduler.EXIT_STOPPED and not self.host.closed:
+            self._take_frames()
             self._hear_host()
-            self._drain()
+            self._take_frames()
+
+    def _hear_myself(self, lines: list[bytes], dropped: int) -> None:
+        self._inbox.append(workers.WorkerLines(None, lines, dropped, "warning"))
 
     def _drain(self) -> None:
-        while self._inbox and self.exit_code != EXIT_FRAMING_LOST:
+        while self._inbox:
             match self._inbox.popleft():
-                case bytes() as frame:
-                    self._take_frame(frame)
-                case FrameError() as error:
-                    self._answer_error(None, error, unread=b"")
-                    self.exit_code = EXIT_FRAMING_LOST
                 case workers.WorkerProgress(number, state):
                     self._pass_on_progress(number, state)
                 case workers.WorkerChunk(number, piece):
                     self._pass_on_chunk(number, piece)
                 case workers.WorkerProgram(number, program_id, content):
                     self._keep(number, program_id, content)
-                case workers.WorkerLine(number, line):
-                    self._log("info", line, worker=number)
+                case workers.WorkerLines() as said:
+                    self._pass_on_lines(said)
                 case events.Finished(number) as finished:
                     outcome = told(finished, self._unkept.pop(number, []))
                     self._do(self.scheduler.step(outcome, time.monotonic()))
@@ -170,7 +240,7 @@ class Node:
                 return
             self._refuse_long_id(incoming.id)
             request_id = incoming.id
-            self.audit.arrived(_key(request_id), frame, incoming)
+            self.audit.arrived(_key(request_id), frame, replace(incoming, payload=None))
             unread = None
             self._take_request(incoming)
         except Malformed as error:
@@ -193,7 +263,7 @@ class Node:
                 wanted = target.required(target.only(("id",)), "id").term
                 self._do(self.scheduler.step(events.CancelAsked(request.id, _key(wanted)), time.monotonic()))
             case "shutdown":
-                grace_s = _grace_s(Place(request.payload, "payload"))
+                grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self._answer(request.id, messages.ok(request.id, self._ask_store(verb, request.payload)))
@@ -207,14 +277,27 @@ class Node:
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
-        stored = {name: self._stored(name) for name in stored_programs(job)}
+        programs = stored_programs(job)
+        stored = {name: self._stored(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
                 f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
                 context={"limit": MAX_WORKER_FRAME_BYTES},
             )
-        self._do(self.scheduler.step(events.Submitted(key, request, frame), time.monotonic()))
+        self._refuse_too_much(len(frame))
+        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        self._do(self.scheduler.step(taken, time.monotonic()))
+
+    def _refuse_too_much(self, frame_bytes: int) -> None:
+        held = self.scheduler.frame_bytes
+        if held and held + frame_bytes > MAX_QUEUED_BYTES:
+            raise Overloaded(
+                f"jobs of {held} bytes are in flight, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
+                context={"limit": MAX_QUEUED_BYTES},
+                retry_after_ms=1000,
+            )
 
     def _ask_store(self, verb: str, payload: Term) -> Term:
         try:
@@ -224,7 +307,7 @@ class Node:
 
     def _health(self) -> Term:
         now = time.monotonic()
-        return health(self.about, self.scheduler, self.watchdog, self.credit.dropped, now, audit=self.audit.state())
+        return health(self.about, self.scheduler, self.patrol, self.credit.dropped, now, audit=self.audit.state())
 
     # -- what is done
 
@@ -241,6 +324,8 @@ class Node:
                         self.audit.sent(entry.key, number)
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
+                case events.Trace(number):
+                    self._pool.trace(number)
                 case events.Kill(number):
                     self._pool.kill(number)
                 case events.Answer(request_id, ok, term):
@@ -258,24 +343,19 @@ class Node:
                 case events.Return(number, call_number, outcome):
                     self._pool.give_back(number, call_number, outcome)
                 case events.Warn(message):
-                    self._log("warning", message.encode(), worker=None)
+                    self._log("warning", message.encode())
                 case events.Exit(code):
                     self.exit_code = code
                 case _:
                     assert_never(action)
 
     def _ask(self, call: events.Ask) -> None:
-        """Has the host call a function. Needs no credit, but a frame that it may have, and a host that reads."""
+        """Has the host call a function. Needs no credit, but a frame that it may have."""
         frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
         failure: BridgeError | None = None
         if len(frame) > (limit := self.config.max_frame_bytes):
             failure = SerializationError(
                 f"the arguments of a call make a frame of {len(frame)} bytes, limit {limit}", context={"limit": limit}
-            )
-        elif (unsent := self.host.writer.pending_bytes) > MAX_UNSENT_CALL_BYTES:
-            failure = Overloaded(
-                f"{unsent} bytes wait for the host to read them, limit {MAX_UNSENT_CALL_BYTES} for further calls",
-                context={"limit": MAX_UNSENT_CALL_BYTES},
             )
         if failure is None:
             self.host.send(frame)
@@ -303,14 +383,24 @@ class Node:
         try:
             (self.models if names_model(name) else self.store).put(name, content)
         except (OSError, ValidationError) as error:
-            self._log("error", f"{name} was not stored: {error}".encode(), worker=None)
+            self._log("error", f"{name} was not stored: {error}".encode())
             entry = self.scheduler.entry_of(number)
             if isinstance(error, OSError):
                 verb = None if entry is None else entry.request.verb
                 self._unkept.setdefault(number, []).append(unkept(name, error, verb))
 
-    def _log(self, level: str, line: bytes, *, worker: int | None) -> None:
-        self._emit(self.credit.droppable(messages.log(level, line, {"worker": worker})))
+    def _pass_on_lines(self, said: workers.WorkerLines) -> None:
+        entry = None if said.worker is None else self.scheduler.entry_of(said.worker)
+        job = None if entry is None else entry.request.id
+        self.credit.drop("log", said.dropped)
+        for line in said.lines:
+            self._log(said.level, line, worker=said.worker, job=job, logger=said.logger)
+
+    def _log(
+        self, level: str, line: bytes, *, worker: int | None = None, job: Term = None, logger: bytes | None = None
+    ) -> None:
+        metadata = {"worker": worker, "job": job, "logger": logger}
+        self._emit(self.credit.droppable(messages.log(level, line, metadata)))
 
     def _answer_error(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
         """`unread` is the frame that held no request, and so has not been heard of yet."""
@@ -336,7 +426,7 @@ class Node:
         for event in happened:
             frame = messages.encode(event)
             if len(frame) > self.config.max_frame_bytes:
-                self.credit.dropped += 1
+                self.credit.drop(str(event[0]))
             else:
                 self.host.send(frame)
 
@@ -361,7 +451,7 @@ class Node:
 
         def on_signal(_events: int) -> None:
             wake_read.recv(64)
-            self._do(self.scheduler.step(events.ShutdownAsked((), SHUTDOWN_GRACE_S), time.monotonic()))
+            self._do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
 
         self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
 
@@ -371,24 +461,18 @@ def _key(term: Term) -> bytes:
     return term_to_binary(term, deterministic=True)
 
 
-def _grace_s(place: Place) -> float:
+def _grace_s(place: Place, default_s: float) -> float:
     entries = place.only(("mode", "grace_ms"))
     if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
         return 0.0
     grace = entries.get("grace_ms")
-    return (
-        SHUTDOWN_GRACE_S
-        if grace is None or grace.term is None
-        else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
-    )
+    return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int) -> NoReturn:
+def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
     try:
-        die_with_parent(guardian)
-        adopt_orphans()  # those of a forkserver that was killed
         node = Node(config, about, *wire)
         try:
             code = node.run()
@@ -398,5 +482,5 @@ def serve(config: NodeConfig, about: About, wire: tuple[int, int], guardian: int
         traceback.print_exc()
     if sys.stderr is not None:  # None when it was closed before we started
         sys.stderr.flush()
-    wake(guardian)
+    wake_guardian()
     os._exit(code)  # no thread, atexit handler or destructor may hold the exit up; the workers end with this process

@@ -18,12 +18,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.allotment import STACKS_SIGNAL, WorkerSettings
 from erlbridge.kinship import end_descendants
-from erlbridge.node.output import Output
+from erlbridge.node.output import OnLines, Output
 
 _FORK: Final = Atom("fork")
 _PACKET_BYTES: Final = 4096
@@ -35,7 +35,6 @@ _FORK_PATIENCE_S: Final = 1.0
 """A fork takes some milliseconds. A forkserver that has not answered after this is woken, in case somebody stopped it;
 after the same time again it is killed."""
 _LAST_LINES: Final = 3
-_THREADS_CAPPED: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SCRUBBED: Final = re.compile(r".+_(API_BASE|BASE_URL)\Z", re.IGNORECASE)
 """Variables such as OPENAI_BASE_URL, which would silently send model calls, and keys with them, elsewhere than the
 request says. Those of proxies stay: they name the way out of the operator's network, not who is called."""
@@ -61,19 +60,19 @@ class Nursery:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        data: Path,
+        settings: WorkerSettings,
         *,
         on_forked: Callable[[int, int], None],
         on_exited: Callable[[int, int | None], None],
         on_lost: Callable[[str], None],
-        on_line: Callable[[bytes], None],
+        on_lines: OnLines,
     ) -> None:
         self._selector = selector
-        self._data = data
+        self._settings = settings
         self._on_forked = on_forked
         self._on_exited = on_exited
         self._on_lost = on_lost
-        self._on_line = on_line
+        self._on_lines = on_lines
         self._control: socket.socket | None = None
         self._output: Output | None = None
         self._pid = 0
@@ -82,11 +81,16 @@ class Nursery:
         self._wards: dict[int, _Ward] = {}
         self._last_lines: deque[bytes] = deque(maxlen=_LAST_LINES)
 
-    def fork(self, number: int, wire: int, output: int) -> None:
-        """Asks for a worker that holds these two descriptors."""
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The forkserver's process, None while there is none."""
+        return self._pid if self._control is not None else None
+
+    def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
+        """Asks for a worker that holds these three descriptors."""
         try:
             control = self._control or self._start()
-            socket.send_fds(control, [term_to_binary((_FORK, number))], [wire, output])
+            socket.send_fds(control, [term_to_binary((_FORK, number))], [wire, output, stacks])
         except OSError as error:
             self._lose(f"the forkserver cannot be reached: {error}")
         else:
@@ -97,11 +101,16 @@ class Nursery:
         if (ward := self._wards.get(number)) is None:
             return
         if ward.pidfd is not None:
-            _kill(ward.pidfd)
+            _send(ward.pidfd, signal.SIGKILL)
         elif self._loaded:
             ward.doomed = True
         else:
             self._lose("the forkserver did not load in time")
+
+    def trace(self, number: int) -> None:
+        """Has a worker write its stacks, whatever it is doing."""
+        if (ward := self._wards.get(number)) is not None and ward.pidfd is not None:
+            _send(ward.pidfd, STACKS_SIGNAL)
 
     def next_look(self) -> float | None:
         """When `look` has something to do; None while only the forkserver or a worker's end can bring that."""
@@ -139,7 +148,8 @@ class Nursery:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        output = Output(self._selector, self._take_line)
+        ours.send(term_to_binary(self._settings.to_term()))
+        output = Output(self._selector, self._take_lines)
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
@@ -169,9 +179,6 @@ class Nursery:
 
     def _environment(self) -> Mapping[str, str]:
         environment = {name: value for name, value in os.environ.items() if not _SCRUBBED.match(name)}
-        environment |= dict.fromkeys(_THREADS_CAPPED, "1")
-        environment["ERLBRIDGE_WORKER_DATA"] = str(self._data)
-        environment["ERLBRIDGE_NODE_PID"] = str(os.getpid())
         environment["PYTHONUNBUFFERED"] = "1"  # a line that is printed is a log event now, not when a buffer is full
         return environment
 
@@ -208,7 +215,7 @@ class Nursery:
         ward.pidfd = pidfd
         self._selector.register(pidfd, selectors.EVENT_READ, lambda _events: self._see_end(number))
         if ward.doomed:
-            _kill(pidfd)
+            _send(pidfd, signal.SIGKILL)
         self._on_forked(number, os_pid)
 
     def _see_end(self, number: int) -> None:
@@ -229,9 +236,9 @@ class Nursery:
                 self._selector.unregister(ward.pidfd)
             os.close(ward.pidfd)
 
-    def _take_line(self, line: bytes) -> None:
-        self._last_lines.append(line)
-        self._on_line(line)
+    def _take_lines(self, lines: list[bytes], dropped: int) -> None:
+        self._last_lines += lines
+        self._on_lines(lines, dropped)
 
     def _lose(self, text: str) -> None:
         """The forkserver is gone or as good as gone; the kernel kills its workers when it ends."""
@@ -263,9 +270,9 @@ class Nursery:
             self._output = None
 
 
-def _kill(pidfd: int) -> None:
+def _send(pidfd: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
 
 
 def _ends(pid: int, within_s: float) -> bool:

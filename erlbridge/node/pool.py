@@ -9,20 +9,22 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
-from erlbridge.core.events import Booted, Called, Died, Finished, Forked
+from erlbridge.core.allotment import WorkerSettings
+from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.errors import FrameError, ProcessCrashed
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.node.channel import Channel
 from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
+from erlbridge.node.stacks import StackPipe
 from erlbridge.wire.messages import Term
-from erlbridge.wire.vocabulary import atom
+from erlbridge.wire.vocabulary import LOG_LEVELS, atom
 
 _CANCEL_FRAME: Final = term_to_binary(Atom("cancel"))
 _RESULT: Final = Atom("result")
@@ -54,55 +56,71 @@ class WorkerProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLine:
-    """A worker (None: the process they are forked from) printed a line."""
+class WorkerLines:
+    """A worker (None: the process they are forked from, or the node itself) printed or logged lines, and `dropped` more
+    that are above its rate. `logger` names the one of Python's logging, None for what was printed."""
 
     worker: int | None
-    line: bytes
+    lines: list[bytes]
+    dropped: int = 0
+    level: str = "info"
+    logger: bytes | None = None
 
 
 PoolEvent: TypeAlias = (
-    Forked | Booted | Finished | Died | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLine
+    Forked | Booted | Finished | Died | Traced | Called | WorkerProgress | WorkerChunk | WorkerProgram | WorkerLines
 )
 
 
 @dataclass(slots=True)
 class _Seat:
-    """A worker as the pool holds it: its wire, its output, and why it was killed if it broke the protocol."""
+    """A worker as the pool holds it: its wire, its output, its stacks, and why it was killed if it broke the
+    protocol. `heard_at` is when it last said something."""
 
     number: int
     channel: Channel
     output: Output
+    stacks: StackPipe
+    heard_at: float = 0.0
     os_pid: int | None = None
     spoiled: str | None = None
+    booted: bool = False
 
 
 class Pool:
     """The node's end of every worker.
 
-    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `data` is where
-    workers keep what lasts.
+    `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `settings` are
+    those of every worker.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], data: Path) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], settings: WorkerSettings
+    ) -> None:
         self._selector = selector
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
+        self._paused = False
         self._nursery = Nursery(
             selector,
-            data,
+            settings,
             on_forked=self._forked,
             on_exited=self._exited,
             on_lost=self._lost,
-            on_line=lambda line: on_event(WorkerLine(None, line)),
+            on_lines=lambda lines, dropped: on_event(WorkerLines(None, lines, dropped)),
         )
 
     def fork(self, number: int) -> None:
         """Starts a worker; `Forked`, then `Booted` or `Died` will be heard of it."""
+        output: Output | None = None
         try:
             ours, theirs = socket.socketpair()
-            output = Output(self._selector, lambda line: self._on_event(WorkerLine(number, line)))
+            output = Output(self._selector, lambda lines, dropped: self._on_event(WorkerLines(number, lines, dropped)))
+            stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
+            if output is not None:
+                output.handed_over()
+                output.close()
             failure = ProcessCrashed(f"the worker was not started: {error}", context={"reason": atom("forkserver")})
             self._on_event(Died(number, failure))
             return
@@ -111,12 +129,13 @@ class Pool:
         channel = Channel(
             self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
         )
-        self._seats[number] = _Seat(number, channel, output)
+        self._seats[number] = _Seat(number, channel, output, stacks)
         try:
-            self._nursery.fork(number, theirs.fileno(), output.theirs)
+            self._nursery.fork(number, theirs.fileno(), output.theirs, stacks.theirs)
         finally:
             theirs.close()
             output.handed_over()
+            stacks.handed_over()
 
     def send(self, number: int, frame: bytes) -> None:
         """Gives a worker its job."""
@@ -135,13 +154,43 @@ class Pool:
         """Ends a worker at once; its death is heard of like any other."""
         self._nursery.kill(number)
 
+    def trace(self, number: int) -> None:
+        """Asks a worker for its stacks; `Traced` will be heard, with what it wrote."""
+        if (seat := self._seats.get(number)) and seat.stacks.expect():
+            self._nursery.trace(number)
+
+    def heard_at(self, number: int) -> float:
+        """When a worker last said something."""
+        seat = self._seats.get(number)
+        return 0.0 if seat is None else seat.heard_at
+
+    @property
+    def forkserver_pid(self) -> int | None:
+        """The process that workers are forked from, None while there is none."""
+        return self._nursery.forkserver_pid
+
+    def pause(self, paused: bool) -> None:
+        """Leaves what workers say in their sockets, where they wait with it, or takes it again. One that boots goes on:
+        it has only that to say, and a limit of time for it."""
+        if self._paused != paused:
+            self._paused = paused
+            for seat in self._seats.values():
+                self._watch(seat)
+
+    def _watch(self, seat: _Seat) -> None:
+        seat.channel.pause(seat.spoiled is not None or (self._paused and seat.booted))
+
     def next_look(self) -> float | None:
         """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
-        return self._nursery.next_look()
+        times = (self._nursery.next_look(), *(seat.stacks.next_deadline() for seat in self._seats.values()))
+        return min((at for at in times if at is not None), default=None)
 
     def look(self) -> None:
         """Sees to what should have happened by now."""
         self._nursery.look()
+        now = time.monotonic()
+        for seat in self._seats.values():
+            seat.stacks.expire(now)
 
     def close(self) -> None:
         """Ends every worker and the process they are forked from, and waits until they are gone."""
@@ -177,17 +226,20 @@ class Pool:
     # -- what workers say
 
     def _hear(self, seat: _Seat, *, last: bool = False) -> None:
+        seat.heard_at = time.monotonic()
         try:
             for frame in seat.channel.drain() if last else seat.channel.read():
                 self._take(seat, binary_to_term(frame))
         except (FrameError, DecodeError) as error:
             seat.spoiled = f"it sent something that is no message: {error}"
-            seat.channel.pause(True)
+            self._watch(seat)
             self.kill(seat.number)
 
     def _take(self, seat: _Seat, term: Term) -> None:
         match term:
             case Atom() if str(term) == "booted":
+                seat.booted = True
+                self._watch(seat)
                 self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))
@@ -203,7 +255,12 @@ class Pool:
                 self._on_event(Called(seat.number, number, name, arguments, timeout_ms))
             case (Atom() as kind, bytes() as program_id, bytes() as content) if str(kind) == "program":
                 self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
+            case (Atom() as kind, Atom() as level, bytes() as text, bytes() as logger, int() as dropped) if (
+                str(kind) == "log" and str(level) in LOG_LEVELS
+            ):
+                self._on_event(WorkerLines(seat.number, [text] if text else [], dropped, str(level), logger))
             case (Atom() as kind, result) if str(kind) in ("ok", "error"):
+                seat.output.catch_up()  # it is this job's, though it came another way
                 self._on_event(Finished(seat.number, str(kind) == "ok", result))
 
     def _bury(self, seat: _Seat, text: str, context: dict[str, object]) -> None:
@@ -212,6 +269,9 @@ class Pool:
             self._hear(seat, last=True)
         seat.output.close()
         seat.channel.close()
+        if stack := seat.stacks.close():
+            context["stack"] = stack
+            self._on_event(WorkerLines(seat.number, [line for line in stack.encode().splitlines() if line]))
         del self._seats[seat.number]
         context |= {"worker": seat.number, "os_pid": seat.os_pid}
         self._on_event(Died(seat.number, ProcessCrashed(f"the worker died: {text}", context=context)))

@@ -1,42 +1,102 @@
-"""What the node's processes use: the one door to psutil, which is loaded at the first sample."""
+"""What processes and the machine use: the one door to /proc and to psutil, which is loaded for what is seldom asked.
+
+Processes are read raw: psutil takes ten times as long for the same two numbers, and they are wanted ten times a second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    import psutil
+from erlbridge.core.vigil import Sample
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_STAT_BYTES: Final = 1024
+_UTIME, _STIME, _RSS = 11, 12, 21
+"""Places in `/proc/PID/stat` (`proc_pid_stat(5)`), counted from the field behind the name, which may hold anything."""
+_OWN_DESCRIPTORS: Final = "/proc/self/fd"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One look at a process: resident memory, and processor time since the last look in percent of one core."""
+class Machine:
+    """What a node shares with everybody else.
 
-    rss_bytes: int
-    cpu_percent: float
+    `memory_bytes` is what there is for this node: the machine's, or what its cgroups allow if that is less.
+    """
+
+    memory_bytes: int
+    available_bytes: int
+    disk_free_bytes: int
 
 
 class Watchdog:
-    """Samples processes by pid. The first look at a process gives 0.0 as its processor use."""
+    """Samples processes by pid. It keeps the files of those it knows open: each look is one system call a process, and
+    a pid that was given to another process meanwhile is never taken for the first."""
 
     def __init__(self) -> None:
-        self._processes: dict[int, psutil.Process] = {}
+        self._files: dict[int, int] = {}
 
-    def sample(self, pids: Iterable[int]) -> dict[int, Sample]:
-        """A sample of each process that is alive; costs about 0.1 ms a process."""
-        import psutil  # noqa: PLC0415 - 25 ms that the node's start does not wait for
-
+    def look(self, pids: Iterable[int]) -> dict[int, Sample]:
+        """A sample of each process that is alive; costs 7 µs each."""
         samples: dict[int, Sample] = {}
-        processes: dict[int, psutil.Process] = {}
         for pid in pids:
             try:
-                process = self._processes.get(pid) or psutil.Process(pid)
-                with process.oneshot():
-                    samples[pid] = Sample(process.memory_info().rss, process.cpu_percent(None))
-                processes[pid] = process
-            except psutil.Error:
-                continue  # gone between the list and the look
-        self._processes = processes
+                file = self._files.get(pid)
+                if file is None:
+                    file = self._files[pid] = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+                text = os.pread(file, _STAT_BYTES, 0)
+            except OSError:  # gone between the list and the look, or no descriptor is left to look with
+                continue
+            fields = text[text.rindex(b")") + 2 :].split(b" ", _RSS + 1)
+            cpu_s = (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS_PER_S
+            samples[pid] = Sample(int(fields[_RSS]) * _PAGE_BYTES, cpu_s)
         return samples
+
+    def keep_only(self, pids: Iterable[int]) -> None:
+        """Closes the files of all other processes."""
+        for pid in self._files.keys() - set(pids):
+            os.close(self._files.pop(pid))
+
+    def machine(self, data: Path) -> Machine:
+        """A look at what is shared; `data` need not be there yet. Costs 0.2 ms, the first time 30. Raises `OSError`."""
+        import psutil  # noqa: PLC0415 - 25 ms that the node's start does not wait for
+
+        memory = psutil.virtual_memory()
+        allowed = min((memory.total, *_cgroup_limits()))
+        # Nearest to it of what exists: a directory that is made later lies on the same disk as its parent.
+        there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
+        return Machine(allowed, min(memory.available, allowed), psutil.disk_usage(str(there)).free)
+
+
+def descriptors() -> tuple[int, int]:
+    """How many this process has, and how many it may have. Asking needs none."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        # Linux says their number as the directory's size since 6.2, without a descriptor to read it with.
+        return os.stat(_OWN_DESCRIPTORS).st_size or len(os.listdir(_OWN_DESCRIPTORS)), most
+    except OSError:
+        return most, most
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """The memory limits of the cgroups, of either version, that this process is in; psutil reads none of them."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "memory":
+                yield from _limits_up(Path("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes")
+            elif not controllers:
+                yield from _limits_up(Path("/sys/fs/cgroup"), path, "memory.max")
+
+
+def _limits_up(root: Path, path: str, name: str) -> Iterator[int]:
+    group = Path(path.lstrip("/"))
+    for level in (group, *group.parents):
+        with suppress(OSError, ValueError):  # not mounted here, or "max"
+            yield int((root / level / name).read_text())

@@ -29,6 +29,7 @@ from erlbridge.core.spelling import Spelling
 from erlbridge.core.training import TrainModel
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
+from erlbridge.programs import discretion
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
@@ -77,6 +78,7 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
     """The same for what runs one program, under a guard that the caller may ask what was spent."""
     lms = job.config.lms
     secrets = Secrets.of_process((lm.api_key_env for lm in lms), given=(lm.api_key for lm in lms))
+    discretion.keep(secrets)
     try:
         start = resolve(job.source, job.config, programs)
         work = Work(job.config, start, guard, secrets, spelling, programs=programs)

@@ -23,14 +23,13 @@ EXIT_CONFIGURATION: Final = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code: 0 done, 2 wrong arguments or settings, else what `serve` ended with."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    guarded = argparse.Namespace()
     if arguments[:1] == ["serve"]:
         from erlbridge.node.guardian import guard  # noqa: PLC0415
 
         # Before anything else is loaded, since the guardian keeps whatever is.
-        guarded.guardian = guard(*_wire(arguments))
+        guard(*_wire(arguments))
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments, guarded)
+    options, rest = parser.parse_known_args(arguments)
     if rest:
         from erlbridge.node.config import settings  # noqa: PLC0415
         from erlbridge.wire.place import nearest  # noqa: PLC0415
@@ -78,10 +77,10 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _configured(options, lambda resolved: _serve_wire(options.guardian, options.fds, resolved.config))
+    return _configured(options, lambda resolved: _serve_wire(options.fds, resolved.config))
 
 
-def _serve_wire(guardian: int, descriptors: tuple[int, int], config: NodeConfig) -> int:
+def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
     # The wire is taken before anything is imported that might print.
     from erlbridge.node.descriptors import take_wire  # noqa: PLC0415
 
@@ -96,7 +95,7 @@ def _serve_wire(guardian: int, descriptors: tuple[int, int], config: NodeConfig)
     about.announce(wire[1])
     from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
 
-    return serve(config, about, wire, guardian)
+    return serve(config, about, wire)
 
 
 def _parser() -> argparse.ArgumentParser:

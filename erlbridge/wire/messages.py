@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, TermMap, term_to_binary
 from erlbridge.errors import BridgeError, EncodeError, ValidationError
-from erlbridge.limits import MAX_SPAN_MS
+from erlbridge.limits import MAX_PRIORITY, MAX_SPAN_MS
 from erlbridge.wire.place import Place, listed, shown
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -25,6 +25,7 @@ _OK: Final = atom("ok")
 _ERROR: Final = atom("error")
 _PROGRESS: Final = atom("progress")
 _LOG: Final = atom("log")
+_TELEMETRY: Final = atom("telemetry")
 _CHUNK: Final = atom("chunk")
 _TEXT: Final = atom("text")
 _IS_LAST: Final = atom("is_last")
@@ -33,7 +34,8 @@ _CALL: Final = atom("call")
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a request says about itself. `deadline_ms` is a span, counted from arrival."""
+    """What a request says about itself. `deadline_ms` is a span, counted from arrival; `priority` is at most
+    `MAX_PRIORITY` from 0, higher first; `source` is who asks, for turns between callers."""
 
     deadline_ms: int | None = None
     idempotency_key: str | None = None
@@ -142,7 +144,7 @@ def _parse_meta(place: Place) -> Meta:
         deadline_ms=None if deadline is None else deadline.integer(minimum=0, maximum=MAX_SPAN_MS),
         idempotency_key=text("idempotency_key"),
         progress=True if progress is None else progress.boolean(),
-        priority=0 if priority is None else priority.integer(),
+        priority=0 if priority is None else priority.integer(minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY),
         source=text("source"),
         version=text("version"),
         trace=text("trace"),
@@ -247,6 +249,11 @@ def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[
 def call(call_id: int, request_id: Term, name: Atom | bytes, arguments: Term) -> tuple[Term, ...]:
     """`{:call, call_id, id, name, arguments}`: the node asks the host to call an Elixir function."""
     return (_CALL, call_id, request_id, name, arguments)
+
+
+def telemetry(what: str, measurements: Mapping[str, Term], metadata: Mapping[str, Term]) -> tuple[Term, ...]:
+    """`{:telemetry, [:pipeline, :dspy, what], measurements, metadata}`."""
+    return (_TELEMETRY, [atom("pipeline"), atom("dspy"), atom(what)], atom_keys(measurements), atom_keys(metadata))
 
 
 def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> tuple[Term, ...]:

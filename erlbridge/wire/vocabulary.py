@@ -57,7 +57,10 @@ ERROR_KINDS: Final = (
     "unknown",
 )
 
-CRASH_REASONS: Final = ("signal", "exit", "cancel_grace", "deadline", "forkserver", "protocol", "out_of_memory")
+CRASH_REASONS: Final = (
+    "signal", "exit", "cancel_grace", "deadline", "forkserver", "protocol", "out_of_memory",
+    "memory_limit", "total_memory_limit", "cpu_limit", "stalled", "boot_timeout",
+)  # fmt: skip
 
 STATES: Final = (
     "success",
@@ -84,11 +87,15 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
-    "calls", "open", "late",
+    "calls", "open", "late", "priorities", "pool", "spares", "recycled",
+    # the watchdog's
+    "peak_rss_bytes", "forkserver", "machine", "memory_bytes", "available_bytes", "disk_free_bytes", "descriptors",
+    "max_descriptors", "worker_soft_bytes", "worker_hard_bytes", "workers_total_bytes", "total_bytes", "soft", "hard",
+    "jobs",
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
-    "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
+    "stack", "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
     # progress
     "stage", "done", "total", "score", "lm_calls", "cost_usd",
     # results
@@ -107,6 +114,8 @@ KEYS: Final = (
     "programs", "bytes", "stored_at_ms", "next", "disk_full", "disk_refused",
     # chunks
     "text", "is_last",
+    # log lines
+    "logger",
     # arguments of Elixir functions
     "messages", "role", "content", "temperature", "max_tokens", "host_calls",
     # workflows

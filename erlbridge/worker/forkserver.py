@@ -2,8 +2,9 @@
 
 It speaks with the node over a sequenced-packet socket on descriptor 3, one term a packet:
 
+    settings                   the first packet, as `core.allotment` writes them
     {:loaded, 0, 0}            what is forked from here on is there in milliseconds
-    {:fork, number}            with two descriptors: the worker's socket and where its output goes
+    {:fork, number}            with three descriptors: the worker's socket, where its output goes, and its stacks
     {:forked, number, os_pid}  with one: a pidfd, by which the node kills the worker and sees its end
     {:exited, number, wait_status}
 
@@ -24,12 +25,18 @@ from types import FrameType
 from typing import NoReturn
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.allotment import WorkerSettings, cpus_of_next
 from erlbridge.kinship import adopt_orphans, die_with_parent, end_descendants, restore_signals
+from erlbridge.worker.allotment import allot, set_environment
+from erlbridge.worker.printing import flush_c_output, redirect_output
+from erlbridge.worker.stacks import ignore_asking, show_stacks
 
 CONTROL_FD = 3
+_LAST = (signal.SIGTERM, signal.SIGHUP)
 _PACKET_BYTES = 4096
 _NOT_FORKED = 1 << 8
 """The wait status of a process that exited with 1."""
+_SETTINGS_BYTES = 64 * 1024
 _FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
 
 
@@ -37,24 +44,33 @@ def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
     restore_signals()
     # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
-    signal.signal(signal.SIGTERM, _end)
+    for number in _LAST:
+        signal.signal(number, _end)
     adopt_orphans()
-    # A group of its own: one that is stopped when its node ends is continued by the kernel, and sees that end then.
+    # A group of its own: when nothing above it is left, the kernel continues one that is stopped, and sends it SIGHUP.
     os.setpgid(0, 0)
-    die_with_parent(int(os.environ["ERLBRIDGE_NODE_PID"]), signal.SIGTERM)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
+    packet = control.recv(_SETTINGS_BYTES)
+    if not packet:
+        os._exit(0)  # the node is gone already
+    settings = WorkerSettings.from_term(binary_to_term(packet))
+    die_with_parent(settings.node_pid, signal.SIGTERM)
+    ignore_asking()
+    set_environment(settings)
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
-    _Forkserver(control).serve()
+    _Forkserver(control, settings).serve()
     _end()
 
 
 class _Forkserver:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, settings: WorkerSettings) -> None:
         self.control = control
+        self.settings = settings
+        self.cpus: dict[int, frozenset[int]] = {}
         self.pids: dict[int, int] = {}
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_read, False)
@@ -75,7 +91,7 @@ class _Forkserver:
 
     def take(self) -> bool:
         """Does what one packet asks; False when the node is gone."""
-        packet, descriptors, flags, _ = socket.recv_fds(self.control, _PACKET_BYTES, 2)
+        packet, descriptors, flags, _ = socket.recv_fds(self.control, _PACKET_BYTES, 3)
         if not packet:
             return False
         match binary_to_term(packet):
@@ -98,24 +114,28 @@ class _Forkserver:
             else:
                 self.say(_EXITED, number, _NOT_FORKED)
 
-    def fork(self, number: int, wire: int, output: int) -> None:
+    def fork(self, number: int, wire: int, output: int, stacks: int) -> None:
         parent = os.getpid()
+        taken = [cpu for cpus in self.cpus.values() for cpu in cpus]
+        cpus = cpus_of_next(self.settings.cpus or os.sched_getaffinity(0), self.settings.pin, taken)
         pid = os.fork()
         if pid == 0:
-            self.become_worker(parent, wire, output)
+            self.become_worker(parent, wire, output, stacks, cpus)
         self.pids[number] = pid
+        self.cpus[number] = cpus
         pidfd = os.pidfd_open(pid)
         try:
             self.say(_FORKED, number, pid, with_descriptor=pidfd)
         finally:
             os.close(pidfd)
 
-    def become_worker(self, parent: int, wire: int, output: int) -> NoReturn:
+    def become_worker(self, parent: int, wire: int, output: int, stacks: int, cpus: frozenset[int]) -> NoReturn:
         """In the child: nothing of the forkserver stays open, and nothing that goes wrong returns into its loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in _LAST:
+                signal.signal(number, signal.SIG_DFL)
             restore_signals()
             die_with_parent(parent)
             adopt_orphans()  # so that what reaches the forkserver is a dead worker's, never a living one's
@@ -124,6 +144,8 @@ class _Forkserver:
             os.close(self.wake_write)
             redirect_output(output)
             os.close(output)
+            show_stacks(stacks)
+            allot(self.settings, cpus)
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
             work(socket.socket(fileno=wire))
@@ -131,6 +153,7 @@ class _Forkserver:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+            flush_c_output()
             os._exit(status)
 
     def reap(self) -> None:
@@ -138,22 +161,13 @@ class _Forkserver:
         for number, pid in list(self.pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                del self.pids[number]
+                del self.pids[number], self.cpus[number]
                 self.say(_EXITED, number, status)
         end_descendants(spare=self.pids.values())
 
     def say(self, *term: object, with_descriptor: int | None = None) -> None:
         descriptors = [] if with_descriptor is None else [with_descriptor]
         socket.send_fds(self.control, [term_to_binary(term)], descriptors)
-
-
-def redirect_output(descriptor: int) -> None:
-    """Standard input reads nothing; standard output and error go to `descriptor`, for children of this process too."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(null)
 
 
 def _end(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:

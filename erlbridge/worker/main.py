@@ -12,6 +12,7 @@ It speaks the same frames and terms with the node as the node does with the host
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep, as trained models are; said before the
                                                       answer that names it
+    {:log, level, text, logger, dropped}              from Python's logging; `dropped` more before it were too many
     {:ok, result}
     {:error, error_map}
 
@@ -41,11 +42,14 @@ from erlbridge.errors import (
 )
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
-from erlbridge.wire.frames import HEADER_BYTES, FrameReader
+from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
 from erlbridge.worker.deadline import Deadline
+from erlbridge.worker.logs import Logs
+from erlbridge.worker.outbox import Outbox
+from erlbridge.worker.printing import flush_c_output
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
@@ -58,6 +62,7 @@ _READ_BYTES = 256 * 1024
 def work(wire: socket.socket) -> None:
     """Serves jobs from the node until it is gone."""
     desk = _Desk(wire)
+    desk.logs.install()
     threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
     desk.say(_BOOTED)
     while True:
@@ -97,12 +102,13 @@ class _Desk:
 
     def __init__(self, wire: socket.socket) -> None:
         self.wire = wire
+        self._outbox = Outbox(wire)
+        self.logs = Logs(self._outbox.offer)
         self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._throttle = Throttle()
-        self._calls = Calls(self._send)
+        self._calls = Calls(self._outbox.send)
         self._deadline = Deadline(self._calls.stop)
-        self._lock = threading.Lock()
 
     def read(self) -> None:
         """Takes frames until the node is gone, then ends the process, whatever its main thread is doing."""
@@ -134,28 +140,26 @@ class _Desk:
                 self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
 
     def say(self, term: object) -> None:
-        self._send(term_to_binary(term))
-
-    def _send(self, frame: bytes) -> None:
-        with self._lock:
-            self.wire.sendall(len(frame).to_bytes(HEADER_BYTES) + frame)
+        self._outbox.send(term_to_binary(term))
 
     def finish(self, frame: bytes) -> None:
         """Sends a job's outcome; progress that was held back for it is void now, and so are its calls."""
         self._deadline.end()
         self._calls.stop(InternalError("the job is over"))
         self._throttle.reset()
-        self._send(frame)
+        self.logs.settle()
+        flush_c_output()
+        self._outbox.send(frame)
 
     # -- core.jobs.Observer
 
     def progress(self, state: Progress) -> None:
         if self._throttle.lets_pass(state):
-            self._send(encode((_PROGRESS, progress_map(state)), head=1))
+            self._outbox.send(encode((_PROGRESS, progress_map(state)), head=1))
 
     def chunk(self, piece: Chunk) -> None:
         state = atom_keys({"field": piece.field, "text": piece.text, "is_last": piece.is_last})
-        self._send(encode((_CHUNK, state), head=1))
+        self._outbox.send(encode((_CHUNK, state), head=1))
 
     def keep(self, program_id: str, program: bytes) -> None:
         self.say((_PROGRAM, program_id, program))

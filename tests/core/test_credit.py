@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erlbridge.core.credit import CreditLine
-from erlbridge.limits import PROGRESS_CREDIT
+from erlbridge.limits import MAX_WAITING_TEXT_BYTES, PROGRESS_CREDIT
 from erlbridge.wire import messages
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -21,12 +21,33 @@ def test_progress_without_credit_keeps_the_newest_of_each_job() -> None:
     assert line.available == 4
 
 
+def log(text: str) -> tuple[object, ...]:
+    return messages.log("info", text, {})
+
+
 def test_logs_without_credit_are_dropped_and_counted() -> None:
     line = CreditLine(available=PROGRESS_CREDIT + 1)
-    assert line.droppable("one") == ["one"]
-    assert line.droppable("two") == []
+    assert line.droppable(log("one")) == [log("one")]
+    assert line.droppable(log("two")) == []
     assert line.progress(b"a", "10 %") == ["10 %"]
-    assert (line.dropped, line.grant(5)) == (1, [])
+    assert (line.dropped, line.grant(5)) == ({"progress": 0, "chunk": 0, "log": 1, "telemetry": 0}, [])
+
+
+def test_a_host_that_does_not_read_gets_nothing_whatever_it_granted() -> None:
+    line = CreditLine(available=1000)
+    assert line.hold(True) == []
+    for step in range(3):
+        assert (line.progress(b"a", f"a{step}"), line.droppable(log("x")), line.grant(1)) == ([], [], [])
+    assert line.hold(False) == ["a2"]
+    assert (line.available, line.dropped["log"]) == (1002, 3)
+
+
+def test_text_that_waits_does_not_grow_without_end() -> None:
+    line, sent = CreditLine(available=0), []
+    for _ in range(20):
+        sent += line.chunk(b"job", chunk(b"x" * (MAX_WAITING_TEXT_BYTES // 4)))
+    assert [len(event[2][atom("text")]) for event in sent] == [MAX_WAITING_TEXT_BYTES * 5 // 4] * 4
+    assert line.available == -4
 
 
 def test_an_answered_job_says_no_more() -> None:
@@ -75,7 +96,7 @@ def test_never_more_events_than_credit(steps: list[object]) -> None:
             granted += step
             sent += len(line.grant(step))
         elif step == "log":
-            sent += len(line.droppable("log"))
+            sent += len(line.droppable(log("line")))
         else:
             sent += len(line.progress(b"job", "progress"))
         assert sent <= granted

@@ -58,6 +58,7 @@ defmodule NodeEcho do
       {^port, {:data, frame}} ->
         case :erlang.binary_to_term(frame, [:safe]) do
           {:log, _level, _line, _metadata} -> receive_term(port)
+          {:telemetry, _name, _measurements, _metadata} -> receive_term(port)
           term -> term
         end
 

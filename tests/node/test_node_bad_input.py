@@ -276,7 +276,8 @@ def test_health_is_answered_while_every_worker_is_busy(node: NodeClient) -> None
     node.wait_until_healthy()
     jobs = [node.request("optimize_signature", optimization()) for _ in range(4)]
     health = node.health()
-    assert {str(worker[Atom("state")]) for worker in health[Atom("workers")]} == {"busy"}
+    states = [str(worker[Atom("state")]) for worker in health[Atom("workers")]]
+    assert states.count("busy") == 2, "the spare waits"
     assert health[Atom("queue")][Atom("waiting")] == 2
     assert health[Atom("queue")][Atom("running")] == 2
     answered_at = time.monotonic()

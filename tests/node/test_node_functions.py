@@ -23,7 +23,9 @@ ECHO = {Atom("input_fields"): [b"question"], Atom("output_fields"): [b"answer"]}
 @pytest.fixture(scope="module")
 def small_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
     """A node of one worker and small frames."""
-    client = NodeClient("--workers", "1", "--max-frame-bytes", "8192", data=tmp_path_factory.mktemp("small"))
+    client = NodeClient(
+        "--workers", "1", "--spare-workers", "0", "--max-frame-bytes", "8192", data=tmp_path_factory.mktemp("small")
+    )
     yield client
     client.close()
 

@@ -53,7 +53,7 @@ def test_a_number_beyond_a_floats_range_is_refused_with_its_path(node: NodeClien
 
 
 def test_a_worker_that_dies_of_a_real_time_signal_is_a_typed_error(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
+    node = start_node("--workers", "1", "--spare-workers", "0")
     node.ready()
     node.wait_until_healthy()
     number = node.request("predict", prediction(slow(60_000)))
@@ -104,9 +104,9 @@ def test_what_stands_in_a_programs_place_but_is_no_file_is_not_read(
 def test_too_few_descriptors_for_all_workers_leave_a_node_that_serves_with_some(
     start_node: Callable[..., NodeClient],
 ) -> None:
-    node = start_node("--workers", "8")
+    node = start_node("--workers", "8", "--spare-workers", "0")
     node.ready()
-    resource.prlimit(node.node_pid, resource.RLIMIT_NOFILE, (20, 20))
+    resource.prlimit(node.node_pid, resource.RLIMIT_NOFILE, (30, 30))
     assert node.ask("predict", prediction())[0] == "ok"
     health = node.health()
     assert health[Atom("status")] == Atom("degraded")

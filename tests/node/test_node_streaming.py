@@ -24,7 +24,9 @@ FEW = 3
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
-    client = NodeClient("--workers", "1", "--credit", str(FEW), data=tmp_path_factory.mktemp("data"))
+    client = NodeClient(
+        "--workers", "1", "--spare-workers", "0", "--credit", str(FEW), data=tmp_path_factory.mktemp("data")
+    )
     yield client
     client.close()
 

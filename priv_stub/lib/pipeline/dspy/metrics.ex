@@ -6,7 +6,8 @@ defmodule Pipeline.DSPy.Metrics do
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
 
-  Telemetry that the node itself sends is passed on under its own name. Handlers run in the bridge's process: they
+  Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
+  `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they
   must be quick, as everywhere in telemetry.
   """
 

@@ -5,16 +5,18 @@ defmodule Pipeline.DSPy.ProcessManager do
   Python is the first of these that is set: the option `:python`, `config :pipeline, :python`, the environment variable
   `ERLBRIDGE_PYTHON`, a `.venv` beside this project, and then `python3`.
 
-  The BEAM never signals a port's program, it closes the pipes; a node that reads sees that within milliseconds. One
-  that does not (stopped, or stuck with queued output) is killed by its pid, and only while that pid still has the
-  start time that it had when the port was opened, so that a reused pid is never hit.
+  The port's program is the node's guardian, a small process that outlives everything else of the node: when it is gone,
+  so is the rest. The BEAM never signals a port's program, it closes the pipes; guardian and node see that within
+  milliseconds, and the guardian ends a node that does not. Only a port that lingers, with output queued for a node that
+  does not read, hides its end from them: then the guardian is killed by its pid, which takes the node with it, and only
+  while that pid still has the start time that it had when the port was opened, so that a reused pid is never hit.
   """
 
   alias Pipeline.DSPy.PythonError
 
   defstruct [:port, :os_pid, :started_at]
 
-  @typedoc "A node's process. `started_at` is its start time in clock ticks since boot, nil where /proc is missing."
+  @typedoc "A node's guardian. `started_at` is its start time in clock ticks since boot, nil where /proc is missing."
   @type t :: %__MODULE__{
           port: port,
           os_pid: non_neg_integer | nil,

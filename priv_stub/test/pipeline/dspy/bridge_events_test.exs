@@ -71,6 +71,48 @@ defmodule Pipeline.DSPy.BridgeEventsTest do
     assert log =~ "<<255, 0>>"
   end
 
+  # Python imports this in each process whose PYTHONPATH names its directory.
+  @loud """
+  import sys
+  if "erlbridge.worker.forkserver" in sys.orig_argv:
+      import logging
+      import erlbridge.worker.main as worker
+      run = worker.run
+      def loud(*arguments):
+          print("printed for the host")
+          logging.getLogger("a.library").error("logged for the host")
+          return run(*arguments)
+      worker.run = loud
+  """
+
+  # A handler of Erlang's logger.
+  def log(%{level: level, meta: %{python: python}}, %{config: %{to: to}}),
+    do: send(to, {:logged, level, python})
+
+  def log(_event, _config), do: :ok
+
+  test "what a worker prints and logs during a job arrives in Logger with worker, job and logger" do
+    directory = tmp_dir("loud")
+    File.write!(Path.join(directory, "sitecustomize.py"), @loud)
+    :ok = :logger.add_handler(:bridge_events, __MODULE__, %{config: %{to: self()}})
+    on_exit(fn -> :logger.remove_handler(:bridge_events) end)
+
+    log =
+      capture_log(fn ->
+        bridge = start_bridge(env: %{"PYTHONPATH" => directory}, log_level: :as_sent)
+
+        assert {:ok, _result} =
+                 PythonBridge.predict(bridge, "question -> answer", %{question: "?"}, lm: :offline)
+
+        assert_receive {:logged, :info, %{worker: 1, job: job, logger: nil}}, 5_000
+        assert_receive {:logged, :error, %{worker: 1, job: ^job, logger: "a.library"}}, 5_000
+        assert job != nil
+      end)
+
+    assert log =~ "[info] Python worker 1: printed for the host"
+    assert log =~ "[error] Python worker 1, a.library: logged for the host"
+  end
+
   test "answers and progress of requests that nobody waits for are dropped" do
     stray = [{:ok, "unknown", 1}, {:error, 2, %{}}, {:progress, "unknown", %{done: 1}}]
     {bridge, _path} = start_scripted([{:ready, @info} | stray] ++ [{:log, :info, "last", %{}}])

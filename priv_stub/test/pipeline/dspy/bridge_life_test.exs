@@ -37,6 +37,18 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       assert {:ok, %{status: _}} = PythonBridge.health_check(bridge)
     end
 
+    test "is known to its callers within half a second, and by which signal" do
+      bridge = start_bridge()
+      {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(bridge)
+      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload())
+      assert {:ok, _health} = PythonBridge.health_check(bridge)
+      started = System.monotonic_time(:millisecond)
+      signal("KILL", os_pid)
+      assert {:error, %PythonError{context: context}} = PythonBridge.await(ref, timeout: 5_000)
+      assert System.monotonic_time(:millisecond) - started < 500
+      assert context == %{reason: :signal, signal: 9}
+    end
+
     test "takes its workers with it, busy or idle" do
       bridge = start_bridge(workers: 2)
       pids = os_pids(bridge)
@@ -109,10 +121,28 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(first)
     end
 
+    test "is ended by its guardian when the bridge is killed", %{bridge: bridge, os_pid: os_pid} do
+      pids = bridge |> port_os_pid() |> family()
+      assert os_pid in pids
+      Process.exit(Process.whereis(bridge), :kill)
+      eventually(fn -> gone?(pids) end, 2_000)
+    end
+
     test "is killed when the bridge stops", %{bridge: bridge, os_pid: os_pid} do
       PythonBridge.async(bridge, :predict, %{input: :binary.copy("x", 10_000_000)})
       stop_supervised!(bridge)
       eventually(fn -> not running?(os_pid) end, 2_000)
+    end
+  end
+
+  describe "a guardian that is stopped" do
+    test "ends with its node when the bridge is killed, and nothing is left" do
+      bridge = start_bridge()
+      pids = os_pids(bridge)
+      signal("STOP", port_os_pid(bridge))
+      assert {:ok, %{status: :healthy}} = PythonBridge.health_check(bridge)
+      Process.exit(Process.whereis(bridge), :kill)
+      eventually(fn -> gone?(pids) end, 2_000)
     end
   end
 

@@ -7,6 +7,8 @@ defmodule Pipeline.DSPy.PythonBridge.NodeFault do
       %{reason: :signal, signal: 9}
       iex> NodeFault.exit_status(2, false).recovery_strategy
       :fatal
+      iex> NodeFault.exit_status(70, true).message
+      "the node ended with exit code 70, a fault of its own; its stderr says which"
   """
 
   alias Pipeline.DSPy.PythonError
@@ -14,6 +16,7 @@ defmodule Pipeline.DSPy.PythonBridge.NodeFault do
   @cannot_start 2
   @workers_cannot_start 3
   @framing_lost 4
+  @fault 70
 
   @doc "The error for an exit status, of a node that was ready or had yet to be."
   @spec exit_status(non_neg_integer, boolean) :: PythonError.t()
@@ -36,7 +39,12 @@ defmodule Pipeline.DSPy.PythonBridge.NodeFault do
     crashed(message, %{reason: :protocol, exit_code: @framing_lost})
   end
 
-  # The exit status of a program that a signal ended is 128 and the signal.
+  def exit_status(@fault, _ready?) do
+    message = "the node ended with exit code 70, a fault of its own; its stderr says which"
+    crashed(message, %{reason: :exit, exit_code: @fault})
+  end
+
+  # So ends a program that was ended by a signal, and a guardian whose node was.
   def exit_status(code, _ready?) when code > 128 do
     crashed("the node was ended by signal #{code - 128}", %{reason: :signal, signal: code - 128})
   end

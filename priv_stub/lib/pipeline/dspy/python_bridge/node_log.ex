@@ -2,6 +2,9 @@ defmodule Pipeline.DSPy.PythonBridge.NodeLog do
   @moduledoc """
   A node's log lines as lines of Logger, with what Python said about them as the metadata `python`.
 
+  That is a map of `worker` (its number; nil for the node itself), `job` (the id of the request that it worked on, or
+  nil) and `logger` (the name of the one of Python's logging that spoke; nil for what was printed).
+
   What comes from Python is data: its text is never formatted, and its metadata stays a map under that one key.
   """
 
@@ -19,8 +22,14 @@ defmodule Pipeline.DSPy.PythonBridge.NodeLog do
   def write(level, sent_level, text, metadata) do
     level = if level == :as_sent, do: sent_level, else: level
     level = if level in @levels, do: level, else: :info
-    Logger.log(level, ["Python node: ", shown(text)], python: metadata)
+    Logger.log(level, [speaker(metadata), ": ", shown(text)], python: metadata)
   end
+
+  defp speaker(%{worker: worker, logger: logger}) when is_integer(worker) and is_binary(logger),
+    do: ["Python worker #{worker}, ", shown(logger)]
+
+  defp speaker(%{worker: worker}) when is_integer(worker), do: "Python worker #{worker}"
+  defp speaker(_metadata), do: "Python node"
 
   defp shown(text), do: if(String.valid?(text), do: text, else: inspect(text, limit: 200))
 end
