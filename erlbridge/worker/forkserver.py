@@ -36,9 +36,9 @@ from erlbridge.worker.stacks import ignore_asking, show_stacks
 CONTROL_FD = 3
 _LAST = (signal.SIGTERM, signal.SIGHUP)
 _PACKET_BYTES = 4096
-_SETTINGS_BYTES = 64 * 1024
 _NOT_FORKED = 1 << 8
 """The wait status of a process that exited with 1."""
+_SETTINGS_BYTES = 64 * 1024
 _FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"), Atom("exited")
 
 

@@ -88,7 +88,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, set_clock: Callable[[int], No
         "LD_PRELOAD": str(made / "shim.so"),
         "CLOCK_OFFSET_FILE": str(tmp_path_factory.getbasetemp() / "offset"),
     }
-    client = NodeClient("--workers", "2", data=made / "data", environment=environment)
+    client = NodeClient("--workers", "2", "--spare-workers", "0", data=made / "data", environment=environment)
     try:
         client.ready()
         client.wait_until_healthy()

@@ -25,7 +25,7 @@ CONTEXT = Atom("context")
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
-    client = NodeClient("--workers", "2", data=tmp_path_factory.mktemp("data"))
+    client = NodeClient("--workers", "2", "--spare-workers", "0", data=tmp_path_factory.mktemp("data"))
     try:
         client.ready()
         client.wait_until_healthy()

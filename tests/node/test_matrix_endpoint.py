@@ -30,7 +30,7 @@ CONTEXT, FAILED, METRICS = Atom("context"), Atom("failed_calls"), Atom("metrics"
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
     """A node whose workers outlive every fault of the module, with no more descriptors and threads than before."""
-    client = NodeClient("--workers", "4", data=tmp_path_factory.mktemp("data"))
+    client = NodeClient("--workers", "4", "--spare-workers", "0", data=tmp_path_factory.mktemp("data"))
     try:
         client.ready()
         client.wait_until_healthy()
