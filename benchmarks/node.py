@@ -37,7 +37,9 @@ def milliseconds(seconds: list[float]) -> str:
 
 
 def start(workers: int = 2) -> NodeClient:
-    return NodeClient("--workers", str(workers), "--spare-workers", "0", "--credit", "1000000", data=Path(tempfile.mkdtemp()))
+    return NodeClient(
+        "--workers", str(workers), "--spare-workers", "0", "--credit", "1000000", data=Path(tempfile.mkdtemp())
+    )
 
 
 def starts() -> tuple[list[float], list[float], list[float]]:
