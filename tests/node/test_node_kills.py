@@ -131,13 +131,18 @@ def test_a_worker_holds_no_other_workers_descriptors(unruly: NodeClient) -> None
     forkserver = forkserver_of(unruly)
     assert not channels(first) & channels(second)
     assert not channels(first) & channels(forkserver)
-    assert len(channels(first)) == 2, "its socket, and the pipe that takes what it prints"
+    assert len(channels(first)) == 3, "its socket, and the pipes that take what it prints and its stacks"
 
 
 def test_workers_start_with_the_signals_that_programs_expect(tmp_path: Path) -> None:
     """A host that ignores and blocks whatever it likes, as the BEAM ignores SIGCHLD."""
     client = NodeClient(
-        "--workers", "1", data=tmp_path, launcher=("sh", "-c", 'trap "" CHLD PIPE USR2; exec "$@"', "sh")
+        "--workers",
+        "1",
+        "--spare-workers",
+        "0",
+        data=tmp_path,
+        launcher=("sh", "-c", 'trap "" CHLD PIPE USR2; exec "$@"', "sh"),
     )
     client.ready()
     client.wait_until_healthy()
@@ -190,7 +195,7 @@ def test_a_forkserver_that_is_killed_loses_its_jobs_in_time_and_is_replaced(unru
 
 
 def test_a_forkserver_that_is_killed_while_stopped_leaves_nothing(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1", PYTHONPATH=UNRULY)
+    node = start_node("--workers", "1", "--spare-workers", "0", PYTHONPATH=UNRULY)
     node.ready()
     node.wait_until_healthy()
     (worker,) = idle_workers(node)
