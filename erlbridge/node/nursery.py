@@ -33,8 +33,9 @@ _END_GRACE_S: Final = 0.3
 _STATUS_GRACE_S: Final = 0.1
 """How long after a worker's end its exit status is waited for."""
 _FORK_PATIENCE_S: Final = 1.0
-"""A fork takes some milliseconds. A forkserver that has not answered after this is woken, in case somebody stopped it;
-after the same time again it is killed."""
+"""A fork takes milliseconds. A forkserver that has not answered after this is woken, in case somebody stopped it."""
+_WAKE_PATIENCE_S: Final = 5.0
+"""So long after that it is killed, and every worker with it: on a machine that is merely slow that must not happen."""
 _LAST_LINES: Final = 3
 
 
@@ -75,7 +76,7 @@ class Nursery:
         self._output: Output | None = None
         self._pid = 0
         self._loaded = False
-        self._woken = False
+        self._woken_at: float | None = None
         self._wards: dict[int, _Ward] = {}
         self._last_lines: deque[bytes] = deque(maxlen=_LAST_LINES)
 
@@ -114,7 +115,7 @@ class Nursery:
         """When `look` has something to do; None while only the forkserver or a worker's end can bring that."""
         times = [ward.bury_at for ward in self._wards.values() if ward.bury_at is not None]
         if (asked_at := self._asked_at()) is not None:
-            times.append(asked_at + _FORK_PATIENCE_S * (2 if self._woken else 1))
+            times.append(asked_at + _FORK_PATIENCE_S if self._woken_at is None else self._woken_at + _WAKE_PATIENCE_S)
         return min(times, default=None)
 
     def look(self) -> None:
@@ -126,10 +127,10 @@ class Nursery:
         asked_at = self._asked_at()
         if asked_at is None or now < asked_at + _FORK_PATIENCE_S:
             return
-        if not self._woken:
-            self._woken = True
+        if self._woken_at is None:
+            self._woken_at = now
             os.kill(self._pid, signal.SIGCONT)
-        elif now >= asked_at + 2 * _FORK_PATIENCE_S:
+        elif now >= self._woken_at + _WAKE_PATIENCE_S:
             self._lose("the forkserver does not answer")
 
     def close(self) -> None:
@@ -171,7 +172,7 @@ class Nursery:
             theirs.close()
         output.handed_over()
         ours.setblocking(False)
-        self._control, self._output, self._loaded, self._woken = ours, output, False, False
+        self._control, self._output, self._loaded, self._woken_at = ours, output, False, None
         self._selector.register(ours, selectors.EVENT_READ, lambda _events: self._hear())
         return ours
 
@@ -206,7 +207,7 @@ class Nursery:
     def _adopt(self, number: int, os_pid: int, pidfd: int | None = None) -> None:
         ward = self._wards[number]
         ward.asked_at = time.monotonic()
-        self._woken = False
+        self._woken_at = None
         if pidfd is None:  # no descriptor is left for it here, so the worker could not be ended later
             os.kill(os_pid, signal.SIGKILL)
             return

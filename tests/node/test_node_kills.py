@@ -118,6 +118,7 @@ def test_descriptors_and_threads_do_not_grow_over_many_deaths(unruly: NodeClient
         for worker in victims:
             os.kill(worker, signal.SIGKILL)
         await_replaced(unruly, dead, 2, since, 1.0)
+        assert unruly.ask("predict", prediction())[0] == "ok", "else workers that die without a job are waited for"
     record(ROW, f"{len(dead)} times", "descriptors and threads grown", sum(held()) - sum(before), 0)
 
 
