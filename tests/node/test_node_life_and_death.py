@@ -66,6 +66,7 @@ def test_a_running_job_is_cancelled_at_its_next_model_call(start_node: Callable[
     node.ready()
     number = node.request("optimize_signature", slow_job(20, optimizer=Atom("mipro_v2")))
     worker = busy_worker(node, number)
+    node.until(lambda term: str(term[0]) == "progress" and term[1] == number and term[2][Atom("lm_calls")] > 0)
     assert node.ask("cancel", {Atom("id"): number}) == ("ok", {Atom("status"): Atom("cancelling")})
     tag, error = node.answer(number)
     assert (tag, error[Atom("error_type")]) == ("error", Atom("cancelled"))
