@@ -168,7 +168,7 @@ def fresh(endpoint: FaultyEndpoint, number: int) -> dict[Any, Any]:
 
 
 def answers_in(disk: Path) -> int:
-    with closing(sqlite3.connect(disk / ANSWERS)) as connection:
+    with closing(sqlite3.connect(disk / "workers" / ANSWERS)) as connection:
         (count,) = connection.execute("SELECT count(*) FROM answers").fetchone()
     return int(count)
 
@@ -224,7 +224,7 @@ def test_a_damaged_database_is_set_aside_and_named(
     node: NodeClient, endpoint: FaultyEndpoint, file: str, damage: Callable[[Path], None]
 ) -> None:
     node.send((Atom("credit"), 1000))
-    path = data_of(node) / file
+    path = data_of(node) / "workers" / file
     for number in range(6):
         calls_of(node, fresh(endpoint, number))
     renew_worker(node)
@@ -255,8 +255,8 @@ def remove(path: Path) -> None:
 def test_a_database_that_somebody_keeps_locked_holds_up_no_job(node: NodeClient, endpoint: FaultyEndpoint) -> None:
     calls_of(node, fresh(endpoint, 1000))
     with (
-        closing(sqlite3.connect(data_of(node) / ANSWERS)) as one,
-        closing(sqlite3.connect(data_of(node) / RATES)) as two,
+        closing(sqlite3.connect(data_of(node) / "workers" / ANSWERS)) as one,
+        closing(sqlite3.connect(data_of(node) / "workers" / RATES)) as two,
     ):
         for connection in (one, two):
             connection.execute("BEGIN EXCLUSIVE")
@@ -284,10 +284,14 @@ def test_a_damaged_program_is_set_aside_and_can_be_put_again(node: NodeClient, d
     remove(path.with_suffix(".damaged"))
 
 
-def test_a_database_that_is_damaged_while_it_is_open_costs_no_job(node: NodeClient, endpoint: FaultyEndpoint) -> None:
+def test_a_database_that_is_damaged_while_it_is_open_costs_no_job(
+    start_node: Callable[..., NodeClient], endpoint: FaultyEndpoint
+) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0")
+    node.ready()
     for number in range(2000, 2004):
         calls_of(node, fresh(endpoint, number))
-    for path in data_of(node).glob("*.sqlite3*"):
+    for path in (data_of(node) / "workers").glob("*.sqlite3*"):
         size = path.stat().st_size
         with path.open("r+b") as file:
             file.write(os.urandom(size))

@@ -27,7 +27,7 @@ class Load:
             (40, lambda: self._ask("predict", prediction())),
             (8, lambda: self._ask("predict", prediction(slow(self.rng.choice((20, 200)))))),
             (12, lambda: self._ask("predict", prediction(self._lm()))),
-            (3, lambda: self._ask("predict", prediction(slow(5_000)), deadline_ms=self.rng.randint(50, 800))),
+            (1, lambda: self._ask("predict", prediction(slow(5_000)), deadline_ms=self.rng.randint(50, 800))),
             (4, lambda: self._ask("evaluate_pipeline", self._evaluation(OFFLINE))),
             (2, lambda: self._ask("evaluate_pipeline", self._evaluation(self._lm()), deadline_ms=3_000)),
             (3, lambda: self._ask("optimize_signature", optimization(12, optimizer=Atom("labeled_few_shot")))),

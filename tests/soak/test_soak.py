@@ -14,5 +14,5 @@ def test_under_full_load_and_random_faults_every_request_is_answered_once() -> N
     seconds = float(os.environ.get("ERLBRIDGE_SOAK_S", "12"))
     soaked = soak(seconds, seed=int(os.environ.get("ERLBRIDGE_SOAK_SEED", "1")))
     assert soaked.broken() == [], soaked
-    assert soaked.sent > 20 * seconds
+    assert soaked.sent > 10 * seconds
     assert sum(soaked.faults.values()) >= 3
