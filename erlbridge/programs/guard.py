@@ -20,6 +20,7 @@ from erlbridge.core.configs import Budget
 from erlbridge.core.jobs import Chunk, Observer, Progress
 from erlbridge.errors import (
     BridgeError,
+    BudgetExceeded,
     CallbackFailed,
     InternalError,
     MissingPackage,
@@ -118,13 +119,19 @@ class Guard(BaseCallback):  # type: ignore[misc]
 
     def must_end_calls(self) -> bool:
         """Whether the model calls in flight must end now: there is a reason to stop, or the job's seconds are used up
-        in the middle of a call, which then is the reason. Raises nothing; each call that ends finds out by itself."""
+        in the middle of a call, which then is the reason. Raises nothing; each call that ends finds out by itself.
+
+        Where only calls, tokens or money are used up they go on: they are paid, and their answers are kept."""
         with self._lock:
+            asked = self._observer.stop_reason()
             if self.reason is None:
-                self.reason = self._observer.stop_reason()
+                self.reason = asked
             limit = self._budget.max_seconds
-            if self.reason is None and self._calls_in_flight and limit is not None and self.elapsed_s >= limit:
+            late = limit is not None and self.elapsed_s >= limit
+            if self.reason is None and self._calls_in_flight and limit is not None and late:
                 self.reason = exceeded(f"{self.elapsed_s:.3f} seconds used", limit)
+            if isinstance(self.reason, BudgetExceeded):
+                return late or asked is not None
             return self.reason is not None
 
     def check_time(self) -> None:
