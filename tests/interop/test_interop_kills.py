@@ -16,7 +16,7 @@ from measures import record
 from node_client import PATIENCE_S, descendants
 from victims import UNRULY, record_gone
 
-ROW = "the host"
+ROW = "the host ends"
 
 
 class BeamHost:
@@ -121,7 +121,7 @@ def test_a_beam_hears_in_time_that_its_node_was_killed(start_beam: Callable[[], 
     since = time.monotonic()
     os.kill(host.node if victim == "node" else host.guardian, signal.SIGKILL)
     assert host.heard() == "down 137"
-    record(f"kill -9 the {victim}", "under a BEAM", "host knows, s", time.monotonic() - since, 0.5)
+    record(f"kill -9 the {victim}", "under a BEAM", "host knows after", time.monotonic() - since, 0.5)
     record_gone(f"kill -9 the {victim}", "under a BEAM", host.tree, since)
 
 

@@ -55,7 +55,7 @@ def test_a_killed_node_leaves_nothing_and_its_signal_is_the_exit_code(unruly: No
     os.kill(unruly.node_pid, signal.SIGKILL)
     with pytest.raises(NodeGone) as gone:
         unruly.answer(number)
-    record("kill -9 the node", "a job runs", "host knows, s", time.monotonic() - since, 0.5)
+    record("kill -9 the node", "a job runs", "host knows after", time.monotonic() - since, 0.5)
     record_gone("kill -9 the node", "a job runs", unruly.tree, since)
     assert gone.value.code == 128 + signal.SIGKILL
 
@@ -67,7 +67,7 @@ def test_a_killed_guardian_takes_everything_with_it(unruly: NodeClient) -> None:
     unruly.process.kill()
     with pytest.raises(NodeGone) as gone:
         unruly.answer(number)
-    record("kill -9 the guardian", "a job runs", "host knows, s", time.monotonic() - since, 0.5)
+    record("kill -9 the guardian", "a job runs", "host knows after", time.monotonic() - since, 0.5)
     record_gone("kill -9 the guardian", "a job runs", unruly.tree, since)
     assert gone.value.code == -signal.SIGKILL
 
@@ -100,7 +100,7 @@ def test_a_node_that_was_stopped_goes_on_where_it_was(unruly: NodeClient) -> Non
     for pid in (unruly.node_pid, unruly.process.pid):
         os.kill(pid, signal.SIGCONT)
     assert unruly.answer(number)[0] == "ok"
-    record("SIGSTOP and SIGCONT", "node and guardian", "answered after SIGCONT, s", time.monotonic() - since, 1.0)
+    record("SIGSTOP and SIGCONT", "node and guardian", "answered after SIGCONT", time.monotonic() - since, 1.0)
     since = time.monotonic()
     unruly.process.terminate()
     assert unruly.wait() == 0
@@ -130,7 +130,7 @@ def test_the_guardian_is_small_and_holds_no_more_than_it_needs(start_node: Calla
     assert open_descriptors(guardian) == 6, "0 and 1 on nothing, 2, the node's pidfd, and the wire's two"
     rollup = dict(line.split(":", 1) for line in Path(f"/proc/{guardian}/smaps_rollup").read_text().splitlines()[1:])
     bytes_used = int(rollup["Pss"].split()[0]) * 1024
-    record("the guardian", "beside its node", "proportional memory, bytes", bytes_used, 12_000_000)
+    record("the guardian", "beside its node", "proportional memory", bytes_used, 12_000_000, unit="bytes")
 
 
 def test_a_host_on_a_socket_is_served_and_its_end_noticed(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from faulty_endpoint import FaultyEndpoint
-from measures import record
+from measures import LONG, record
 from node_client import NodeClient
 from tickets import HELD_OUT, KNOWN, SIGNATURE, optimization, prediction
 
@@ -42,7 +41,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
         after = settled(client, before)
         assert client.health()[Atom("restarts")] == 0
         for index, what in enumerate(("descriptors more", "threads more")):
-            record(ROW, "all of them", what, growth(before, after, index), SPARE)
+            record(ROW, "all of them", what, growth(before, after, index), SPARE, unit="count")
     finally:
         client.close()
 
@@ -181,10 +180,12 @@ def test_an_endpoint_that_breaks_every_answer_is_an_lm_error_after_four_attempts
         kind, error = error_of(answer_in_any_order(node, number))
         assert kind == "lm_error", fault
         with endpoints[fault] as endpoint:
-            record(ROW, fault, "requests for one call", len(endpoint.requests), 4)
+            record(ROW, fault, "requests for one call", len(endpoint.requests), 4, unit="count")
             assert error[CONTEXT][FAILED] == len(endpoint.requests)
     after = {worker[Atom("os_pid")]: worker[Atom("rss_bytes")] for worker in node.health()[Atom("workers")]}
-    record(ROW, "endless", "bytes that the worker grew by", max(after[pid] - before[pid] for pid in before), 200 << 20)
+    record(
+        ROW, "endless", "growth of the worker", max(after[pid] - before[pid] for pid in before), 200 << 20, unit="bytes"
+    )
 
 
 def test_half_the_calls_failing_are_tried_again_and_counted(node: NodeClient) -> None:
@@ -195,7 +196,7 @@ def test_half_the_calls_failing_are_tried_again_and_counted(node: NodeClient) ->
     assert metrics[Atom("lm_calls")] == len(endpoint.requests)
     assert metrics[FAILED] == endpoint.requests.count("500") > 0
     assert result[Atom("failures")] == sum(item[Atom("error")] is not None for item in result[Atom("results")])
-    record(ROW, "half the calls failing", "requests for one call", len(endpoint.requests) / 12, 4)
+    record(ROW, "half the calls failing", "requests for one call", len(endpoint.requests) / 12, 4, unit="count")
 
 
 @pytest.mark.parametrize("verb", PAYLOADS)
@@ -260,7 +261,7 @@ def answer_in_any_order(node: NodeClient, number: int) -> tuple[str, Any]:
     return node.answer(number)
 
 
-ROUNDS = 40 if os.environ.get("ERLBRIDGE_LONG") else 1
+ROUNDS = 40 if LONG else 1
 MOODS = ("well", "well", "500", "429", "hang", "drip head", "drip body", "reset", "garbage", "truncated", "wrong type")
 
 

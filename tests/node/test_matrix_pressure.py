@@ -1,6 +1,6 @@
 """A host that does not read, one that floods, a worker that prints without end: bounded memory, each request answered.
 
-`ERLBRIDGE_MATRIX=long` takes the fault matrix's own sizes; otherwise they are smaller.
+`ERLBRIDGE_LONG=1` takes the fault matrix's own sizes; otherwise they are smaller.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measures import record
+from measures import LONG, record
 from node_client import PATIENCE_S, NodeClient, alive
 from tickets import prediction, slow
 
@@ -29,7 +29,6 @@ from erlbridge.limits import (
 )
 from erlbridge.wire.frames import FrameReader
 
-LONG = os.environ.get("ERLBRIDGE_MATRIX") == "long"
 STALLED_S = 30.0 if LONG else 1.0
 REQUESTS = 100_000 if LONG else 5_000
 PRINTING_S = 20.0 if LONG else 1.0
@@ -73,7 +72,14 @@ def test_a_host_that_stops_reading_grows_nothing_and_gets_every_answer_when_it_r
         peak = max(peak, rss_bytes(node) - before)
         time.sleep(0.005)
     limit = MAX_UNSENT_BYTES + workers * MAX_FRAME_BYTES + ROOM_BYTES
-    record("pressure", f"host stops reading for {STALLED_S:g} s, {jobs} answers of 16 MiB", "growth", peak, limit)
+    record(
+        "a host that does not read, or floods",
+        f"host stops reading for {STALLED_S:g} s, {jobs} answers of 16 MiB",
+        "growth of the node",
+        peak,
+        limit,
+        "bytes",
+    )
     answered: Counter[Any] = Counter()
     for _ in numbers:
         term = node.until(lambda term: str(term[0]) in ("ok", "error"))
@@ -100,7 +106,7 @@ def test_a_deadline_passes_for_a_host_that_does_not_read_too(node: NodeClient) -
     late_s = time.monotonic() - sent_at - 0.5 - CANCEL_GRACE_S
     tag, error = node.answer(job)
     assert (tag, error[Atom("error_type")]) == ("error", Atom("timeout_error"))
-    record("pressure", "host stops reading", "deadline late by", abs(late_s), LATE_S)
+    record("a host that does not read, or floods", "host stops reading", "deadline late by", abs(late_s), LATE_S)
 
 
 def test_a_flood_of_requests_is_answered_one_by_one_and_deadlines_hold(node: NodeClient) -> None:
@@ -141,12 +147,12 @@ def test_a_flood_of_requests_is_answered_one_by_one_and_deadlines_hold(node: Nod
     late = [term[2][Atom("error_type")] for term in answers if term[1] in deadlines]
     assert late == [Atom("timeout_error")] * len(deadlines)
     fault = f"host floods {REQUESTS} requests"
-    record("pressure", fault, "growth", peak, 64 * 2**20)
-    record("pressure", fault, "seconds for each thousand", took_s / REQUESTS * 1000, 3.0)
+    record("a host that does not read, or floods", fault, "growth of the node", peak, 64 * 2**20, unit="bytes")
+    record("a host that does not read, or floods", fault, "each thousand of them in", took_s / REQUESTS * 1000, 3.0)
     # A host that is slow hears of a deadline behind all the answers before; when it passed the node has written down.
     for name, span_s in deadlines.items():
         late_s = audited(node, name)["duration_ms"] / 1000 - span_s
-        record("pressure", fault, "deadline late by", abs(late_s), LATE_S)
+        record("a host that does not read, or floods", fault, "deadline late by", abs(late_s), LATE_S)
 
 
 def audited(node: NodeClient, source: bytes) -> dict[str, Any]:
@@ -181,7 +187,14 @@ def test_requests_with_large_answers_are_served_as_fast_as_they_are_read(node: N
     while time.monotonic() < end:
         peak = max(peak, rss_bytes(node) - before)
         time.sleep(0.005)
-    record("pressure", "small requests with large answers, unread", "growth", peak, 40 * 2**20)
+    record(
+        "a host that does not read, or floods",
+        "small requests with large answers, unread",
+        "growth of the node",
+        peak,
+        40 * 2**20,
+        "bytes",
+    )
     assert [node.answer(number)[0] for number in asked] == ["ok"] * count
 
 
@@ -217,7 +230,7 @@ def test_a_worker_that_prints_without_end_slows_nobody_and_is_stopped_at_its_dea
     assert (lines + dropped) * len("line of output\n") > printed / 2
     waits.sort()
     fault = f"a worker prints {printed // 10**6} MB in {PRINTING_S:g} s"
-    record("output", fault, "deadline late by", abs(ended_at - sent_at - PRINTING_S), LATE_S)
-    record("output", fault, "median wait of health_check", statistics.median(waits), 0.02)
-    record("output", fault, "99th percentile of it", waits[len(waits) * 99 // 100], LATE_S)
-    record("output", fault, "growth of the node", rss_bytes(node) - before, 20 * 2**20)
+    record("output of every kind", fault, "deadline late by", abs(ended_at - sent_at - PRINTING_S), LATE_S)
+    record("output of every kind", fault, "median wait of health_check", statistics.median(waits), 0.02)
+    record("output of every kind", fault, "99th percentile of it", waits[len(waits) * 99 // 100], LATE_S)
+    record("output of every kind", fault, "growth of the node", rss_bytes(node) - before, 20 * 2**20, unit="bytes")

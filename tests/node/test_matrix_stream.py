@@ -14,7 +14,7 @@ from pathlib import Path
 import cut_conversation
 import pytest
 from cut_conversation import FRAMES, STREAM, expected
-from measures import record
+from measures import LONG, record
 from node_client import NodeClient, NodeGone
 from tickets import optimization, prediction, slow
 
@@ -23,7 +23,6 @@ from erlbridge.errors import FrameError
 from erlbridge.limits import MAX_FRAME_BYTES
 from erlbridge.wire.frames import FrameReader
 
-LONG = os.environ.get("ERLBRIDGE_MATRIX") == "long"
 STARTS = [sum(map(len, FRAMES[:number])) for number in range(len(FRAMES))]
 HEADERS = [start + byte for start in STARTS for byte in range(1, 5)]
 
@@ -89,7 +88,7 @@ def test_ten_thousand_random_and_damaged_frames_leave_a_node_that_serves(node: N
     sender.join()
     assert answers["error"] > 5000
     assert answers["ok"] + answers["error"] <= len(frames)
-    record("stream", "10,000 random and damaged frames", "growth", peak, 50 * 2**20)
+    record("the stream", "10,000 random and damaged frames", "growth of the node", peak, 50 * 2**20, unit="bytes")
     assert node.ask("predict", prediction())[0] == "ok"
 
 
@@ -117,7 +116,11 @@ def test_a_length_out_of_bounds_ends_the_node_with_4_after_what_was_whole(
     node.send((Atom("health_check"), b"whole", {}))
     node.send_bytes(length.to_bytes(4) + b"\x83" * 100_000)
     with pytest.raises(NodeGone) as gone:
-        node.until(lambda _term: record("stream", f"header of {length}", "growth", grown(node, before), 2 * 2**20))
+        node.until(
+            lambda _term: record(
+                "the stream", f"header of {length}", "growth of the node", grown(node, before), 2 * 2**20, "bytes"
+            )
+        )
     answered = {event[1]: event[2] for event in node.events if str(event[0]) in ("ok", "error")}
     assert gone.value.code == 4
     assert set(answered) == {b"whole", None}

@@ -61,7 +61,7 @@ def test_an_idle_worker_that_is_killed_is_replaced_and_leaves_nothing(unruly: No
     unruly.tree |= family
     since = time.monotonic()
     os.kill(worker, signal.SIGKILL)
-    record(ROW, "idle", "replaced, s", await_replaced(unruly, {worker}, 2, since, 1.0), 1.0)
+    record(ROW, "idle", "replaced after", await_replaced(unruly, {worker}, 2, since, 1.0), 1.0)
     record_gone(ROW, "idle, with a grandchild in a session of its own", family, since)
 
 
@@ -79,10 +79,10 @@ def test_a_busy_worker_that_is_killed_is_one_typed_error_in_time(unruly: NodeCli
     since = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     tag, error = unruly.answer(number)
-    record(ROW, fault, "typed error, s", time.monotonic() - since, 0.2)
+    record(ROW, fault, "typed error after", time.monotonic() - since, 0.2)
     assert (tag, error[Atom("error_type")]) == ("error", Atom("process_crashed"))
     assert error[Atom("context")][Atom("signal_name")] == b"SIGKILL"
-    record(ROW, fault, "replaced, s", await_replaced(unruly, {worker}, 1, since, 1.0), 1.0)
+    record(ROW, fault, "replaced after", await_replaced(unruly, {worker}, 1, since, 1.0), 1.0)
     record_gone(ROW, f"{fault}, with a grandchild in a session of its own", family, since)
     answered = answers_to(unruly, other) or [unruly.answer(other)[0]]  # on a busy machine it was the first
     assert answered == ["ok"], "the other worker's request is unharmed"
@@ -119,7 +119,7 @@ def test_descriptors_and_threads_do_not_grow_over_many_deaths(unruly: NodeClient
             os.kill(worker, signal.SIGKILL)
         await_replaced(unruly, dead, 2, since, 1.0)
         assert unruly.ask("predict", prediction())[0] == "ok", "else workers that die without a job are waited for"
-    record(ROW, f"{len(dead)} times", "descriptors and threads grown", sum(held()) - sum(before), 0)
+    record(ROW, f"{len(dead)} times", "descriptors and threads more", sum(held()) - sum(before), 0, unit="count")
 
 
 def test_a_worker_holds_no_other_workers_descriptors(unruly: NodeClient) -> None:
@@ -167,10 +167,10 @@ def test_a_stopped_forkserver_delays_no_kill_and_is_woken_when_it_is_needed(unru
     since = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     _, error = unruly.answer(number)
-    record(ROW, "under a stopped forkserver", "typed error, s", time.monotonic() - since, 0.4)
+    record(ROW, "under a stopped forkserver", "typed error after", time.monotonic() - since, 0.4)
     assert error[Atom("context")][Atom("reason")] == Atom("forkserver")
     replaced_s = await_replaced(unruly, {worker}, 2, since, 2.5)
-    record(ROW, "under a stopped forkserver", "replaced, s", replaced_s, 2.5)
+    record(ROW, "under a stopped forkserver", "replaced after", replaced_s, 2.5)
     assert forkserver_of(unruly) == forkserver, "it was continued, and its other worker lives"
 
 
@@ -190,10 +190,10 @@ def test_a_forkserver_that_is_killed_loses_its_jobs_in_time_and_is_replaced(unru
         assert number in jobs
         assert (str(tag), error[Atom("error_type")]) == ("error", Atom("process_crashed"))
         assert error[Atom("context")][Atom("reason")] == Atom("forkserver")
-    record(row, "two jobs run", "typed error, s", time.monotonic() - since, 0.5)
+    record(row, "two jobs run", "typed error after", time.monotonic() - since, 0.5)
     record_gone(row, "two jobs run", families | {forkserver}, since)
     assert unruly.ask("predict", prediction())[0] == "ok"
-    record(row, "two jobs run", "a request served, s", time.monotonic() - since, 20.0)
+    record(row, "two jobs run", "a request served after", time.monotonic() - since, 20.0)
 
 
 def test_a_forkserver_that_is_killed_while_stopped_leaves_nothing(start_node: Callable[..., NodeClient]) -> None:

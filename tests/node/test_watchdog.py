@@ -118,7 +118,9 @@ def test_a_worker_that_eats_memory_is_killed_at_its_limit_and_nobody_else_notice
     assert context["reason"] == Atom("memory_limit")
     assert context["limit"] == LIMIT < context["rss_bytes"]
     fault = {"leak": "worker leaks 50 MB/s", "gobble": "1.5 GB in one C call"}[deed]
-    record("memory", fault, "peak of resident memory over its limit", max(peak.values()) / LIMIT, 1.2)
+    record(
+        "a worker's memory", fault, "peak of resident memory over its limit", max(peak.values()) / LIMIT, 1.2, "times"
+    )
     assert other[0] == "ok"
     assert node.wait_until_healthy()[Atom("restarts")] == restarts + 1
 
@@ -129,7 +131,14 @@ def test_three_gigabytes_in_one_call_of_c_fail_before_they_are_taken(node: NodeC
         tag, error = node.ask("predict", sabotage("gulp"))
     assert tag == "error"
     assert b"MemoryError" in error[Atom("traceback")]
-    record("memory", "3 GB in one C call", "peak of resident memory over its limit", max(peak.values()) / LIMIT, 1.2)
+    record(
+        "a worker's memory",
+        "3 GB in one C call",
+        "peak of resident memory over its limit",
+        max(peak.values()) / LIMIT,
+        1.2,
+        "times",
+    )
     assert worker_pids(node) == pids
 
 
@@ -168,7 +177,7 @@ def test_a_deadline_is_answered_in_time_with_the_stack_of_what_hangs(node: NodeC
     late_s = time.monotonic() - asked_at - 0.5
     assert (tag, error[Atom("error_type")]) == ("error", Atom("timeout_error"))
     assert place in error[Atom("context")][Atom("stack")]
-    record("deadline", f"worker does {deed}", "seconds off the deadline", abs(late_s), 0.25)
+    record("a worker hangs past its deadline", f"worker does {deed}", "answered beside it", abs(late_s), 0.25)
 
 
 def test_a_stopped_worker_gives_no_stack_and_its_deadline_is_still_met(node: NodeClient) -> None:
@@ -182,7 +191,13 @@ def test_a_stopped_worker_gives_no_stack_and_its_deadline_is_still_met(node: Nod
         os.kill(pid, signal.SIGCONT)
     assert (tag, error[Atom("error_type")]) == ("error", Atom("timeout_error"))
     assert Atom("stack") not in error[Atom("context")]
-    record("deadline", "worker is stopped", "seconds off the deadline", abs(time.monotonic() - asked_at - 0.5), 0.25)
+    record(
+        "a worker hangs past its deadline",
+        "worker is stopped",
+        "answered beside it",
+        abs(time.monotonic() - asked_at - 0.5),
+        0.25,
+    )
 
 
 def test_a_crash_tells_its_stack(node: NodeClient) -> None:

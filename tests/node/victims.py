@@ -63,7 +63,7 @@ def record_gone(row: str, fault: str, pids: set[int], since: float, limit_s: flo
     while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < since + 10:
         select.select([], [], [], 0.002)
     assert not left, f"{fault}: still alive after 10 s: {left}"
-    record(row, fault, "no survivor, s", time.monotonic() - since, limit_s)
+    record(row, fault, "no survivor after", time.monotonic() - since, limit_s)
 
 
 def family_of(worker: int) -> set[int]:

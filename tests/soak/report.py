@@ -8,6 +8,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date
+from typing import Any
 
 from soak.run import Soaked
 
@@ -45,7 +46,7 @@ def report(lines: Iterable[str], soaked: Soaked) -> str:
 
 def _matrix(lines: Iterable[str]) -> str:
     """One table for each row of the matrix, in the order in which they were measured."""
-    rows: dict[str, dict[tuple[str, str], list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         entry = json.loads(line)
         rows[entry["row"]][entry["fault"], entry["what"]].append(entry)
@@ -54,20 +55,24 @@ def _matrix(lines: Iterable[str]) -> str:
         text += f"### {row[:1].upper()}{row[1:]}\n\n| fault | measured | worst | limit |\n|---|---|---|---|\n"
         for (fault, what), entries in rows[row].items():
             worst = max(entry["value"] for entry in entries)
-            limit = entries[0]["limit"]
+            limit, unit = entries[0]["limit"], entries[0]["unit"]
             times = f" ({len(entries)} times)" if len(entries) > 1 else ""
-            text += f"| {fault} | {what}{times} | {_figure(worst, what)} | {_figure(limit, what)} |\n"
+            text += f"| {fault} | {what}{times} | {_figure(worst, unit)} | {_figure(limit, unit)} |\n"
         text += "\n"
     return text
 
 
-def _figure(value: float, what: str) -> str:
-    """A number in the unit that its name says: bytes, or seconds, or a bare count."""
-    if "bytes" in what or "memory" in what:
-        return _mib(value)
-    if "count" in what or "number" in what:
-        return f"{value:.0f}"
-    return f"{value * 1000:.0f} ms" if value < 10 else f"{value:.1f} s"
+def _figure(value: float, unit: str) -> str:
+    """A number in the unit that it was measured in."""
+    match unit:
+        case "bytes":
+            return _mib(value)
+        case "count":
+            return f"{value:.0f}"
+        case "times":
+            return f"{value:.2f} x"
+        case _:
+            return f"{value * 1000:.0f} ms" if abs(value) < 10 else f"{value:.1f} s"
 
 
 def summary(soaked: Soaked) -> str:
