@@ -78,7 +78,7 @@ def test_a_host_that_stops_reading_grows_nothing_and_gets_every_answer_when_it_r
         "growth of the node",
         peak,
         limit,
-        "bytes",
+        unit="bytes",
     )
     answered: Counter[Any] = Counter()
     for _ in numbers:
@@ -193,7 +193,7 @@ def test_requests_with_large_answers_are_served_as_fast_as_they_are_read(node: N
         "growth of the node",
         peak,
         40 * 2**20,
-        "bytes",
+        unit="bytes",
     )
     assert [node.answer(number)[0] for number in asked] == ["ok"] * count
 

@@ -118,7 +118,7 @@ def test_a_length_out_of_bounds_ends_the_node_with_4_after_what_was_whole(
     with pytest.raises(NodeGone) as gone:
         node.until(
             lambda _term: record(
-                "the stream", f"header of {length}", "growth of the node", grown(node, before), 2 * 2**20, "bytes"
+                "the stream", f"header of {length}", "growth of the node", grown(node, before), 2 * 2**20, unit="bytes"
             )
         )
     answered = {event[1]: event[2] for event in node.events if str(event[0]) in ("ok", "error")}

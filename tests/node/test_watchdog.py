@@ -119,7 +119,12 @@ def test_a_worker_that_eats_memory_is_killed_at_its_limit_and_nobody_else_notice
     assert context["limit"] == LIMIT < context["rss_bytes"]
     fault = {"leak": "worker leaks 50 MB/s", "gobble": "1.5 GB in one C call"}[deed]
     record(
-        "a worker's memory", fault, "peak of resident memory over its limit", max(peak.values()) / LIMIT, 1.2, "times"
+        "a worker's memory",
+        fault,
+        "peak of resident memory over its limit",
+        max(peak.values()) / LIMIT,
+        1.2,
+        unit="times",
     )
     assert other[0] == "ok"
     assert node.wait_until_healthy()[Atom("restarts")] == restarts + 1
