@@ -158,7 +158,7 @@ def test_arguments_above_the_frame_limit_are_a_typed_error(small_node: NodeClien
     payload[Atom("signature")] = {**ECHO, Atom("instructions"): b"x" * 7800}
     tag, error = small_node.ask("predict", payload)
     assert (tag, error_type(error)) == ("error", "serialization_error")
-    assert b"arguments of a call" in error[Atom("message")]
+    assert b"give its function less" in error[Atom("message")]
 
 
 def test_a_result_for_no_call_is_told_once_and_spoils_nothing(small_node: NodeClient) -> None:

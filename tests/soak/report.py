@@ -72,7 +72,9 @@ def _figure(value: float, unit: str) -> str:
         case "times":
             return f"{value:.2f} x"
         case _:
-            return f"{value * 1000:.0f} ms" if abs(value) < 10 else f"{value:.1f} s"
+            if abs(value) >= 10:
+                return f"{value:.1f} s"
+            return f"{value * 1000:.0f} ms" if abs(value) >= 0.01 else f"{value * 1000:.1f} ms"
 
 
 def summary(soaked: Soaked) -> str:

@@ -1,0 +1,148 @@
+"""The host as the node speaks to it: answers, events and calls as frames that it may have, under credit, and audited.
+
+Knows the wire's outgoing side and what waits on it; decides nothing about jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from erlbridge.codec import term_to_binary
+from erlbridge.core.credit import CreditLine
+from erlbridge.core.events import Ask
+from erlbridge.core.queue import Entry
+from erlbridge.errors import BridgeError, SerializationError, ValidationError
+from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
+from erlbridge.node.audit import Audit
+from erlbridge.node.channel import Channel
+from erlbridge.wire import messages
+from erlbridge.wire.messages import Request, Term
+
+
+def key_of(request_id: Term) -> bytes:
+    """An id in its one canonical form, since any term may be an id, hashable in Python or not."""
+    return term_to_binary(request_id, deterministic=True)
+
+
+class Host:
+    """Says what the node has to say on `channel`, in frames of at most `max_frame_bytes`."""
+
+    def __init__(self, channel: Channel, credit: int, audit: Audit, max_frame_bytes: int) -> None:
+        self.channel = channel
+        self.credit = CreditLine(credit)
+        self.audit = audit
+        self._max_frame_bytes = max_frame_bytes
+
+    # -- requests
+
+    def asked(self, request: Request, frame: bytes) -> None:
+        """A request has come in, and will be answered."""
+        self.audit.arrived(key_of(request.id), frame, request)
+
+    def grant(self, count: int) -> None:
+        """The host takes so many more events."""
+        self._emit(self.credit.grant(count))
+
+    def may_have(self, request_id: Term) -> bool:
+        """Whether an id is short enough for an answer to hold it."""
+        return len(term_to_binary(request_id)) <= self._max_frame_bytes // MAX_ID_SHARE
+
+    def refuse_long_id(self, request_id: Term) -> None:
+        """Raises `ValidationError` for an id that no answer could hold."""
+        if not self.may_have(request_id):
+            limit = self._max_frame_bytes // MAX_ID_SHARE
+            raise ValidationError(f"expected an id of at most {limit} bytes, an eighth of a frame", "id")
+
+    # -- answers
+
+    def answer(self, request_id: Term, result: Term) -> None:
+        """The one answer to a request: its result."""
+        key = key_of(request_id)
+        self._emit(self.credit.settle(key))
+        self.credit.forget(key)
+        self._answer(key, request_id, messages.ok(request_id, result))
+
+    def answer_error(self, request_id: Term, description: Term) -> None:
+        """The same: an error that a worker has described."""
+        key = key_of(request_id)
+        self.credit.forget(key)
+        self._answer(key, request_id, messages.error_as(request_id, description))
+
+    def refuse(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
+        """The same: an error of ours. `unread` is the frame that held no request, and so has not been heard of yet."""
+        key = key_of(request_id)
+        if unread is not None:
+            self.audit.arrived(key, unread, None)
+        self._answer(key, request_id, messages.error(request_id, failure))
+
+    def done(self, request_id: Term) -> None:
+        """A job is over; what waits of its events is void."""
+        self.credit.forget(key_of(request_id))
+
+    def _answer(self, key: bytes, request_id: Term, answer: tuple[Term, ...]) -> None:
+        """Sends an answer; one above the frame limit becomes an error that says so."""
+        frame = messages.encode(answer)
+        if failure := self._too_long("answer", frame, "ask for less at once"):
+            answer = messages.error(request_id, failure)
+            frame = messages.encode(answer)
+        self.channel.send(frame)
+        self.audit.answered(key, answer, frame)
+
+    # -- events
+
+    def progress(self, entry: Entry, state: Term) -> None:
+        """How far a job is, where its host wants to know."""
+        if entry.request.meta.progress:
+            self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
+
+    def chunk(self, entry: Entry, piece: Mapping[Term, Term]) -> None:
+        """The next piece of an output of a job."""
+        self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
+
+    def log(
+        self, level: str, line: bytes, *, worker: int | None = None, job: Term = None, logger: bytes | None = None
+    ) -> None:
+        """A line for the host's log."""
+        metadata = {"worker": worker, "job": job, "logger": logger}
+        self.tell(messages.log(level, line, metadata))
+
+    def tell(self, event: tuple[Term, ...]) -> None:
+        """An event that may be dropped: a log line, a sample."""
+        self._emit(self.credit.droppable(event))
+
+    def _emit(self, happened: list[tuple[Term, ...]]) -> None:
+        """Sends events; one above the frame limit is dropped and counted."""
+        for event in happened:
+            frame = messages.encode(event)
+            if len(frame) > self._max_frame_bytes:
+                self.credit.drop(str(event[0]))
+            else:
+                self.channel.send(frame)
+
+    # -- calls
+
+    def ask(self, call: Ask) -> BridgeError | None:
+        """Has the host call a function, for which it needs no credit; gives why it cannot be asked."""
+        frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
+        failure = self._too_long("call", frame, "give its function less")
+        if failure is None:
+            self.channel.send(frame)
+        return failure
+
+    # -- what waits
+
+    def hold_back(self) -> bool:
+        """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
+        whether workers shall wait with their answers too."""
+        unsent = self.channel.writer.pending_bytes
+        self.channel.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
+        if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):
+            self._emit(self.credit.hold(not self.credit.held))
+        return unsent > MAX_UNSENT_BYTES
+
+    def _too_long(self, what: str, frame: bytes, remedy: str) -> SerializationError | None:
+        limit = self._max_frame_bytes
+        if len(frame) <= limit:
+            return None
+        text = f"{what} of {len(frame)} bytes, limit {limit}; {remedy}"
+        return SerializationError(text, context={"limit": limit})
