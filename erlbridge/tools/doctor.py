@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.pool import Pool, PoolEvent
+from erlbridge.node.watchdog import Watchdog
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -39,14 +39,13 @@ _LEAST_WORKER_BYTES: Final = 512 * 2**20
 
 _LEAST_DESCRIPTORS: Final = 256
 _GIB: Final = 2**30
-_CGROUP_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
 
 _HOLDS: Final = {
     "no_new_privs": "no program gives a worker more rights, and it gives up those of root",
     "files": "a worker writes only its own temporary directory and kept answers, and reads only code and the system",
-    "tcp": "a worker listens nowhere, and connects to sandbox_ports only where they are set",
+    "tcp": "a worker listens at no port that it chooses, and connects to sandbox_ports only where they are set",
     "signals": "a worker signals no other process",
-    "seccomp": "a worker traces no process, mounts nothing, speaks IP only",
+    "seccomp": "a worker traces, limits and slows no other process, mounts nothing, speaks IP only",
     "memory": "other processes of the user read neither a worker's memory nor its environment",
     "limits": "descriptors, files' sizes and processes are bounded",
     "directory": "a worker has a temporary directory of its own, removed after it",
@@ -120,9 +119,7 @@ def _codec() -> Finding:
 
 
 def _memory(config: NodeConfig) -> Finding:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no control group, or "max"
-        total = min(total, int(_CGROUP_MEMORY.read_text()))
+    total = Watchdog().machine(Path("/")).memory_bytes
     found = f"{total / _GIB:.1f} GiB for {config.workers} workers"
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return Finding("memory", WARNING, f"{found}, and RLIMIT_AS is set", "lift `ulimit -v`: it keeps threads away")
