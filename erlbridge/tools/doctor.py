@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import IMPLEMENTATION
@@ -27,7 +26,7 @@ from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.pool import Pool, PoolEvent
-from erlbridge.node.watchdog import Watchdog
+from erlbridge.node.watchdog import memory_bytes
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -119,7 +118,7 @@ def _codec() -> Finding:
 
 
 def _memory(config: NodeConfig) -> Finding:
-    total = Watchdog().machine(Path("/")).memory_bytes
+    total = memory_bytes()
     found = f"{total / _GIB:.1f} GiB for {config.workers} workers"
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return Finding("memory", WARNING, f"{found}, and RLIMIT_AS is set", "lift `ulimit -v`: it keeps threads away")
