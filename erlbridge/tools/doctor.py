@@ -160,7 +160,9 @@ def _boot(config: NodeConfig) -> tuple[Report | None, str]:
             deadline = time.monotonic() + config.boot_timeout_s
             while (left_s := deadline - time.monotonic()) > 0:
                 for key, ready in selector.select(left_s):
-                    key.data(ready)
+                    # What one handler closed, another had yet to read: of a worker that is gone, say.
+                    if (current := selector.get_map().get(key.fd)) is not None and current.data == key.data:
+                        key.data(ready)
                 while happened:
                     match happened.popleft():
                         case Booted():
