@@ -68,10 +68,15 @@ class Watchdog:
         import psutil  # noqa: PLC0415 - 25 ms that the node's start does not wait for
 
         memory = psutil.virtual_memory()
-        allowed = min((memory.total, *_cgroup_limits()))
+        allowed = memory_bytes()
         # Nearest to it of what exists: a directory that is made later lies on the same disk as its parent.
         there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
         return Machine(allowed, min(memory.available, allowed), psutil.disk_usage(str(there)).free)
+
+
+def memory_bytes() -> int:
+    """What there is for this process: the machine's memory, or what its cgroups allow if that is less."""
+    return min((os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES, *_cgroup_limits()))
 
 
 def descriptors() -> tuple[int, int]:

@@ -16,9 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import IMPLEMENTATION
@@ -28,6 +26,7 @@ from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.pool import Pool, PoolEvent
+from erlbridge.node.watchdog import memory_bytes
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -39,14 +38,13 @@ _LEAST_WORKER_BYTES: Final = 512 * 2**20
 
 _LEAST_DESCRIPTORS: Final = 256
 _GIB: Final = 2**30
-_CGROUP_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
 
 _HOLDS: Final = {
     "no_new_privs": "no program gives a worker more rights, and it gives up those of root",
     "files": "a worker writes only its own temporary directory and kept answers, and reads only code and the system",
-    "tcp": "a worker listens nowhere, and connects to sandbox_ports only where they are set",
+    "tcp": "a worker listens at no port that it chooses, and connects to sandbox_ports only where they are set",
     "signals": "a worker signals no other process",
-    "seccomp": "a worker traces no process, mounts nothing, speaks IP only",
+    "seccomp": "a worker traces, limits and slows no other process, mounts nothing, speaks IP only",
     "memory": "other processes of the user read neither a worker's memory nor its environment",
     "limits": "descriptors, files' sizes and processes are bounded",
     "directory": "a worker has a temporary directory of its own, removed after it",
@@ -120,9 +118,7 @@ def _codec() -> Finding:
 
 
 def _memory(config: NodeConfig) -> Finding:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no control group, or "max"
-        total = min(total, int(_CGROUP_MEMORY.read_text()))
+    total = memory_bytes()
     found = f"{total / _GIB:.1f} GiB for {config.workers} workers"
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return Finding("memory", WARNING, f"{found}, and RLIMIT_AS is set", "lift `ulimit -v`: it keeps threads away")
@@ -164,7 +160,9 @@ def _boot(config: NodeConfig) -> tuple[Report | None, str]:
             deadline = time.monotonic() + config.boot_timeout_s
             while (left_s := deadline - time.monotonic()) > 0:
                 for key, ready in selector.select(left_s):
-                    key.data(ready)
+                    # What one handler closed, another had yet to read: of a worker that is gone, say.
+                    if (current := selector.get_map().get(key.fd)) is not None and current.data == key.data:
+                        key.data(ready)
                 while happened:
                     match happened.popleft():
                         case Booted():

@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -70,7 +71,8 @@ def main() -> NoReturn:
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
-    _Forkserver(control, settings, keeper).serve()
+    with suppress(BrokenPipeError, ConnectionResetError):  # gone while it was told something
+        _Forkserver(control, settings, keeper).serve()
     _end(keeper)
 
 

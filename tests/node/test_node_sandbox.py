@@ -180,3 +180,12 @@ def test_doctor_exits_with_1_where_a_node_would_not_run(tmp_path: Path) -> None:
     assert ran.returncode == 1
     assert "failed   data: " in ran.stdout
     assert "set `data` to a directory that the node can write" in ran.stdout
+
+
+def test_doctor_says_so_where_dspy_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "dspy.py").write_text("raise ImportError('broken')")
+    command = [sys.executable, "-m", "erlbridge", "doctor", "--data", str(tmp_path / "data")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "failed   worker: the worker died: the forkserver ended; its last words:" in ran.stdout

@@ -25,7 +25,7 @@ from pathlib import Path
 from erlbridge.worker.sandbox.confine import Policy, confine, max_processes
 from erlbridge.worker.sandbox.reach import find_reach
 
-CLONE, KEYCTL = {"x86_64": (56, 250), "aarch64": (220, 219)}.get(os.uname().machine, (-1, -1))
+CLONE, KEYCTL, SHMGET = {"x86_64": (56, 250, 29), "aarch64": (220, 219, 194)}.get(os.uname().machine, (-1, -1, -1))
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -70,6 +70,12 @@ def write_own() -> None:
         file.write(b"x")
 
 
+def limit_and_slow_itself() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE))
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    os.nice(1)
+
+
 def in_thread() -> None:
     thread = threading.Thread(target=int)
     thread.start()
@@ -110,6 +116,12 @@ def main() -> None:
         "read another's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "read another's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
         "signal another": lambda: os.kill(parent, 0),
+        "limit another": lambda: resource.prlimit(parent, resource.RLIMIT_CORE),
+        "slow another": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)),
+        "slow its user": lambda: os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_PROCESS, 0)),
+        "move another": lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent)),
+        "memory that stays": lambda: libc("syscall", SHMGET, 0, 1, 0o600),
+        "limit and slow itself": limit_and_slow_itself,
         "signal itself": lambda: os.kill(os.getpid(), 0),
         "signal by descriptor": lambda: signal.pidfd_send_signal(os.pidfd_open(parent), 0),
         "connect": lambda: connect(given["open_port"]),

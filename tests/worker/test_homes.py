@@ -27,7 +27,11 @@ def in_process(code: str, data: Path) -> str:
     """Runs code with `homes` in a process of its own, which ends without a clean-up. Gives what it prints."""
     begin = "import os, sys, time\nfrom pathlib import Path\nfrom erlbridge.worker.sandbox.homes import Homes\n"
     command = [sys.executable, "-c", f"{begin}homes = Homes(Path(sys.argv[1]))\n{code}\nos._exit(0)", str(data)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    environment = {
+        **os.environ,
+        "TMPDIR": str(data.parent / "system"),
+    }  # what others left in the machine's is not counted
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
     return ran.stdout.strip()
 
 
@@ -63,6 +67,18 @@ def test_what_a_killed_forkserver_left_is_removed_by_the_next_one(tmp_path: Path
     homes = Homes(tmp_path / "data")
     wait_until_gone(left.parent)
     homes.close()
+
+
+def test_directories_that_were_never_a_forkservers_stay(tmp_path: Path, elsewhere: Path) -> None:
+    """A data directory may well lie in the system's place for temporary files."""
+    kept = [elsewhere / "erlbridge-data", elsewhere / f"{PREFIX}notes"]
+    for directory in kept:
+        directory.mkdir()
+        (directory / "precious").write_text("x")
+    homes = Homes(tmp_path / "data")
+    assert len(homes.cleaners()) == 0
+    homes.close()
+    assert [list(directory.iterdir()) for directory in kept] == [[directory / "precious"] for directory in kept]
 
 
 def test_what_a_living_forkserver_has_stays(tmp_path: Path, elsewhere: Path) -> None:

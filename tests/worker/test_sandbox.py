@@ -64,7 +64,8 @@ def test_files_outside_are_neither_read_nor_written(tried: dict[str, Any], attem
 @pytest.mark.parametrize(
     "attempt",
     ["write own", "make own directory", "keep an answer", "write /dev/null", "read certificates", "thread", "fork",
-     "signal itself", "connect", "socket pair", "datagrams", "find an address", "map memory that runs"],
+     "signal itself", "limit and slow itself", "connect", "socket pair", "datagrams", "find an address",
+     "map memory that runs"],
 )  # fmt: skip
 def test_what_jobs_need_is_there(tried: dict[str, Any], attempt: str) -> None:
     assert tried["outcomes"][attempt] == "done"
@@ -80,6 +81,17 @@ def test_the_filter_refuses_what_no_job_needs(tried: dict[str, Any], attempt: st
     if attempt == "execute" and find_reach(os.environ).executable:
         pytest.skip("deno is here, and may be executed")
     assert tried["outcomes"][attempt] in REFUSED
+
+
+@needs_filter
+@pytest.mark.parametrize("attempt", ["limit another", "slow another", "slow its user", "move another"])
+def test_no_other_process_of_the_user_is_limited_or_slowed(tried: dict[str, Any], attempt: str) -> None:
+    assert tried["outcomes"][attempt] == "EPERM"
+
+
+@needs_filter
+def test_nothing_is_made_that_outlives_all_processes(tried: dict[str, Any]) -> None:
+    assert tried["outcomes"]["memory that stays"] == "EPERM"
 
 
 @needs_filter

@@ -3,7 +3,7 @@
 They lie under the data directory, or in the system's place for temporary files when that directory refuses. Each
 forkserver has a directory of its own for those of its workers, and a locked file in it as the sign that it lives: the
 kernel takes the lock away however the process ends, also where processes do not see each other's numbers. What is found
-without a lock is nobody's, and is removed.
+with such a file that nobody has locked is nobody's, and is removed; what has none was never a forkserver's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from erlbridge.kinship import die_with_parent
 
-PREFIX: Final = "erlbridge-"
+PREFIX: Final = "erlbridge-workers-"
 _LOCK: Final = "lock"
 _TRIES: Final = 3
 _DESCRIPTORS: Final = 4096
@@ -72,7 +72,7 @@ class Homes:
     def close(self) -> None:
         """Removes what is left; the workers are gone."""
         if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            _remove(self._directory)
         self._let_go()
         for pid in self._cleaners:
             with suppress(ChildProcessError):
@@ -92,7 +92,7 @@ class Homes:
                     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
                 except OSError:
                     break
-                lock = _locked(directory)
+                lock = _locked(directory, os.O_CREAT)
                 if lock is not None:
                     self._directory, self._lock = directory, lock
                     return directory
@@ -113,7 +113,7 @@ class Homes:
                 os.closerange(3, _DESCRIPTORS)  # nobody shall take this process for the forkserver's life
                 die_with_parent(parent)
                 for directory in directories:
-                    shutil.rmtree(directory, ignore_errors=True)
+                    _remove(directory)
             finally:
                 os._exit(0)
         self._cleaners.add(pid)
@@ -141,11 +141,21 @@ def _claimable(root: Path) -> list[Path]:
     return found
 
 
-def _locked(directory: Path) -> int | None:
-    """A descriptor that holds the directory's lock, None when another process has it or has removed it."""
+def _remove(directory: Path) -> None:
+    """The lock goes last: without it, nobody would take up what is left half done."""
+    with suppress(OSError):
+        for inner in directory.iterdir():
+            if inner.name != _LOCK:
+                shutil.rmtree(inner, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _locked(directory: Path, flags: int = 0) -> int | None:
+    """A descriptor that holds the directory's lock, None when another process has it or has removed it, or when there
+    is no file for it and `flags` do not make one."""
     path = directory / _LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         return None
     try:

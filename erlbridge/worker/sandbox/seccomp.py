@@ -31,6 +31,10 @@ _DENIED: Final = {
     "open_tree": (428, 428), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432),
     "fspick": (433, 433), "mount_setattr": (442, 442), "unshare": (272, 97), "setns": (308, 268),
     "open_by_handle_at": (304, 265), "fanotify_init": (300, 262),
+    # memory, messages and semaphores that other processes use, and that outlive whoever made them
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
     # keys that processes share
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218),
     # the machine itself
@@ -39,6 +43,16 @@ _DENIED: Final = {
     "adjtimex": (159, 171), "sethostname": (170, 161), "setdomainname": (171, 162), "vhangup": (153, 58),
 }  # fmt: skip
 """Refused always: numbers on x86_64 and on aarch64."""
+
+_OF_ITSELF: Final = {
+    "prlimit64": (302, 261), "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122), "sched_setattr": (314, 274), "migrate_pages": (256, 238), "move_pages": (279, 239),
+}  # fmt: skip
+"""Refused but for 0, the caller, as their first argument. The kernel lets a process do these to each other one of its
+user: a node whose descriptors are limited to three is a dead one."""
+
+_OF_ITSELF_AS: Final = {"setpriority": ((141, 140), 0), "ioprio_set": ((251, 30), 1)}
+"""The same for the second argument; each with what the first is where one process is meant, no group and no user."""
 
 _EXECUTING: Final = {"execve": (59, 221), "execveat": (322, 281)}
 _CLONE: Final = (56, 220)
@@ -111,10 +125,15 @@ def _program(machine: str, *, executing: bool) -> bytes:
     # Its flags lie in memory, which no filter sees. The C library takes `clone` when the kernel has no `clone3`.
     lines.append(_Jump(_IF_EQUAL, _CLONE3[column], "absent"))
     lines += [_Jump(_IF_EQUAL, _CLONE[column], "clone"), _Jump(_IF_EQUAL, _SOCKET[column], "socket")]
-    lines += [_Jump(_IF_EQUAL, numbers[column], name) for name, (numbers, _) in _SENDING.items()]
+    lines += [_Jump(_IF_EQUAL, numbers[column], name) for name, (numbers, _) in (_SENDING | _OF_ITSELF_AS).items()]
+    lines += [_Jump(_IF_EQUAL, numbers[column], "itself") for numbers in _OF_ITSELF.values()]
     lines.append((_RETURN, _ALLOW))
     lines += ["refuse", (_RETURN, _FAIL | errno.EPERM)]
     lines += ["absent", (_RETURN, _FAIL | errno.ENOSYS)]
+    for name, (_, process) in _OF_ITSELF_AS.items():
+        lines += [name, _argument(0), _Jump(_IF_EQUAL, process, "whose"), (_RETURN, _FAIL | errno.EPERM)]
+    lines += ["whose", _argument(1), _Jump(_IF_EQUAL, 0, "fine"), (_RETURN, _FAIL | errno.EPERM)]
+    lines += ["itself", _argument(0), _Jump(_IF_EQUAL, 0, "fine"), (_RETURN, _FAIL | errno.EPERM)]
     lines += ["clone", _argument(0), _Jump(_IF_ANY_BIT, _NAMESPACES, "refuse."), (_RETURN, _ALLOW)]
     # TCP and UDP over IP, and the list of interfaces that the resolver asks for. No other family: over a Unix socket a
     # session's bus or a container's keeper would start programs outside of all this. MPTCP passes Landlock by.

@@ -182,19 +182,24 @@ defmodule Pipeline.DSPy.ProcessManager do
 
   # -- the process
 
-  defp await_gone(process, left_ms) do
+  # By the clock, not by the number of looks: on a busy machine each of them takes far longer than the pause between two.
+  defp await_gone(process, within_ms), do: look(process, now_ms() + within_ms)
+
+  defp look(process, until_ms) do
     cond do
       not alive?(process) ->
         :gone
 
-      left_ms <= 0 ->
+      now_ms() >= until_ms ->
         :alive
 
       true ->
         Process.sleep(@poll_ms)
-        await_gone(process, left_ms - @poll_ms)
+        look(process, until_ms)
     end
   end
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
 
   defp kill(process) do
     # Judged once more, right before: the pid may have become another process's meanwhile.

@@ -69,6 +69,19 @@ defmodule Pipeline.DSPy.ProcessManagerTest do
     refute running?(process.os_pid)
   end
 
+  test "the grace is one of time, however slowly the process is looked at" do
+    {:ok, process} = ProcessManager.start_python_process(python: script("exec sleep 60"))
+    closed = Port.monitor(process.port)
+    stop = Task.async(fn -> ProcessManager.stop(process, 1_000) end)
+    assert_receive {:DOWN, ^closed, :port, _, _}
+    true = :erlang.suspend_process(stop.pid)
+    Process.sleep(1_000)
+    true = :erlang.resume_process(stop.pid)
+    resumed_at = System.monotonic_time(:millisecond)
+    assert Task.await(stop) == :ok
+    assert System.monotonic_time(:millisecond) - resumed_at < 600
+  end
+
   test "a pid that another process has got is neither alive nor killed" do
     {:ok, process} = ProcessManager.start_python_process(python: script("exec sleep 60"))
     other = %{process | started_at: process.started_at - 1}
