@@ -97,6 +97,12 @@ MAX_UNSENT_ANSWER_BYTES: Final = 8 * 1024 * 1024
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """The same before workers' answers are left unread in their sockets: the host's own reading then sets the pace."""
 
+MAX_SHUTDOWNS: Final = 64
+"""Shutdowns whose answers may wait for the node's end: their ids stay in memory, for as long as the grace is."""
+
+MAX_META_BYTES: Final = 1024
+"""Longest text in a request's `meta`. It stays with the request for as long as that waits: names, not data."""
+
 MAX_QUEUED_BYTES: Final = 512 * 1024 * 1024
 """Jobs that wait, as frames for their workers: 64 of them could hold a gigabyte otherwise."""
 

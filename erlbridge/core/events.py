@@ -38,10 +38,12 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownAsked:
-    """The host (or a signal, then `ids` is empty) wants the node to end within `grace_s`."""
+    """The host (or a signal, then `ids` is empty) wants the node to end within `grace_s`. `keys` are the ids' canonical
+    bytes."""
 
     ids: tuple[Term, ...]
     grace_s: float
+    keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

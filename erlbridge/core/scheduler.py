@@ -54,6 +54,7 @@ from erlbridge.errors import (
 from erlbridge.limits import (
     BOOT_TIMEOUT_S,
     MAX_QUEUE,
+    MAX_SHUTDOWNS,
 )
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -100,6 +101,7 @@ class Scheduler:
     _pace: Pace = field(init=False, default_factory=Pace)
     _stop_at: float | None = field(init=False, default=None)
     _stop_ids: list[Term] = field(init=False, default_factory=list)
+    _stop_keys: set[bytes] = field(init=False, default_factory=set)
     _exit_code: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Scheduler:
 
     def duplicate(self, key: bytes) -> BridgeError | None:
         """Why no request of any verb may have this id now; None when it may."""
-        if key in self.entries:
+        if key in self.entries or key in self._stop_keys:
             return DuplicateId("this id is still in flight; use a fresh one for each request")
         return None
 
@@ -235,9 +237,15 @@ class Scheduler:
         if self._exit_code is not None:
             yield from self._say_stopped(event.ids, 0)
             return
+        if event.ids and len(self._stop_ids) >= MAX_SHUTDOWNS:
+            failure = Overloaded(f"{len(self._stop_ids)} shutdowns wait for the end already, limit {MAX_SHUTDOWNS}")
+            for request_id in event.ids:
+                yield Refuse(request_id, failure)
+            return
         stop_at = now + event.grace_s
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         self._stop_ids += event.ids
+        self._stop_keys.update(event.keys)
 
     def _finish(self, event: Finished, now: float) -> Iterator[Action]:
         worker = self.workers.get(event.worker)
@@ -312,6 +320,7 @@ class Scheduler:
             yield self._answer_error(entry, failure)
         yield from self._say_stopped(self._stop_ids, len(unfinished))
         self._stop_ids.clear()
+        self._stop_keys.clear()
         yield Exit(code)
 
     def _say_stopped(self, ids: Iterable[Term], unfinished: int) -> Iterator[Action]:

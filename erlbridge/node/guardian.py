@@ -22,7 +22,7 @@ _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _HOST_GONE_GRACE_S: Final = 0.4
 """For a node whose host is gone to end by itself, as one does that reads. No survivor shall be left after a second."""
 _HOST_READS_GRACE_S: Final = 10.0
-"""The same while the host may still read: one that has asked all it wants may close its end and wait for answers."""
+"""The same while the host may still read: what the node has answered by then may be on its way out."""
 _SIGNALLED: Final = 128
 """A node that was ended by a signal exits as it would under a shell: with the signal's number above this one."""
 _EXIT_FAULT: Final = 70

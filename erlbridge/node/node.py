@@ -250,7 +250,8 @@ class Node:
                 self._do(self.scheduler.step(events.CancelAsked(request.id, key_of(wanted)), time.monotonic()))
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
-                self._do(self.scheduler.step(events.ShutdownAsked((request.id,), grace_s), time.monotonic()))
+                asked = events.ShutdownAsked((request.id,), grace_s, (key,))
+                self._do(self.scheduler.step(asked, time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
             case verb if verb in WORKER_VERBS:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, TermMap, term_to_binary
 from erlbridge.errors import BridgeError, EncodeError, ValidationError
-from erlbridge.limits import MAX_PRIORITY, MAX_SPAN_MS
+from erlbridge.limits import MAX_META_BYTES, MAX_PRIORITY, MAX_SPAN_MS
 from erlbridge.wire.place import Place, listed, shown
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -137,7 +137,10 @@ def _parse_meta(place: Place) -> Meta:
         return None if found is None or found.term is None else found
 
     def text(name: str) -> str | None:
-        return None if (found := given(name)) is None else found.name()
+        found = given(name)
+        if found is not None and isinstance(found.term, bytes) and len(found.term) > MAX_META_BYTES:
+            raise found.refused(f"a text of at most {MAX_META_BYTES} bytes")
+        return None if found is None else found.name()
 
     deadline, progress, priority = given("deadline_ms"), given("progress"), given("priority")
     return Meta(

@@ -29,7 +29,7 @@ from erlbridge.core.events import (
 )
 from erlbridge.core.scheduler import Scheduler, Worker
 from erlbridge.errors import ProcessCrashed
-from erlbridge.limits import CANCEL_GRACE_S, MAX_BOOT_FAILURES
+from erlbridge.limits import CANCEL_GRACE_S, MAX_BOOT_FAILURES, MAX_SHUTDOWNS
 from erlbridge.wire.messages import Meta, Request
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -201,6 +201,24 @@ def test_shutdown_answers_what_is_unfinished_when_the_grace_is_over() -> None:
         Answer("t", True, one),
         Exit(0),
     ]
+
+
+def test_the_id_of_a_shutdown_that_waits_is_in_flight() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    scheduler.step(ShutdownAsked(("s",), 10.0, (b"s",)), 1.0)
+    failure = scheduler.duplicate(b"s")
+    assert failure is not None
+    assert failure.error_type == "duplicate_id"
+
+
+def test_a_flood_of_shutdowns_keeps_only_so_many_ids() -> None:
+    scheduler = ready()
+    scheduler.step(submitted(1), 1.0)
+    for number in range(MAX_SHUTDOWNS):
+        assert scheduler.step(ShutdownAsked((number,), 10.0), 1.0) == []
+    assert kinds(scheduler.step(ShutdownAsked(("one more",), 0.0), 1.0)) == [("one more", "overloaded")]
+    assert len(scheduler.step(Tick(), 11.0)) == 1 + MAX_SHUTDOWNS + 1
 
 
 def test_an_idle_node_shuts_down_at_once() -> None:

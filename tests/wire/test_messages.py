@@ -62,6 +62,8 @@ def test_a_result_is_the_outcome_of_a_call_and_a_misshapen_one_a_failure() -> No
         ((b"health_check", 7, {}), "verb", 7),
         ((1, 7, {}), "verb", 7),
         ((HEALTH, 7, {}, []), "meta", 7),
+        ((HEALTH, 7, {}, {Atom("source"): b"s" * 1025}), "meta.source", 7),
+        ((HEALTH, 7, {}, {Atom("trace"): b"t" * 1025}), "meta.trace", 7),
         ((HEALTH, 7, {}, {Atom("deadline_ms"): -1}), "meta.deadline_ms", 7),
         ((HEALTH, 7, {}, {Atom("deadline_ms"): 1.5}), "meta.deadline_ms", 7),
         ((HEALTH, 7, {}, {Atom("progress"): b"yes"}), "meta.progress", 7),

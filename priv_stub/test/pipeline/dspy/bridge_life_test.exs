@@ -196,6 +196,27 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       assert error.context == %{reason: :configuration, exit_code: 2}
       eventually(fn -> Process.whereis(bridge) == nil end)
     end
+
+    test "a setting that the node refuses ends the bridge as fatal, and is not tried again" do
+      # Not one restart is allowed, so that a restart would end the supervisor.
+      supervisor = start_supervised!({DynamicSupervisor, strategy: :one_for_one, max_restarts: 0})
+
+      for settings <- [[stall_s: "soon"], [endpoint_limits: %{"openai" => 0}], [wrokers: 2]] do
+        name = :"bridge_#{System.unique_integer([:positive])}"
+        options = [name: name, python: python(), data_dir: tmp_dir("unused-#{name}"), settings: settings]
+        {:ok, bridge} = DynamicSupervisor.start_child(supervisor, {PythonBridge, options})
+        down = Process.monitor(bridge)
+
+        assert {:error, %PythonError{recovery_strategy: :fatal, retryable: false} = error} =
+                 PythonBridge.health_check(name)
+
+        assert error.context == %{reason: :configuration, exit_code: 2}
+        assert_receive {:DOWN, ^down, :process, ^bridge, {:shutdown, {:node_down, %PythonError{}}}}, 5_000
+      end
+
+      assert Process.alive?(supervisor)
+      assert DynamicSupervisor.count_children(supervisor).specs == 0
+    end
   end
 
   describe "the end" do
