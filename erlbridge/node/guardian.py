@@ -23,6 +23,7 @@ _HOST_GONE_GRACE_S: Final = 0.4
 """For a node whose host is gone to end by itself, as one does that reads. No survivor shall be left after a second."""
 _HOST_READS_GRACE_S: Final = 10.0
 """The same while the host may still read: what the node has answered by then may be on its way out."""
+_WAKE_BYTES: Final = 64
 _SIGNALLED: Final = 128
 """A node that was ended by a signal exits as it would under a shell: with the signal's number above this one."""
 _EXIT_FAULT: Final = 70
@@ -60,20 +61,28 @@ class _Guardian:
     def __init__(self, node: int, incoming: int, outgoing: int) -> None:
         self.node = node
         self.pidfd = os.pidfd_open(node)
+        # A signal that comes just before the wait begins would otherwise be passed on only when something else happens.
+        self.woken, wake = os.pipe()
+        os.set_blocking(self.woken, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in _PASSED_ON:
             signal.signal(number, self._pass_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         self.incoming, self.outgoing = _copy(incoming), _copy(outgoing)
-        _close_all_but(self.pidfd, self.incoming, self.outgoing)
+        _close_all_but(self.pidfd, self.incoming, self.outgoing, self.woken, wake)
 
     def watch(self) -> int:
         """Waits for the node's end and gives its exit code; nothing of it is left then."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
+        poll.register(self.woken, select.POLLIN)
         if self.incoming >= 0:
             poll.register(self.incoming, select.POLLRDHUP)  # a hang-up is told unasked, a socket's half of one is not
         kill_at = math.inf
         while self.pidfd not in (told := _next(poll, kill_at)):
+            if self.woken in told:
+                os.read(self.woken, _WAKE_BYTES)
             if self.incoming in told:
                 poll.unregister(self.incoming)
                 kill_at = time.monotonic() + _HOST_READS_GRACE_S

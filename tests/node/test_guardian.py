@@ -127,7 +127,9 @@ def test_the_guardian_is_small_and_holds_no_more_than_it_needs(start_node: Calla
     node = start_node("--workers", "1")
     node.ready()
     guardian = node.process.pid
-    assert open_descriptors(guardian) == 6, "0 and 1 on nothing, 2, the node's pidfd, and the wire's two"
+    assert open_descriptors(guardian) == 8, (
+        "0 and 1 on nothing, 2, the node's pidfd, the wire's two and the two that wake it"
+    )
     rollup = dict(line.split(":", 1) for line in Path(f"/proc/{guardian}/smaps_rollup").read_text().splitlines()[1:])
     bytes_used = int(rollup["Pss"].split()[0]) * 1024
     record("the guardian", "beside its node", "proportional memory", bytes_used, 12_000_000, unit="bytes")
