@@ -203,7 +203,14 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
 
       for settings <- [[stall_s: "soon"], [endpoint_limits: %{"openai" => 0}], [wrokers: 2]] do
         name = :"bridge_#{System.unique_integer([:positive])}"
-        options = [name: name, python: python(), data_dir: tmp_dir("unused-#{name}"), settings: settings]
+
+        options = [
+          name: name,
+          python: python(),
+          data_dir: tmp_dir("unused-#{name}"),
+          settings: settings
+        ]
+
         {:ok, bridge} = DynamicSupervisor.start_child(supervisor, {PythonBridge, options})
         down = Process.monitor(bridge)
 
@@ -211,7 +218,10 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
                  PythonBridge.health_check(name)
 
         assert error.context == %{reason: :configuration, exit_code: 2}
-        assert_receive {:DOWN, ^down, :process, ^bridge, {:shutdown, {:node_down, %PythonError{}}}}, 5_000
+
+        assert_receive {:DOWN, ^down, :process, ^bridge,
+                        {:shutdown, {:node_down, %PythonError{}}}},
+                       5_000
       end
 
       assert Process.alive?(supervisor)
