@@ -26,7 +26,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def in_process(code: str, data: Path) -> str:
     """Runs code with `homes` in a process of its own, which ends without a clean-up. Gives what it prints."""
     begin = "import os, sys, time\nfrom pathlib import Path\nfrom erlbridge.worker.sandbox.homes import Homes\n"
-    command = [sys.executable, "-c", f"{begin}homes = Homes(Path(sys.argv[1]))\n{code}\nos._exit(0)", str(data)]
+    command = [
+        sys.executable,
+        "-c",
+        f"{begin}homes = Homes(Path(sys.argv[1]))\n{code}\nsys.stdout.flush()\nos._exit(0)",
+        str(data),
+    ]
     environment = {
         **os.environ,
         "TMPDIR": str(data.parent / "system"),
