@@ -77,7 +77,8 @@ defmodule Pipeline.DSPy.PythonBridge do
   alias Pipeline.DSPy.PythonBridge.Server
   alias Pipeline.DSPy.PythonError
 
-  @type bridge :: GenServer.server()
+  @typedoc "A bridge, or a process or struct that stands for several."
+  @type bridge :: GenServer.server() | struct
   @type answer :: {:ok, term} | {:error, PythonError.t()}
   @type signature :: map | String.t()
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."

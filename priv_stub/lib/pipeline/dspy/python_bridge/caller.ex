@@ -29,6 +29,10 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   A payload of nil is for `:await_ready`, which the bridge answers itself.
   """
   @spec submit(PythonBridge.bridge(), atom, map | nil, keyword) :: reference
+  def submit(%target{} = bridge, verb, payload, opts) when is_atom(verb) do
+    target.submit(bridge, verb, payload, opts)
+  end
+
   def submit(bridge, verb, payload, opts) when is_atom(verb) do
     opts = Keyword.validate!(opts, @options)
     timeout = checked(opts[:timeout])
@@ -59,6 +63,10 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   such event until then.
   """
   @spec request(PythonBridge.bridge(), atom, map, keyword) :: PythonBridge.answer()
+  def request(%target{} = bridge, verb, payload, opts) do
+    target.request(bridge, verb, payload, opts)
+  end
+
   def request(bridge, verb, payload, opts) do
     case Enum.filter(listeners(opts), fn {_option, heard_by} -> is_function(heard_by, 1) end) do
       [] -> bridge |> submit(verb, payload, opts) |> await()

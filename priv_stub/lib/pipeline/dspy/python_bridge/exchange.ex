@@ -293,7 +293,9 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     end
   end
 
+  # Every request ends here, once.
   defp release(request) do
+    if request.watcher, do: send(request.watcher, {:request_over, request.id})
     if request.timer, do: Process.cancel_timer(request.timer)
     if request.monitor, do: Process.demonitor(request.monitor, [:flush])
   end

@@ -12,7 +12,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
     once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` and `stream_to`, which
     hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
-    may call besides the bridge's own.
+    may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
+    bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
     """
 
     @enforce_keys [:id, :owner, :verb]
@@ -26,6 +27,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :monitor,
       :timer,
       :started_at,
+      :watcher,
       timeout: :infinity,
       grace: 0,
       functions: %{}
@@ -41,6 +43,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             monitor: reference | nil,
             timer: reference | nil,
             started_at: integer | nil,
+            watcher: pid | nil,
             timeout: timeout,
             grace: non_neg_integer,
             functions: %{String.t() => function}
