@@ -240,7 +240,8 @@ class Node:
     def _take_request(self, request: Request) -> None:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
-            raise failure
+            self.host.refuse(request.id, failure)
+            return
         match request.verb:
             case "health_check":
                 self.host.answer(request.id, self._health())
@@ -262,7 +263,9 @@ class Node:
     def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
         if failure := self.scheduler.refusal(key):
-            raise failure
+            # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
+            self.host.refuse(request.id, failure)
+            return
         job = parse_job(request.verb, request.payload)
         programs = stored_programs(job)
         stored = {name: self.shelves.get(name) for name in programs}
