@@ -24,7 +24,10 @@ IN_FLIGHT: Final = 24
 """Requests that the load keeps in flight: enough that workers never wait and the queue is never full by it alone."""
 _FAULT_EVERY_S: Final = 1.5
 _WARM_S: Final = 60.0
-"""How long caches, arenas and pools of the node's process may still fill before its growth is looked at."""
+"""When the node is looked at first: its modules are loaded, its workers have booted."""
+_SETTLING: Final = 0.25
+"""The share of a soak in which the heap may still grow to what the load's worst moments take (each time that more is
+alive at once than ever before, a page is touched that stays). From then on it must be flat."""
 _TELLING_S: Final = 600.0
 """From so long on a soak must be flat within its noise; a shorter one, whose caches still fill, may grow by a fifth."""
 _PATIENCE_S: Final = 60.0
@@ -137,7 +140,7 @@ def _soak(host: Host, endpoint: FaultyEndpoint, rng: random.Random, span: Span) 
     while (left := sum(map(alive, tree))) and time.monotonic() < ended + 1:
         time.sleep(0.01)
     looks = [use for _, use in samples]
-    settled = [(at, float(use.rss_bytes)) for at, use in samples if at > min(_WARM_S, seconds / 4)]
+    settled = [(at, float(use.rss_bytes)) for at, use in samples if at > seconds * _SETTLING]
     first = next((use for at, use in samples if at > min(_WARM_S, seconds / 4)), looks[-1])
     return Soaked(
         seconds=seconds,
