@@ -48,7 +48,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
 
   @doc "A bridge has been started, or started anew: it has nothing to do yet."
   @spec started(t, pos_integer, pid) :: t
-  def started(%__MODULE__{} = roster, index, pid), do: put(roster, %Bridge{index: index, pid: pid})
+  def started(%__MODULE__{} = roster, index, pid),
+    do: put(roster, %Bridge{index: index, pid: pid})
 
   @doc "The node of a bridge is ready."
   @spec ready(t, pid, map) :: t
@@ -76,6 +77,10 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
 
   @spec all(t) :: [Bridge.t()]
   def all(%__MODULE__{bridges: bridges}), do: Map.values(bridges)
+
+  @doc "How many bridges there are, whatever they are at."
+  @spec size(t) :: pos_integer
+  def size(%__MODULE__{bridges: bridges}), do: map_size(bridges)
 
   @doc "How many bridges are ready."
   @spec count_ready(t) :: non_neg_integer
