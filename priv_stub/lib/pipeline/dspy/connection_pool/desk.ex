@@ -218,6 +218,14 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   end
 
   @doc """
+  A bridge has lost its node. It will answer what it has, and the slots that come free with that are none any more.
+  """
+  @spec bridge_leaving(t, pid) :: t
+  def bridge_leaving(%__MODULE__{} = desk, pid) do
+    %{desk | roster: Roster.leaving(desk.roster, pid)}
+  end
+
+  @doc """
   Something that was watched has ended. Of a bridge's end, `error` is what its requests get, if it could not answer them
   itself, and `for_good?` whether it will not be started again.
   """

@@ -118,7 +118,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
   end
 
   def handle_info({PythonBridge, bridge, {:down, error}}, state) when is_pid(bridge) do
-    {:noreply, %{state | fault: error, faults: Map.put(state.faults, bridge, error)}}
+    desk = Desk.bridge_leaving(state.desk, bridge)
+    {:noreply, %{state | desk: desk, fault: error, faults: Map.put(state.faults, bridge, error)}}
   end
 
   def handle_info({PythonBridge, ref, answer}, state) when is_reference(ref) do
