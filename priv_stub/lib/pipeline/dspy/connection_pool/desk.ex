@@ -204,17 +204,13 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     watch(desk, Process.monitor(pid), {:bridge, index})
   end
 
+  @doc "The node of a bridge that was started is ready: it takes its share."
   @spec bridge_ready(t, pid, map) :: t
   def bridge_ready(%__MODULE__{} = desk, pid, info) do
-    case Roster.find(desk.roster, pid) do
-      nil ->
-        desk
-
-      %Bridge{index: index} ->
-        desk = %{desk | roster: Roster.ready(desk.roster, pid, info)}
-        Report.bridge(desk, index, :ready)
-        dispatch(desk)
-    end
+    %Bridge{index: index} = Roster.find(desk.roster, pid)
+    desk = %{desk | roster: Roster.ready(desk.roster, pid, info)}
+    Report.bridge(desk, index, :ready)
+    dispatch(desk)
   end
 
   @doc """

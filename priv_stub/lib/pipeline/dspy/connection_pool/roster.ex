@@ -54,10 +54,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   @doc "The node of a bridge is ready."
   @spec ready(t, pid, map) :: t
   def ready(%__MODULE__{} = roster, pid, info) do
-    case find(roster, pid) do
-      nil -> roster
-      bridge -> put(roster, %{bridge | status: :ready, info: info})
-    end
+    put(roster, %{find(roster, pid) | status: :ready, info: info})
   end
 
   @doc "The node of a bridge has ended, and the bridge is about to: it gets nothing more."
