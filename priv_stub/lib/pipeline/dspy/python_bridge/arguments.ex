@@ -9,6 +9,7 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
   alias Pipeline.DSPy.Verbs
 
   @workflow_keys [:file, :environment, :signatures]
+  @pipeline_keys [:training_data, :programs, :optimize_only | @workflow_keys]
 
   @doc "The same for a payload as it is, or arguments in a list; and the verb's own timeout where none is given."
   @spec prepare(atom, map | [term], keyword) :: {map, keyword}
@@ -71,7 +72,7 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
   end
 
   def payload(:run_pipeline, [workflow, inputs], opts) do
-    {request_opts, config, rest} = split(opts, [:training_data, :programs | @workflow_keys])
+    {request_opts, config, rest} = split(opts, @pipeline_keys)
     message = MessageProtocol.create_pipeline_request(workflow, inputs, config, rest)
     {message.payload, request_opts}
   end

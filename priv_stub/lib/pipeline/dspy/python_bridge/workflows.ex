@@ -29,7 +29,8 @@ defmodule Pipeline.DSPy.PythonBridge.Workflows do
   by the function `execute_step` of the bridge or the request, which gets the step and
   `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
 
-  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), and the
+  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step),
+  `:optimize_only` (true to optimize its DSPy steps and run none, for which no inputs are needed), and the
   job's configuration as in `Pipeline.DSPy.PythonBridge.optimize_signature/4`, which wins over what the workflow says.
 
       PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
