@@ -5,11 +5,13 @@ defmodule Pipeline.Application do
       config :pipeline, :bridges, [[name: MyApp.DSPy, workers: 2]]
 
   What can be configured stands in `Pipeline.DSPy.Configuration`. A host that wants its bridges in its own tree leaves this
-  empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children.
+  empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children. The functions of `config :pipeline, :callbacks`
+  are registered before any bridge starts (`Pipeline.DSPy.Callbacks`).
   """
 
   use Application
 
+  alias Pipeline.DSPy.Callbacks
   alias Pipeline.DSPy.Configuration
   alias Pipeline.DSPy.PythonBridge.Restarts
 
@@ -17,12 +19,17 @@ defmodule Pipeline.Application do
   def start(_type, _args) do
     # Owned by the process that runs this, which lives as long as the application does.
     Restarts.create_table()
+    Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
 
-    # First, so that it outlives the bridges whose functions it runs.
-    functions = {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}
+    # First, so that they outlive the bridges whose functions they run.
+    functions = [
+      {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor},
+      {Callbacks.Gate, name: Callbacks.Gate}
+    ]
+
     configured = Configuration.children()
 
-    Supervisor.start_link([functions | configured],
+    Supervisor.start_link(functions ++ configured,
       strategy: :one_for_one,
       # Each of them may fail as often as one alone under a supervisor of its own.
       max_restarts: 3 * max(length(configured), 1),
