@@ -32,7 +32,8 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
   defp asking(bridge, lm) do
     fn request ->
-      with {:ok, %{prediction: %{answer: text}}} <- ask(bridge, given(request, "question"), lm: lm, timeout: 20_000),
+      with {:ok, %{prediction: %{answer: text}}} <-
+             ask(bridge, given(request, "question"), lm: lm, timeout: 20_000),
            do: {:ok, answer(answer: text)}
     end
   end

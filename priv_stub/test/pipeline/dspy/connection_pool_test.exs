@@ -311,6 +311,32 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
     end
   end
 
+  describe "a function that a job calls" do
+    test "may ask the pool, though every slot is taken and the queue is full", %{pool: pool} do
+      test_process = self()
+
+      asking = fn _request ->
+        send(test_process, {:held, :asking, self()})
+        receive do: (:go -> :ok)
+        {:ok, %{prediction: %{"answer" => answer}}} = ask(pool)
+        "[[ ## answer ## ]]\n#{answer}\n\n[[ ## completed ## ]]"
+      end
+
+      payload = %{
+        signature: "question -> answer",
+        input: %{question: "?"},
+        config: %{lm: asking, cache: false}
+      }
+
+      refs = for _ <- 1..4, do: PythonBridge.async(pool, :predict, payload, progress: false)
+      models = for _ <- 1..4, do: await_held(:asking)
+      waiting = for _ <- 1..2, do: hold(pool, label: :waiting)
+      await_waiting(pool, :quick, 2)
+      let_all_go(refs, models)
+      let_all_go(waiting, for(_ <- 1..2, do: await_held(:waiting)))
+    end
+  end
+
   describe "requests in flight" do
     test "a caller that dies takes its request with it, and its slot is free", %{pool: pool} do
       test_process = self()
@@ -400,9 +426,23 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
     end
   end
 
-  test "options that are unknown or out of range raise in the caller" do
-    for wrong <- [[pool_size: 0], [max_queue_size: -1], [lanes: [slow: 1]], [lanes: [long: 0]]] do
-      assert_raise ArgumentError, fn -> ConnectionPool.start_link(wrong) end
+  describe "options" do
+    test "that are unknown or out of range raise in the caller" do
+      for wrong <- [[pool_size: 0], [max_queue_size: -1], [lanes: [long: 0]], [stop_timeout: 0.5]] do
+        assert_raise ArgumentError, fn -> ConnectionPool.start_link(wrong) end
+      end
+    end
+
+    test "that are misspelt are told the nearest right name, be they the pool's, a lane's or a bridge's" do
+      for {wrong, right} <- [pol_size: :pool_size, log_levle: :log_level] do
+        assert_raise ArgumentError, ~r/did you mean #{inspect(right)}/, fn ->
+          ConnectionPool.start_link([{wrong, 1}])
+        end
+      end
+
+      assert_raise ArgumentError, ~r/did you mean :quick/, fn ->
+        ConnectionPool.start_link(lanes: [quik: 1])
+      end
     end
   end
 end
