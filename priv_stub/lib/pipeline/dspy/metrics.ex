@@ -5,6 +5,7 @@ defmodule Pipeline.DSPy.Metrics do
   | event | measurements | metadata |
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
+  | `[:pipeline, :dspy, :pool, :checkout]`, `:refused` and `:bridge` of `Pipeline.DSPy.ConnectionPool` | `wait` (native units), `waiting`; of `:bridge`: `ready`, `size` | `pool`, `lane`, `verb`, and `bridge` or `reason`; of `:bridge`: `pool`, `bridge`, `state` |
   | `[:pipeline, :dspy, :callback]`, a call of an Elixir function | `duration` (native units), `success` (1 or 0) | `name` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and

@@ -4,6 +4,7 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
   use Pipeline.PoolCase
 
   alias Pipeline.DSPy.ConnectionPool.Connection
+  alias Pipeline.DSPy.Metrics
 
   setup_all do
     pool = start_pool(pool_size: 2, workers: 2, max_queue_size: 2)
@@ -423,6 +424,56 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
                ConnectionPool.get_connection(100)
 
       assert {:error, %PythonError{context: %{reason: :noproc}}} = ConnectionPool.get_connection()
+    end
+  end
+
+  describe "telemetry" do
+    # What the pool's process gives to Metrics, whoever hears it there.
+    setup %{pool: pool} do
+      :erlang.trace_pattern({Metrics, :execute, 3}, true, [])
+      :erlang.trace(Process.whereis(pool), true, [:call])
+      on_exit(fn -> :erlang.trace_pattern({Metrics, :execute, 3}, false, []) end)
+    end
+
+    test "tells who gets a slot, after how long, and who gets none, and why", %{pool: pool} do
+      {refs, models} = fill(pool, :long)
+      waiting = hold_long(pool, label: :waiting)
+      late = hold_long(pool, timeout: 100)
+
+      for {ref, type} <- [{hold_long(pool), :overloaded}, {late, :timeout_error}] do
+        assert {:error, %PythonError{error_type: ^type}} = PythonBridge.await(ref)
+      end
+
+      let_all_go(refs, models)
+      let_all_go([waiting], [await_held(:waiting)])
+
+      assert [%{wait: _, waiting: 0}, %{waiting: 0}, %{wait: wait, waiting: 0}] =
+               for({:checkout, measurements, %{pool: ^pool}} <- events(), do: measurements)
+
+      assert wait >= System.convert_time_unit(100, :millisecond, :native)
+    end
+
+    test "names pool, lane, verb, bridge and reason", %{pool: pool} do
+      assert {:ok, %{status: :success}} = ask(pool)
+      {refs, models} = fill(pool, :long)
+      late = hold_long(pool, timeout: 0)
+      assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(late)
+      let_all_go(refs, models)
+
+      events = events()
+      about = %{pool: pool, lane: :quick, verb: :predict, bridge: 1}
+      assert {:checkout, %{waiting: 0}, ^about} = List.keyfind(events, :checkout, 0)
+      about = %{pool: pool, lane: :long, verb: :evaluate_pipeline, reason: :timeout}
+      assert {:refused, %{waiting: 0}, ^about} = List.keyfind(events, :refused, 0)
+    end
+
+    defp events do
+      receive do
+        {:trace, _pid, :call, {Metrics, :execute, [[:pipeline, :dspy, :pool, event], m, about]}} ->
+          [{event, m, about} | events()]
+      after
+        0 -> []
+      end
     end
   end
 
