@@ -24,7 +24,9 @@ defmodule Pipeline.Application do
     # First, so that they outlive the bridges whose functions they run.
     functions = [
       {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor},
-      {Callbacks.Gate, name: Callbacks.Gate}
+      {Callbacks.Gate, name: Callbacks.Gate},
+      # Where pools name their bridges.
+      {Registry, keys: :unique, name: Pipeline.DSPy.Registry}
     ]
 
     configured = Configuration.children()

@@ -112,9 +112,8 @@ defmodule Pipeline.DSPy.ConnectionPool do
   @doc """
   Starts a pool and its bridges; returns before their nodes are ready.
 
-  Raises `ArgumentError` for options that are wrong. `:name` is this module's own unless given, and nil for none; the
-  bridges are named after it. All other options of `Pipeline.DSPy.PythonBridge.start_link/1` are those of each bridge.
-  Beside them:
+  Raises `ArgumentError` for options that are wrong. `:name` is this module's own unless given, and nil for none; all other
+  options of `Pipeline.DSPy.PythonBridge.start_link/1` are those of each bridge. Beside them:
 
   #{Options.docs(@schema)}
   """
@@ -125,7 +124,7 @@ defmodule Pipeline.DSPy.ConnectionPool do
     {pool, bridges} = Keyword.split(opts, names)
     pool = Options.validate!(pool, @schema, @owner)
     name = Keyword.get(opts, :name, __MODULE__)
-    bridges = Keyword.merge(bridges, name: name, workers: pool[:workers])
+    bridges = bridges |> Keyword.delete(:name) |> Keyword.put(:workers, pool[:workers])
 
     # What is wrong with them shall be the caller's to know, and not that of a supervisor behind the pool.
     _checked = BridgeOptions.new!(bridges)

@@ -116,6 +116,97 @@ defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
     end
   end
 
+  describe "bridges that die again and again" do
+    test "end the pool, which says so to those that wait, and is started anew" do
+      pool = start_pool()
+      first = Process.whereis(pool)
+      monitor = Process.monitor(first)
+      ref = hold(pool)
+      kill_bridges(pool, first)
+      assert_receive {:DOWN, ^monitor, :process, ^first, {:node_down, %PythonError{}}}, 5_000
+
+      assert {:error, %PythonError{error_type: :process_crashed}} =
+               PythonBridge.await(ref, timeout: 5_000)
+
+      eventually(fn -> Process.whereis(pool) not in [nil, first] end)
+      assert {:ok, %{protocol: 1}} = PythonBridge.await_ready(pool)
+    end
+
+    defp kill_bridges(pool, first) do
+      supervisor = :sys.get_state(pool).supervisor
+
+      Stream.repeatedly(fn ->
+        for {_id, bridge, _type, _modules} <- DynamicSupervisor.which_children(supervisor),
+            is_pid(bridge),
+            do: Process.exit(bridge, :kill)
+      end)
+      |> Enum.find(fn _killed -> not Process.alive?(first) end)
+    catch
+      # It is gone while it is asked.
+      :exit, _reason -> :ok
+    end
+
+    test "leave no request without its one answer, and none with another's" do
+      pool = start_pool(pool_size: 2, max_queue_size: 50)
+      {:ok, _info} = PythonBridge.await_ready(pool)
+      await_idle(pool)
+
+      killer =
+        Task.async(fn ->
+          for {kind, index} <- [bridge: 1, node: 2, bridge: 2, node: 1] do
+            bridge = eventually(fn -> ready(pool, index) end)
+
+            if kind == :bridge,
+              do: Process.exit(bridge.pid, :kill),
+              else: signal("KILL", bridge.info.os_pid)
+          end
+        end)
+
+      echo = fn %{messages: messages} ->
+        [_before, rest] =
+          String.split(List.last(messages).content, "[[ ## question ## ]]\n", parts: 2)
+
+        [question | _after] = String.split(rest, "\n", parts: 2)
+        "[[ ## answer ## ]]\n#{question}\n\n[[ ## completed ## ]]"
+      end
+
+      callers =
+        for caller <- 1..12 do
+          Task.async(fn ->
+            answers =
+              for number <- 1..10 do
+                question = "#{caller} asks #{number}"
+
+                case PythonBridge.predict(pool, "question -> answer", %{question: question},
+                       lm: echo,
+                       cache: false
+                     ) do
+                  {:ok, %{prediction: %{"answer" => ^question}}} -> :right
+                  {:error, %PythonError{error_type: :process_crashed}} -> :crashed
+                end
+              end
+
+            {answers, Process.info(self(), :messages)}
+          end)
+        end
+
+      Task.await(killer, 25_000)
+
+      for {answers, messages} <- Task.await_many(callers, 25_000) do
+        assert length(answers) == 10
+        assert messages == {:messages, []}
+      end
+
+      eventually(fn ->
+        Enum.all?(ConnectionPool.status(pool).lanes, fn {_, lane} -> lane.running == 0 end)
+      end)
+    end
+
+    defp ready(pool, index) do
+      with %{status: :ready} = bridge <- bridges(pool)[index], do: bridge, else: (_ -> nil)
+    end
+  end
+
   describe "an owner that dies" do
     test "takes the pool, its bridges and their nodes along" do
       test_process = self()

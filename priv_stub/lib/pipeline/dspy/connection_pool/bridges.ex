@@ -50,19 +50,15 @@ defmodule Pipeline.DSPy.ConnectionPool.Bridges do
   end
 
   defp child_spec(pool, index, options) do
-    {name, options} = Keyword.pop(options, :name)
     notify = [{pool, [:ready, :down]} | List.wrap(options[:notify])]
-    options = Keyword.merge(options, name: bridge_name(name, index), notify: notify)
+    options = Keyword.merge(options, name: name(pool, index), notify: notify)
 
     options
     |> PythonBridge.child_spec()
     |> Map.put(:start, {__MODULE__, :start_bridge, [pool, index, options]})
   end
 
-  # As many names as the pool has bridges, and all from the name that the application gave it.
-  defp bridge_name(name, index) when is_atom(name) and name != nil do
-    Module.concat(name, "Bridge#{index}")
-  end
-
-  defp bridge_name(_none_or_elsewhere, _index), do: nil
+  # A name of this very pool process: the bridges of one that was killed may still be ending their nodes when its
+  # supervisor starts the next, and must not be in the way.
+  defp name(pool, index), do: {:via, Registry, {Pipeline.DSPy.Registry, {pool, index}}}
 end

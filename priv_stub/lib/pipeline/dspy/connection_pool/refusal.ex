@@ -57,6 +57,15 @@ defmodule Pipeline.DSPy.ConnectionPool.Refusal do
     PythonError.new(:validation_error, message, context: %{path: "payload"})
   end
 
+  @doc "Bridges ended more often than their supervisor puts up with; the last node that said why said this."
+  @spec restarts(PythonError.t() | nil) :: PythonError.t()
+  def restarts(nil) do
+    message = "the pool's bridges ended again and again"
+    PythonError.new(:process_crashed, message, context: %{reason: :restarts})
+  end
+
+  def restarts(%PythonError{} = fault), do: fault
+
   @doc "Another bridge runs in the place of the one that had the request."
   @spec replaced() :: PythonError.t()
   def replaced do

@@ -139,9 +139,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
       else: down(state, ref, pid, reason)
   end
 
-  def handle_info({:EXIT, supervisor, reason}, %State{supervisor: supervisor} = state) do
-    # Its bridges failed more often than it puts up with.
-    error = state.fault || Caller.down_error(reason)
+  def handle_info({:EXIT, supervisor, _reason}, %State{supervisor: supervisor} = state) do
+    error = Refusal.restarts(state.fault)
     desk = Desk.refuse_waiting(state.desk, error, :node_down)
     {:stop, {:node_down, error}, %{state | desk: desk}}
   end
