@@ -11,6 +11,7 @@ defmodule Pipeline.DSPy.Configuration do
 
     * `:bridges` - the bridges that the application starts: for each the options of
       `Pipeline.DSPy.PythonBridge.start_link/1`, which may also be given there, in a supervision tree of your own.
+    * `:pools` - the same of pools, with the options of `Pipeline.DSPy.ConnectionPool.start_link/1`.
     * `:python` - the Python of every bridge that names none, see `Pipeline.DSPy.ProcessManager`.
 
   A wrong option ends the start with an `ArgumentError` that names it, its place, and the nearest right one:
@@ -20,12 +21,15 @@ defmodule Pipeline.DSPy.Configuration do
 
   require Logger
 
+  alias Pipeline.DSPy.ConnectionPool
+  alias Pipeline.DSPy.ConnectionPool.Options, as: PoolOptions
   alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Options, as: BridgeOptions
 
   @schema [
     {:bridges, :list, [], "the bridges that the application starts"},
+    {:pools, :list, [], "the pools that the application starts"},
     {:python, {:optional, :text}, nil, "the Python of every bridge that names none"}
   ]
 
@@ -36,8 +40,11 @@ defmodule Pipeline.DSPy.Configuration do
     warn_of_slips(environment)
 
     case read(environment) do
-      {:ok, %{bridges: bridges}} -> Enum.map(bridges, &{PythonBridge, &1})
-      {:error, message} -> raise ArgumentError, message
+      {:ok, %{bridges: bridges, pools: pools}} ->
+        Enum.map(bridges, &{PythonBridge, &1}) ++ Enum.map(pools, &{ConnectionPool, &1})
+
+      {:error, message} ->
+        raise ArgumentError, message
     end
   end
 
@@ -50,16 +57,20 @@ defmodule Pipeline.DSPy.Configuration do
       {:error, "config :pipeline, :bridges, entry 1: expected :log_level of Pipeline.DSPy.PythonBridge to be one of :debug, :info, :warning, :error, :as_sent, :none, got: :loud"}
   """
   @spec read(keyword) ::
-          {:ok, %{bridges: [keyword], python: String.t() | nil}} | {:error, String.t()}
+          {:ok, %{bridges: [keyword], pools: [keyword], python: String.t() | nil}}
+          | {:error, String.t()}
   def read(environment) do
     given = Keyword.take(environment, Options.names(@schema))
 
     with {:ok, settings} <- Options.validate(given, @schema, "config :pipeline"),
-         nil <- bridges_problem(settings[:bridges]) do
+         bridges = Enum.map(settings[:bridges], &{name(&1, PythonBridge), &1}),
+         pools = Enum.map(settings[:pools], &{name(&1, ConnectionPool), &1}),
+         nil <- problem(:bridges, bridges, &BridgeOptions.problem/1, []),
+         nil <- problem(:pools, pools, &PoolOptions.problem/1, bridges) do
       {:ok, Map.new(settings)}
     else
       {:error, message} -> {:error, message}
-      problem -> {:error, "config :pipeline, :bridges, #{problem}"}
+      problem -> {:error, "config :pipeline, #{problem}"}
     end
   end
 
@@ -80,20 +91,24 @@ defmodule Pipeline.DSPy.Configuration do
 
   defp warn_of_slips(environment), do: environment |> slips() |> Enum.each(&Logger.warning/1)
 
-  defp bridges_problem(bridges) do
-    bridges
+  # Entries with their names; a name is taken by another entry of either kind.
+  defp problem(key, entries, check, others) do
+    entries
     |> Enum.with_index(1)
-    |> Enum.find_value(fn {options, number} ->
-      problem = BridgeOptions.problem(options) || taken(options, Enum.take(bridges, number - 1))
-      problem && "entry #{number}: #{problem}"
+    |> Enum.find_value(fn {{name, options}, number} ->
+      problem = check.(options) || taken(name, others ++ Enum.take(entries, number - 1))
+      problem && "#{inspect(key)}, entry #{number}: #{problem}"
     end)
   end
 
-  defp taken(options, earlier) do
-    name = name(options)
-    taken? = name != nil and Enum.any?(earlier, &(name(&1) == name))
-    if taken?, do: "the name #{inspect(name)} is taken by another entry"
+  defp taken(nil, _earlier), do: nil
+
+  defp taken(name, earlier) do
+    if List.keymember?(earlier, name, 0),
+      do: "the name #{inspect(name)} is taken by another entry"
   end
 
-  defp name(options), do: Keyword.get(options, :name, PythonBridge)
+  defp name(options, default) do
+    if Keyword.keyword?(options), do: Keyword.get(options, :name, default)
+  end
 end

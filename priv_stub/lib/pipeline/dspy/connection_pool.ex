@@ -6,6 +6,8 @@ defmodule Pipeline.DSPy.ConnectionPool do
         {Pipeline.DSPy.ConnectionPool, name: MyApp.Pool, pool_size: 3, workers: 2, data_dir: "/var/lib/my_app/dspy"}
       ]
 
+  Pools may also stand in the configuration of the application `:pipeline`, see `Pipeline.DSPy.Configuration`.
+
   A pool takes what a bridge takes: every function of `Pipeline.DSPy.PythonBridge` is called with its name in the
   bridge's place, here or from another BEAM node.
 
@@ -72,29 +74,14 @@ defmodule Pipeline.DSPy.ConnectionPool do
   """
 
   alias Pipeline.DSPy.ConnectionPool.Connection
+  alias Pipeline.DSPy.ConnectionPool.Options
   alias Pipeline.DSPy.ConnectionPool.Server
-  alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
-  alias Pipeline.DSPy.PythonBridge.Options, as: BridgeOptions
   alias Pipeline.DSPy.PythonError
 
   @default_wait_ms 5_000
   @stop_margin_ms 5_000
-
-  # Nobody sees that these pass, they are so quick; it is only that not a million of them should.
-  @instant_slots 100
-
-  @owner "Pipeline.DSPy.ConnectionPool"
-
-  @schema [
-    {:pool_size, {:count, 1}, 3, "how many bridges"},
-    {:max_queue_size, {:count, 0}, 10, "how many requests wait in each lane; with 0 none waits"},
-    {:workers, {:count, 1}, 2, "how many workers each bridge's node has"},
-    {:lanes, :entries, [],
-     "the slots of each bridge by lane: `:quick`, as many as workers unless given, `:long`, one less than that and at " <>
-       "least one, and `:instant`, #{@instant_slots}"}
-  ]
 
   @doc """
   A child that is restarted when it fails, and not when it was shut down. Its id is the pool's name.
@@ -115,40 +102,13 @@ defmodule Pipeline.DSPy.ConnectionPool do
   Raises `ArgumentError` for options that are wrong. `:name` is this module's own unless given, and nil for none; all other
   options of `Pipeline.DSPy.PythonBridge.start_link/1` are those of each bridge. Beside them:
 
-  #{Options.docs(@schema)}
+  #{Options.docs()}
   """
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts \\ []) do
-    names = Options.names(@schema)
-    opts = Options.known!(opts, names ++ Options.names(BridgeOptions.schema()), @owner)
-    {pool, bridges} = Keyword.split(opts, names)
-    pool = Options.validate!(pool, @schema, @owner)
-    name = Keyword.get(opts, :name, __MODULE__)
-    bridges = bridges |> Keyword.delete(:name) |> Keyword.put(:workers, pool[:workers])
-
-    # What is wrong with them shall be the caller's to know, and not that of a supervisor behind the pool.
-    _checked = BridgeOptions.new!(bridges)
-
-    settings = %{
-      name: name,
-      size: pool[:pool_size],
-      workers: pool[:workers],
-      max_queue_size: pool[:max_queue_size],
-      slots: slots!(pool[:lanes], pool[:workers]),
-      bridges: bridges
-    }
-
-    GenServer.start_link(Server, settings, if(name, do: [name: name], else: []))
-  end
-
-  defp slots!(lanes, workers) do
-    schema = [
-      {:quick, {:count, 1}, workers, "slots for what a worker has for moments"},
-      {:long, {:count, 1}, max(workers - 1, 1), "slots for what a worker has for long"},
-      {:instant, {:count, 1}, @instant_slots, "slots for what the node answers itself"}
-    ]
-
-    lanes |> Enum.to_list() |> Options.validate!(schema, "the lanes of #{@owner}") |> Map.new()
+    settings = Options.new!(opts)
+    server_opts = if settings.name, do: [name: settings.name], else: []
+    GenServer.start_link(Server, settings, server_opts)
   end
 
   @doc """

@@ -4,6 +4,7 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
   use ExUnit.Case, async: true
 
   alias Pipeline.DSPy.Affinity
+  alias Pipeline.DSPy.Configuration
   alias Pipeline.DSPy.ConnectionPool.Envelope
   alias Pipeline.DSPy.ConnectionPool.FanOut
   alias Pipeline.DSPy.ConnectionPool.Lane
@@ -14,6 +15,7 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
 
   doctest Affinity
   doctest Lane
+  doctest Pipeline.DSPy.ConnectionPool.Options
 
   defp roster(size, workers) do
     slots = %{quick: workers, long: max(workers - 1, 1), instant: 100}
@@ -32,6 +34,28 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
 
       :none ->
         {Enum.sort(taken), roster}
+    end
+  end
+
+  describe "a configured pool" do
+    test "is read beside the bridges" do
+      {:ok, settings} = Configuration.read(bridges: [[name: A]], pools: [[name: B, pool_size: 2]])
+
+      assert settings.pools == [[name: B, pool_size: 2]]
+    end
+
+    test "that is wrong is named by its place, as is a name that a bridge has" do
+      for {pool, said} <- [
+            {[pol_size: 2], "has no option :pol_size; did you mean :pool_size?"},
+            {[name: A], "the name A is taken by another entry"},
+            {:no_options,
+             "expected the options of Pipeline.DSPy.ConnectionPool to be a keyword list"}
+          ] do
+        assert {:error, "config :pipeline, :pools, entry 1: " <> message} =
+                 Configuration.read(bridges: [[name: A]], pools: [pool])
+
+        assert message =~ said
+      end
     end
   end
 

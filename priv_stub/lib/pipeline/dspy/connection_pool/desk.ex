@@ -10,6 +10,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   alias Pipeline.DSPy.ConnectionPool.Connection
   alias Pipeline.DSPy.ConnectionPool.Envelope
   alias Pipeline.DSPy.ConnectionPool.Lane
+  alias Pipeline.DSPy.ConnectionPool.Options
   alias Pipeline.DSPy.ConnectionPool.Refusal
   alias Pipeline.DSPy.ConnectionPool.Report
   alias Pipeline.DSPy.ConnectionPool.Roster
@@ -57,8 +58,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
           closing?: boolean
         }
 
-  @doc "A desk without requests. The settings are those of `Pipeline.DSPy.ConnectionPool.Server`."
-  @spec new(map) :: t
+  @doc "A desk without requests."
+  @spec new(Options.settings()) :: t
   def new(settings) do
     %__MODULE__{
       name: settings.name,
