@@ -18,15 +18,19 @@ defmodule Pipeline.Application do
     # Owned by the process that runs this, which lives as long as the application does.
     Restarts.create_table()
 
-    # First, so that it outlives the bridges whose functions it runs.
-    functions = {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}
     configured = Configuration.children()
 
-    Supervisor.start_link([functions | configured],
+    Supervisor.start_link(essentials() ++ configured,
       strategy: :one_for_one,
       # Each of them may fail as often as one alone under a supervisor of its own.
       max_restarts: 3 * max(length(configured), 1),
       name: Pipeline.Supervisor
     )
+  end
+
+  @doc "What bridges need besides themselves. First, so that it outlives the bridges whose functions it runs."
+  @spec essentials() :: [Supervisor.child_spec() | {module, term}]
+  def essentials do
+    [{Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}]
   end
 end

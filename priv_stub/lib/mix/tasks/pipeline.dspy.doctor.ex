@@ -10,8 +10,9 @@ defmodule Mix.Tasks.Pipeline.Dspy.Doctor do
       ok       python: 3.11.7, /opt/my_app/.venv/bin/python
       ok       erlbridge: 0.1.0, protocol 1
       …
-      ok       start: ready after 0.2 s, healthy
+      ok       start: ready after 0.2 s
       ok       job: a prediction with the offline model after 1.3 s
+      ok       health: healthy, 2 workers
 
   Each line begins with `ok`, `warning` or `failed`, and what to do stands below those that are not `ok`. The exit code is 1 when
   something failed, and 0 otherwise. What is looked at are the bridges of `config :pipeline, :bridges`, or one with the default options.
@@ -30,7 +31,7 @@ defmodule Mix.Tasks.Pipeline.Dspy.Doctor do
   def run(arguments) do
     opts = Support.options!(arguments, python: :string)
     Mix.Task.run("app.config")
-    states = Support.with_application(fn -> Enum.map(Doctor.findings(opts), &tell/1) end)
+    states = Support.with_essentials(fn -> Enum.map(Doctor.findings(opts), &tell/1) end)
     if :failed in states, do: Support.fail!()
   end
 

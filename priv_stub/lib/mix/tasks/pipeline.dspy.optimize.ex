@@ -63,7 +63,7 @@ defmodule Mix.Tasks.Pipeline.Dspy.Optimize do
     file = List.first(rest) || Mix.raise("say which file: mix pipeline.dspy.optimize FILE")
     Mix.Task.run("app.config")
     job = job(file, opts)
-    Support.with_application(fn -> Scoped.run(bridge_options(opts), &optimize(&1, job, opts)) end)
+    Support.with_essentials(fn -> Scoped.run(bridge_options(opts), &optimize(&1, job, opts)) end)
   end
 
   defp bridge_options(opts) do

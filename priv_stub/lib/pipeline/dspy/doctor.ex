@@ -148,6 +148,8 @@ defmodule Pipeline.DSPy.Doctor do
         end
       end)
       |> Enum.reverse()
+      # Looked at already.
+      |> Enum.reject(fn {_state, name, _found, _advice} -> name == label <> "python" end)
 
     if found == [],
       do: [
@@ -168,20 +170,15 @@ defmodule Pipeline.DSPy.Doctor do
 
   defp started(label, options) do
     Scoped.run(options, fn bridge ->
-      {answer, ms} =
-        timed(fn ->
-          with {:ok, _info} <- PythonBridge.await_ready(bridge),
-               do: PythonBridge.health_check(bridge)
-        end)
-
-      case answer do
-        {:ok, %{status: status}} ->
+      case timed(fn -> PythonBridge.await_ready(bridge) end) do
+        {{:ok, _info}, ms} ->
           [
-            {:ok, label <> "start", "ready after #{seconds(ms)}, #{status}", nil},
-            job(label, bridge)
+            {:ok, label <> "start", "ready after #{seconds(ms)}", nil},
+            job(label, bridge),
+            health(label, bridge)
           ]
 
-        {:error, error} ->
+        {{:error, error}, _ms} ->
           [
             {:failed, label <> "start", Exception.message(error),
              "the node's own lines above tell more"}
@@ -193,15 +190,26 @@ defmodule Pipeline.DSPy.Doctor do
   defp job(label, bridge) do
     arguments = ["question -> answer", %{question: "1 + 1"}]
 
-    {answer, ms} =
-      timed(fn -> PythonBridge.request(bridge, :predict, arguments, lm: :offline) end)
-
-    case answer do
-      {:ok, _result} ->
+    case timed(fn -> PythonBridge.request(bridge, :predict, arguments, lm: :offline) end) do
+      {{:ok, _result}, ms} ->
         {:ok, label <> "job", "a prediction with the offline model after #{seconds(ms)}", nil}
 
-      {:error, error} ->
+      {{:error, error}, _ms} ->
         {:failed, label <> "job", Exception.message(error), "the worker's log says why"}
+    end
+  end
+
+  defp health(label, bridge) do
+    case PythonBridge.health_check(bridge) do
+      {:ok, %{status: :healthy, workers: workers}} ->
+        {:ok, label <> "health", "healthy, #{counted(length(workers), "worker")}", nil}
+
+      {:ok, %{status: status, message: message}} ->
+        {:warning, label <> "health", "#{status}: #{message}",
+         "docs/operations.md says what the node watches"}
+
+      {:error, error} ->
+        {:failed, label <> "health", Exception.message(error), nil}
     end
   end
 

@@ -8,7 +8,7 @@ defmodule Pipeline.DSPy.ProgressLine do
       iex> {"", line} = ProgressLine.update(line, %{stage: :baseline, done: 5, total: 10, score: 0.25, lm_calls: 5}, 900)
       iex> {text, _line} = ProgressLine.update(line, %{stage: :searching, done: 0, total: 8, lm_calls: 10}, 1_500)
       iex> IO.iodata_to_binary(text)
-      "#.......................   6 %  baseline      best       -  LM calls    5    1.5 s\\n"
+      "#.......................   6 %  baseline      best       -  LM calls    5  1.5 s\\n"
   """
 
   @enforce_keys [:started_at, :live?, :unicode?]
@@ -73,8 +73,10 @@ defmodule Pipeline.DSPy.ProgressLine do
     {if(line.live?, do: [@clear, drawn(line, now)], else: over), line}
   end
 
-  @doc "Ends the line, after which others may be written."
+  @doc "Ends the line, after which others may be written. One that never began is left out."
   @spec finish(t, :ok | :error, integer) :: iodata
+  def finish(%__MODULE__{state: none}, :error, _now) when none == %{}, do: ""
+
   def finish(%__MODULE__{live?: true} = line, outcome, now),
     do: [@clear, last(line, outcome, now), ?\n]
 
