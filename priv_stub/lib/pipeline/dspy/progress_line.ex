@@ -11,13 +11,14 @@ defmodule Pipeline.DSPy.ProgressLine do
       "#.......................   6 %  baseline      best       -  LM calls    5  1.5 s\\n"
   """
 
-  @enforce_keys [:started_at, :live?, :unicode?]
-  defstruct [:started_at, :live?, :unicode?, percent: 0, state: %{}]
+  @enforce_keys [:started_at, :live?, :unicode?, :colour?]
+  defstruct @enforce_keys ++ [percent: 0, state: %{}]
 
   @type t :: %__MODULE__{
           started_at: integer,
           live?: boolean,
           unicode?: boolean,
+          colour?: boolean,
           percent: 0..100,
           state: map
         }
@@ -39,14 +40,18 @@ defmodule Pipeline.DSPy.ProgressLine do
 
   @doc """
   A line that begins `:now`, in milliseconds. `:live?` is whether it may be drawn over, `:unicode?` whether the terminal shows
-  more than ASCII; both are found out unless given.
+  more than ASCII, `:colour?` whether its bar is coloured; all are found out unless given.
   """
   @spec new(keyword) :: t
   def new(opts \\ []) do
+    live? = Keyword.get_lazy(opts, :live?, &IO.ANSI.enabled?/0)
+
     %__MODULE__{
       started_at: Keyword.get_lazy(opts, :now, fn -> System.monotonic_time(:millisecond) end),
-      live?: Keyword.get_lazy(opts, :live?, &IO.ANSI.enabled?/0),
-      unicode?: Keyword.get_lazy(opts, :unicode?, &unicode?/0)
+      live?: live?,
+      unicode?: Keyword.get_lazy(opts, :unicode?, &unicode?/0),
+      colour?:
+        Keyword.get_lazy(opts, :colour?, fn -> live? and System.get_env("NO_COLOR", "") == "" end)
     }
   end
 
@@ -109,7 +114,9 @@ defmodule Pipeline.DSPy.ProgressLine do
   defp bar(line) do
     {full, empty} = if line.unicode?, do: {"█", "░"}, else: {"#", "."}
     count = div(line.percent * @width, 100)
-    [String.duplicate(full, count), String.duplicate(empty, @width - count)]
+    done = String.duplicate(full, count)
+    left = String.duplicate(empty, @width - count)
+    IO.ANSI.format_fragment([:green, done, :reset, :faint, left, :reset], line.colour?)
   end
 
   @doc """

@@ -137,7 +137,7 @@ defmodule Mix.Tasks.Pipeline.Dspy.OptimizeTest do
   end
 
   test "a terminal's line is drawn over, and ends with what came of it" do
-    line = ProgressLine.new(now: 0, live?: true, unicode?: true)
+    line = ProgressLine.new(now: 0, live?: true, unicode?: true, colour?: false)
 
     {text, line} =
       ProgressLine.update(line, %{stage: :searching, done: 1, total: 2, best_score: 0.5}, 1_000)
@@ -157,5 +157,8 @@ defmodule Mix.Tasks.Pipeline.Dspy.OptimizeTest do
              ~r/   0 %  executing .*\n$/
 
     assert ProgressLine.finish(ProgressLine.new(now: 0), :error, 0) == ""
+
+    coloured = %{line | colour?: true}
+    assert IO.iodata_to_binary(ProgressLine.finish(coloured, :ok, 0)) =~ "\e[32m████"
   end
 end
