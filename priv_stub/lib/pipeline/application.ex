@@ -21,21 +21,24 @@ defmodule Pipeline.Application do
     Restarts.create_table()
     Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
 
-    # First, so that they outlive the bridges whose functions they run.
-    functions = [
-      {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor},
-      {Callbacks.Gate, name: Callbacks.Gate},
-      # Where pools name their bridges.
-      {Registry, keys: :unique, name: Pipeline.DSPy.Registry}
-    ]
-
     configured = Configuration.children()
 
-    Supervisor.start_link(functions ++ configured,
+    Supervisor.start_link(essentials() ++ configured,
       strategy: :one_for_one,
       # Each of them may fail as often as one alone under a supervisor of its own.
       max_restarts: 3 * max(length(configured), 1),
       name: Pipeline.Supervisor
     )
+  end
+
+  @doc "What bridges and pools need besides themselves. First, so that it outlives the bridges whose functions it runs."
+  @spec essentials() :: [Supervisor.child_spec() | {module, term}]
+  def essentials do
+    [
+      {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor},
+      {Callbacks.Gate, name: Callbacks.Gate},
+      # Where pools name their bridges.
+      {Registry, keys: :unique, name: Pipeline.DSPy.Registry}
+    ]
   end
 end

@@ -49,24 +49,21 @@ defmodule Mix.Pipeline.DSPy do
     end
   end
 
-  @doc "Runs a function with the application there, but none of the bridges that it is configured to start."
-  @spec with_application((() -> result)) :: result when result: term
-  def with_application(function) do
-    if started?(), do: function.(), else: with_bare_application(function)
+  @doc "Runs a function with what bridges need, but none of the bridges that the application is configured to start."
+  @spec with_essentials((() -> result)) :: result when result: term
+  def with_essentials(function) do
+    started? = List.keymember?(Application.started_applications(), :pipeline, 0)
+    if started?, do: function.(), else: with_supervisor(function)
   end
 
-  defp started?, do: List.keymember?(Application.started_applications(), :pipeline, 0)
-
-  defp with_bare_application(function) do
-    configured = Application.get_env(:pipeline, :bridges, [])
-    Application.put_env(:pipeline, :bridges, [])
+  defp with_supervisor(function) do
+    {:ok, supervisor} =
+      Supervisor.start_link(Pipeline.Application.essentials(), strategy: :one_for_one)
 
     try do
-      {:ok, _started} = Application.ensure_all_started(:pipeline)
       function.()
     after
-      Application.stop(:pipeline)
-      Application.put_env(:pipeline, :bridges, configured)
+      Supervisor.stop(supervisor)
     end
   end
 

@@ -87,7 +87,7 @@ defmodule Pipeline.DSPy.Options do
       iex> Pipeline.DSPy.Options.nearest(:colour, [:max_in_flight, :max_calls])
       nil
   """
-  @spec nearest(term, [atom]) :: atom | nil
+  @spec nearest(term, [atom | String.t()]) :: atom | String.t() | nil
   def nearest(name, names) when is_atom(name) or is_binary(name) do
     likeness = &String.jaro_distance(to_string(name), to_string(&1))
     best = Enum.max_by(names, likeness, fn -> nil end)

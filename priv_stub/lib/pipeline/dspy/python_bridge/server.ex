@@ -49,6 +49,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   def init(options) do
     Process.flag(:trap_exit, true)
     Vocabulary.load()
+    Logger.metadata(bridge: options[:name] || self())
     exchange = Exchange.new(PythonBridge, options)
 
     state = %State{

@@ -1,15 +1,7 @@
 defmodule Pipeline.DSPy.PythonBridge.Telemetry do
   @moduledoc """
-  What a bridge emits about its node, besides the events of single requests. `bridge` is its name, or its pid without one.
-
-  | event | measurements | metadata |
-  |---|---|---|
-  | `[:pipeline, :dspy, :python_bridge, :up]` | `duration` of the start | `bridge` |
-  | `[:pipeline, :dspy, :python_bridge, :down]` | `uptime`, `failures` (ends in a row that came soon after the start) | `bridge`, `error_type`, `reason` |
-  | `[:pipeline, :dspy, :python_bridge, :health]` | `duration` until the answer, `waiting`, `running`, `restarts` of workers, `missed` intervals | `bridge`, `status`, `message` |
-
-  Durations are in native units. An interval without a sign of life is a `:health` event with `missed` alone and the status
-  `:silent`.
+  What a bridge emits about its node, besides the events of single requests: `:up`, `:down` and `:health`, as the table of
+  `Pipeline.DSPy.Metrics` says.
   """
 
   alias Pipeline.DSPy.Metrics
