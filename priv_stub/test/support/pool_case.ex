@@ -36,6 +36,8 @@ defmodule Pipeline.PoolCase do
       pool_size: 1,
       workers: 1,
       settings: [spare_workers: 0],
+      # These tests kill nodes that have just begun.
+      restart_delay: 10,
       data_dir: tmp_dir("pool-#{number}")
     ]
   end
