@@ -4,22 +4,41 @@ defmodule Pipeline.Application do
 
       config :pipeline, :bridges, [[name: MyApp.DSPy, workers: 2]]
 
-  Each entry is the options of `Pipeline.DSPy.PythonBridge.start_link/1`. A host that wants its bridges in its own
-  tree leaves this empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children.
+  What can be configured stands in `Pipeline.DSPy.Configuration`. A host that wants its bridges in its own tree leaves this
+  empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children. The functions of `config :pipeline, :callbacks`
+  are registered before any bridge starts (`Pipeline.DSPy.Callbacks`).
   """
 
   use Application
 
+  alias Pipeline.DSPy.Callbacks
+  alias Pipeline.DSPy.Configuration
+  alias Pipeline.DSPy.PythonBridge.Restarts
+
   @impl true
   def start(_type, _args) do
-    # First, so that it outlives the bridges whose functions it runs.
-    functions = {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}
+    # Owned by the process that runs this, which lives as long as the application does.
+    Restarts.create_table()
+    Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
 
-    bridges =
-      for options <- Application.get_env(:pipeline, :bridges, []) do
-        {Pipeline.DSPy.PythonBridge, options}
-      end
+    configured = Configuration.children()
 
-    Supervisor.start_link([functions | bridges], strategy: :one_for_one, name: Pipeline.Supervisor)
+    Supervisor.start_link(essentials() ++ configured,
+      strategy: :one_for_one,
+      # Each of them may fail as often as one alone under a supervisor of its own.
+      max_restarts: 3 * max(length(configured), 1),
+      name: Pipeline.Supervisor
+    )
+  end
+
+  @doc "What bridges and pools need besides themselves. First, so that it outlives the bridges whose functions it runs."
+  @spec essentials() :: [Supervisor.child_spec() | {module, term}]
+  def essentials do
+    [
+      {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor},
+      {Callbacks.Gate, name: Callbacks.Gate},
+      # Where pools name their bridges.
+      {Registry, keys: :unique, name: Pipeline.DSPy.Registry}
+    ]
   end
 end

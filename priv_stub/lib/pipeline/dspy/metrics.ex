@@ -5,6 +5,11 @@ defmodule Pipeline.DSPy.Metrics do
   | event | measurements | metadata |
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
+  | `[:pipeline, :dspy, :pool, :checkout]`, `:refused` and `:bridge` of `Pipeline.DSPy.ConnectionPool` | `wait` (native units), `waiting`; of `:bridge`: `ready`, `size` | `pool`, `lane`, `verb`, and `bridge` or `reason`; of `:bridge`: `pool`, `bridge`, `state` |
+  | `[:pipeline, :dspy, :callback]`, a call of an Elixir function | `duration` (native units), `success` (1 or 0) | `name` |
+  | `[:pipeline, :dspy, :python_bridge, :up]` | `duration` of the node's start | `bridge` (name or pid) |
+  | `[:pipeline, :dspy, :python_bridge, :down]` | `uptime`, `failures` (ends in a row that came soon after the start) | `bridge`, `error_type`, `reason` |
+  | `[:pipeline, :dspy, :python_bridge, :health]` | `duration` until the answer, `waiting`, `running`, `restarts` of workers, `missed` intervals; `missed` alone when there is no answer | `bridge`, `status` (`:silent` without an answer), `message` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
   `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they

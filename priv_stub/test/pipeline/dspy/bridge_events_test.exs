@@ -86,8 +86,8 @@ defmodule Pipeline.DSPy.BridgeEventsTest do
   """
 
   # A handler of Erlang's logger.
-  def log(%{level: level, meta: %{python: python}}, %{config: %{to: to}}),
-    do: send(to, {:logged, level, python})
+  def log(%{level: level, meta: %{python: python, bridge: bridge}}, %{config: %{to: to}}),
+    do: send(to, {:logged, level, bridge, python})
 
   def log(_event, _config), do: :ok
 
@@ -104,8 +104,11 @@ defmodule Pipeline.DSPy.BridgeEventsTest do
         assert {:ok, _result} =
                  PythonBridge.predict(bridge, "question -> answer", %{question: "?"}, lm: :offline)
 
-        assert_receive {:logged, :info, %{worker: 1, job: job, logger: nil}}, 5_000
-        assert_receive {:logged, :error, %{worker: 1, job: ^job, logger: "a.library"}}, 5_000
+        assert_receive {:logged, :info, ^bridge, %{worker: 1, job: job, logger: nil}}, 5_000
+
+        assert_receive {:logged, :error, ^bridge, %{worker: 1, job: ^job, logger: "a.library"}},
+                       5_000
+
         assert job != nil
       end)
 

@@ -1,9 +1,9 @@
 defmodule Pipeline.DSPy.PythonBridge.NodeLog do
   @moduledoc """
-  A node's log lines as lines of Logger, with what Python said about them as the metadata `python`.
-
-  That is a map of `worker` (its number; nil for the node itself), `job` (the id of the request that it worked on, or
-  nil) and `logger` (the name of the one of Python's logging that spoke; nil for what was printed).
+  A node's log lines as lines of Logger, with what Python said about them as the metadata `python`: a map of `worker` (its
+  number; nil for the node itself), `job` (the id of the request that it worked on, or nil) and `logger` (the name of the one
+  of Python's logging that spoke; nil for what was printed). Beside it stands `bridge`, the bridge's name or pid, as in every
+  line that a bridge logs.
 
   What comes from Python is data: its text is never formatted, and its metadata stays a map under that one key.
   """
