@@ -35,6 +35,14 @@ defmodule Pipeline.ApplicationTest do
              "config :pipeline, :bridges, entry 1: Pipeline.DSPy.PythonBridge has no option :wrokers; did you mean :workers?"
   end
 
+  test "a task has what bridges need where the application does not run, and leaves nothing behind" do
+    Application.stop(:pipeline)
+    on_exit(fn -> restart_with([]) end)
+    there? = fn -> Process.whereis(Pipeline.DSPy.FunctionSupervisor) != nil end
+    assert Mix.Pipeline.DSPy.with_essentials(there?)
+    refute there?.()
+  end
+
   defp restart_with(bridges) do
     Application.stop(:pipeline)
     Application.put_env(:pipeline, :bridges, bridges)

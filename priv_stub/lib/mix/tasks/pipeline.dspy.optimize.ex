@@ -225,6 +225,7 @@ defmodule Mix.Tasks.Pipeline.Dspy.Optimize do
   defp warn(warnings),
     do: for(warning <- warnings, do: Mix.shell().info([:yellow, "warning  ", :reset, warning]))
 
+  @spec failed(PythonError.t()) :: no_return
   defp failed(%PythonError{} = error) do
     Mix.shell().error(Exception.message(error))
     for found <- List.wrap(error.context[:errors]), do: Mix.shell().error("  " <> placed(found))

@@ -164,6 +164,9 @@ defmodule Pipeline.DSPy.PythonBridgeStreamsTest do
       assert_raise ArgumentError, message, fn ->
         PythonBridge.health_check(bridge, time_out: 5_000)
       end
+
+      stream = PythonBridge.stream(bridge, :health_check, %{}, time_out: 5_000)
+      assert_raise ArgumentError, message, fn -> Enum.to_list(stream) end
     end
 
     test "arguments that a verb does not take", %{bridge: bridge} do
