@@ -10,8 +10,15 @@ defmodule Pipeline.Application do
 
   use Application
 
+  alias Pipeline.DSPy.Metrics
+  alias Pipeline.DSPy.RecoveryManager.Circuits
+
   @impl true
   def start(_type, _args) do
+    # Owned by the process that runs this, which lives as long as the application does.
+    Metrics.Handlers.create_table()
+    Circuits.create_table()
+
     # First, so that it outlives the bridges whose functions it runs.
     functions = {Task.Supervisor, name: Pipeline.DSPy.FunctionSupervisor}
 
