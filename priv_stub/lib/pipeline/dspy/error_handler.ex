@@ -62,8 +62,7 @@ defmodule Pipeline.DSPy.ErrorHandler do
     timeout: {:timeout_error, "no answer in time"},
     etimedout: {:timeout_error, "no answer in time"},
     noproc: {:process_crashed, "no process has this name"},
-    nodedown: {:process_crashed, "the BEAM node is gone"},
-    noconnection: {:process_crashed, "the BEAM node is gone, or the connection to it"},
+    nodedown: {:process_crashed, "the BEAM node is gone, or the connection to it"},
     killed: {:process_crashed, "the process was killed"},
     closed: {:process_crashed, "the connection is closed"},
     epipe: {:process_crashed, "the node's port is closed"},
@@ -103,6 +102,7 @@ defmodule Pipeline.DSPy.ErrorHandler do
   def classify_error({:EXIT, _pid, reason}), do: classify_error(reason)
   def classify_error({:DOWN, _ref, :process, _pid, reason}), do: classify_error(reason)
   def classify_error({:nodedown, _node}), do: reason(:nodedown)
+  def classify_error(:noconnection), do: reason(:nodedown)
   def classify_error({:erpc, reason}), do: classify_error(reason)
 
   # The exit of a call, and then that of a process that an exception ended: the reason, and where.

@@ -203,7 +203,7 @@ defmodule Pipeline.DSPy.RecoveryManager do
 
           {:error, unavailable} ->
             if run.restarting?, do: tell(run, :restart_process, false)
-            fall_back(unavailable, :deadline, run)
+            no_node(unavailable, run)
         end
 
       {:refuse, ms} ->
@@ -215,6 +215,9 @@ defmodule Pipeline.DSPy.RecoveryManager do
   defp wait(_for_a_node, _error, %Run{bridge: nil}), do: :ok
   defp wait(:when_ready, _error, run), do: Replacement.await(run.bridge, Run.left_ms(run))
   defp wait(:when_well, error, run), do: Replacement.restart(run.bridge, error, Run.left_ms(run))
+
+  defp no_node(%PythonError{recovery_strategy: :fatal} = error, run), do: stop(error, :fatal, run)
+  defp no_node(error, run), do: fall_back(error, :deadline, run)
 
   # -- the end
 

@@ -115,7 +115,7 @@ defmodule Pipeline.DSPy.ErrorHandlerTest do
           {{:timeout, call}, :timeout_error, :timeout},
           {{:noproc, call}, :process_crashed, :noproc},
           {{{:nodedown, :b@host}, call}, :process_crashed, :nodedown},
-          {{:erpc, :noconnection}, :process_crashed, :noconnection},
+          {{:erpc, :noconnection}, :process_crashed, :nodedown},
           {{:EXIT, :killed}, :process_crashed, :killed},
           {{:EXIT, self(), :killed}, :process_crashed, :killed},
           {{:DOWN, make_ref(), :process, self(), :shutdown}, :shutting_down, :shutdown},

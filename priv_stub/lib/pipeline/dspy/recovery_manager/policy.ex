@@ -29,6 +29,10 @@ defmodule Pipeline.DSPy.RecoveryManager.Policy do
 
   alias Pipeline.DSPy.PythonError
 
+  # Reasons that say that no node had the request: nobody has the name, the node was not ready yet, the bridge waits
+  # before it starts another, no slot of a pool came free in time, no member of a cluster is there.
+  @not_begun [:noproc, :handshake, :restarting, :pool_queue, :no_member]
+
   @typedoc "`left_ms`: what is left of the budget. `pause_ms`: what chance makes of the pause before the next attempt."
   @type situation :: %{
           retries_left: non_neg_integer,
@@ -99,8 +103,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Policy do
   @spec began?(PythonError.t()) :: boolean
   def began?(%PythonError{error_type: :overloaded}), do: false
 
-  def began?(%PythonError{context: %{reason: reason}}) when reason in [:noproc, :handshake],
-    do: false
+  def began?(%PythonError{context: %{reason: reason}}) when reason in @not_begun, do: false
 
   def began?(%PythonError{}), do: true
 
@@ -127,6 +130,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Policy do
       [true, true, false, false]
   """
   @spec counts?(PythonError.t()) :: boolean
+  def counts?(%PythonError{context: %{reason: :pool_queue}}), do: false
   def counts?(%PythonError{error_type: :timeout_error}), do: true
   def counts?(%PythonError{} = error), do: node_gone?(error)
 end
