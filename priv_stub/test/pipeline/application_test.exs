@@ -2,8 +2,9 @@ defmodule Pipeline.ApplicationTest do
   use Pipeline.NodeCase
 
   test "no bridge is started unasked" do
-    assert [{Pipeline.DSPy.FunctionSupervisor, _pid, :supervisor, _modules}] =
-             Supervisor.which_children(Pipeline.Supervisor)
+    children = for {id, _pid, _, _} <- Supervisor.which_children(Pipeline.Supervisor), do: id
+    assert Pipeline.DSPy.FunctionSupervisor in children
+    refute PythonBridge in children
   end
 
   test "configured bridges are started with the application, and end with it" do
@@ -20,6 +21,18 @@ defmodule Pipeline.ApplicationTest do
     assert {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(:configured_bridge)
     restart_with([])
     eventually(fn -> not running?(os_pid) end)
+  end
+
+  test "a wrong configuration keeps the application from starting, and says what is wrong" do
+    Application.stop(:pipeline)
+    Application.put_env(:pipeline, :bridges, [[wrokers: 2]])
+    on_exit(fn -> restart_with([]) end)
+
+    assert {:error, {:bad_return, {_mfa, {:EXIT, {%ArgumentError{message: message}, _stack}}}}} =
+             Application.start(:pipeline)
+
+    assert message ==
+             "config :pipeline, :bridges, entry 1: Pipeline.DSPy.PythonBridge has no option :wrokers; did you mean :workers?"
   end
 
   defp restart_with(bridges) do

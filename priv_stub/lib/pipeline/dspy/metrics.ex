@@ -29,6 +29,13 @@ defmodule Pipeline.DSPy.Metrics do
   | `[:pipeline, :dspy, :request, :start]` | `system_time`, `monotonic_time` | `operation`, `telemetry_span_context` |
   | `[:pipeline, :dspy, :request, :stop]` | `duration`, `monotonic_time` | `operation`, `error_type`, `telemetry_span_context` |
   | `[:pipeline, :dspy, :request, :exception]` | `duration`, `monotonic_time` | `operation`, `kind`, `reason`, `stacktrace`, `telemetry_span_context` |
+  | `[:pipeline, :dspy, :python_bridge, :up]` | `duration` | `bridge` |
+  | `[:pipeline, :dspy, :python_bridge, :down]` | `uptime`, `failures` | `bridge`, `error_type`, `reason` |
+  | `[:pipeline, :dspy, :python_bridge, :health]` | `missed`, (`duration`), (`waiting`), (`running`), (`restarts`) | `bridge`, `status`, (`message`) |
+  | `[:pipeline, :dspy, :pool, :checkout]` | `wait`, `waiting` | `pool`, `lane`, `verb`, `bridge` |
+  | `[:pipeline, :dspy, :pool, :refused]` | `wait`, `waiting` | `pool`, `lane`, `verb`, `reason` |
+  | `[:pipeline, :dspy, :pool, :bridge]` | `ready`, `size` | `pool`, `bridge`, `state` |
+  | `[:pipeline, :dspy, :callback]` | `duration`, `success` | `name` |
   | `[:pipeline, :dspy, :recovery]` | `attempts`, `pause_ms` | `action`, `stopped_by`, `error_type`, `operation`, `target` |
   | `[:pipeline, :dspy, :circuit]` | `failures` | `strategy`, `target`, `state` |
   | `[:pipeline, :dspy, :worker]` | (`rss_bytes`), (`peak_rss_bytes`), (`cpu_percent`) | `worker`, `state`, `os_pid` |
@@ -37,7 +44,7 @@ defmodule Pipeline.DSPy.Metrics do
 
   What they mean:
 
-    * `duration` and `latency` are in native time units (`System.convert_time_unit/3`), `…_ms` in milliseconds, `…_bytes` in
+    * `duration`, `latency`, `uptime` and `wait` are in native time units (`System.convert_time_unit/3`), `…_ms` in milliseconds, `…_bytes` in
       bytes, `cost` in US dollars. `success` is 1 or 0, `error_type` nil where there was no error.
     * `:python_bridge` is emitted once for each request that a bridge has answered; `operation` is its verb.
     * `:optimization` is emitted for each `optimize_signature`. `accuracy` is the score of the program that was found, from
@@ -45,6 +52,8 @@ defmodule Pipeline.DSPy.Metrics do
     * `:request` is a span around each request at its bridge, as `:telemetry.span/3` has it. `:stop` is an answer, which
       may be an error; `:exception` is an end without one: the node is gone, and `reason` its error, or the caller is, and
       `reason` is `:abandoned`. `telemetry_span_context` is the request's reference.
+    * `:up`, `:down` and `:health` are what a bridge sees of its node, see `Pipeline.DSPy.PythonBridge.Telemetry`; those of
+      `:pool` are a `Pipeline.DSPy.ConnectionPool`'s; `:callback` is a call of an Elixir function by the node.
     * `:recovery` is what `Pipeline.DSPy.RecoveryManager` does about an error: `action` is `:retry`, `:restart_process`,
       `:fallback` or `:stop`; `stopped_by` says why there is no further attempt.
     * `:circuit` is emitted when a circuit breaker changes its `state`.
