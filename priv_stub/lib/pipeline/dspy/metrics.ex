@@ -36,6 +36,14 @@ defmodule Pipeline.DSPy.Metrics do
   | `[:pipeline, :dspy, :pool, :refused]` | `wait`, `waiting` | `pool`, `lane`, `verb`, `reason` |
   | `[:pipeline, :dspy, :pool, :bridge]` | `ready`, `size` | `pool`, `bridge`, `state` |
   | `[:pipeline, :dspy, :callback]` | `duration`, `success` | `name` |
+  | `[:pipeline, :dspy, :transfer]` | `duration`, `success`, `bytes`, `sent_bytes`, `examples`, `resumed` | `transfer`, `error_type` |
+  | `[:pipeline, :dspy, :cache, :hit]` | `count` | `cache`, `key`, `source` |
+  | `[:pipeline, :dspy, :cache, :miss]` | `count` | `cache`, `key` |
+  | `[:pipeline, :dspy, :cache, :store]` | `count`, `size` | `cache`, `key` |
+  | `[:pipeline, :dspy, :cache, :evict]` | `count`, `size` | `cache`, `key`, `reason` |
+  | `[:pipeline, :dspy, :cluster]` | `duration`, `attempt` | `cluster`, `operation`, `node`, `error_type`, `verdict` |
+  | `[:pipeline, :dspy, :cluster, :member]` | `usable` | `cluster`, `node`, `condition` |
+  | `[:pipeline, :dspy, :cluster, :supply]` | `duration` | `cluster`, `id`, `from`, `to` |
   | `[:pipeline, :dspy, :recovery]` | `attempts`, `pause_ms` | `action`, `stopped_by`, `error_type`, `operation`, `target` |
   | `[:pipeline, :dspy, :circuit]` | `failures` | `strategy`, `target`, `state` |
   | `[:pipeline, :dspy, :worker]` | (`rss_bytes`), (`peak_rss_bytes`), (`cpu_percent`) | `worker`, `state`, `os_pid` |
@@ -53,7 +61,8 @@ defmodule Pipeline.DSPy.Metrics do
       may be an error; `:exception` is an end without one: the node is gone, and `reason` its error, or the caller is, and
       `reason` is `:abandoned`. `telemetry_span_context` is the request's reference.
     * `:up`, `:down` and `:health` are what a bridge sees of its node, see `Pipeline.DSPy.PythonBridge.Telemetry`; those of
-      `:pool` are a `Pipeline.DSPy.ConnectionPool`'s; `:callback` is a call of an Elixir function by the node.
+      `:pool` are a `Pipeline.DSPy.ConnectionPool`'s; `:callback` is a call of an Elixir function by the node; `:transfer`,
+      `:cache` and `:cluster` are of the modules that are called so, where there are such.
     * `:recovery` is what `Pipeline.DSPy.RecoveryManager` does about an error: `action` is `:retry`, `:restart_process`,
       `:fallback` or `:stop`; `stopped_by` says why there is no further attempt.
     * `:circuit` is emitted when a circuit breaker changes its `state`.

@@ -95,4 +95,37 @@ defmodule Pipeline.DSPy.RecoveryManager.BridgeTest do
     assert {:ok, ^first} =
              RecoveryManager.execute_recovery_strategy(:restart_process, error, context)
   end
+
+  test "a bridge whose node cannot start is not waited for" do
+    bridge = start_bridge(python: script("sleep 0.1; exit 2"))
+    assert {:error, error} = RecoveryManager.Replacement.await(bridge, 20_000)
+    assert {error.error_type, error.recovery_strategy} == {:import_error, :fatal}
+  end
+
+  describe "without the option :fallback" do
+    @failed {:error, PythonError.new(:dspy_optimization_error, "no demo was good enough")}
+    @step [step: %{"name" => "s"}, pipeline_context: %{a: 1}]
+
+    test "the application's executor of steps is taken where there is one and a step is given" do
+      source = quote(do: def(execute_step(step, context), do: {:ok, {:executed, step, context}}))
+      {:module, executor, _binary, _term} = Module.create(Pipeline.Executor, source, __ENV__)
+
+      on_exit(fn ->
+        :code.purge(executor)
+        :code.delete(executor)
+      end)
+
+      assert RecoveryManager.run(fn -> @failed end, @step) ==
+               {:ok, {:executed, %{"name" => "s"}, %{a: 1}}}
+
+      assert {:error, _error} = RecoveryManager.run(fn -> @failed end)
+      assert {:error, _error} = RecoveryManager.run(fn -> @failed end, [fallback: false] ++ @step)
+    end
+
+    test "the configured one is taken" do
+      Application.put_env(:pipeline, :fallback, fn error -> {:ok, error.error_type} end)
+      on_exit(fn -> Application.delete_env(:pipeline, :fallback) end)
+      assert RecoveryManager.run(fn -> @failed end) == {:ok, :dspy_optimization_error}
+    end
+  end
 end

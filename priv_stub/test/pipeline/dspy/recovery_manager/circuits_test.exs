@@ -29,6 +29,12 @@ defmodule Pipeline.DSPy.RecoveryManager.CircuitsTest do
     assert Circuits.state(key) == :open
   end
 
+  test "a failure of work that was let through before it opened makes it open no longer" do
+    settings = %{@settings | threshold: 1}
+    open = Circuit.failed(Circuit.new(), 0, settings)
+    assert Circuit.failed(open, 1_000, settings) == open
+  end
+
   test "of many that ask at the same time one is let try" do
     key = {:retry, make_ref()}
     settings = %{@settings | threshold: 1, cooldown_ms: 0}
