@@ -139,9 +139,8 @@ defmodule Pipeline.DSPy.RecoveryManager do
         end
 
       {:refuse, ms} when last_error == nil ->
-        message =
-          "#{inspect(run.target)} has failed too often and is asked again in #{ms} ms at the earliest"
-
+        shown = inspect(run.target, limit: 10, printable_limit: 200)
+        message = "#{shown} has failed too often and is asked again in #{ms} ms at the earliest"
         context = %{reason: :circuit_open, strategy: :retry}
         error = PythonError.new(:overloaded, message, context: context, retry_after_ms: ms)
         fall_back(error, :circuit_open, run)
