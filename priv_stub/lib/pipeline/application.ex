@@ -13,11 +13,15 @@ defmodule Pipeline.Application do
 
   alias Pipeline.DSPy.Callbacks
   alias Pipeline.DSPy.Configuration
+  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge.Restarts
+  alias Pipeline.DSPy.RecoveryManager.Circuits
 
   @impl true
   def start(_type, _args) do
     # Owned by the process that runs this, which lives as long as the application does.
+    Metrics.Handlers.create_table()
+    Circuits.create_table()
     Restarts.create_table()
     Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
 

@@ -33,6 +33,7 @@ defmodule Pipeline.DSPy.PythonError do
           | :transfer_error
           | :shutting_down
           | :frame_error
+          | :storage_error
           | :internal_error
 
   @type recovery_strategy :: :retry | :fallback | :restart_process | :fatal
@@ -57,18 +58,33 @@ defmodule Pipeline.DSPy.PythonError do
     retryable: false
   ]
 
-  # What is not listed is :fatal. The same table as the node's.
+  # The same table as the node's. An lm_error that may pass says so itself.
   @strategies %{
     timeout_error: :retry,
     process_crashed: :retry,
     overloaded: :retry,
     shutting_down: :retry,
+    storage_error: :retry,
     dspy_optimization_error: :fallback,
     cancelled: :fallback,
     budget_exceeded: :fallback,
     callback_error: :fallback,
-    python_runtime_error: :restart_process
+    python_runtime_error: :restart_process,
+    serialization_error: :fatal,
+    validation_error: :fatal,
+    import_error: :fatal,
+    lm_error: :fatal,
+    not_found: :fatal,
+    duplicate_id: :fatal,
+    unknown_verb: :fatal,
+    transfer_error: :fatal,
+    frame_error: :fatal,
+    internal_error: :fatal
   }
+
+  @doc "Every type of error, with the strategy that it has where an error names no other."
+  @spec strategies() :: %{error_type => recovery_strategy}
+  def strategies, do: @strategies
 
   @doc """
   An error that this side found out itself.

@@ -9,6 +9,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   alias Pipeline.DSPy.Affinity
   alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Functions
@@ -57,6 +58,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       frame: frame,
       metadata_bytes: metadata_bytes,
       affinity: Affinity.of(payload),
+      signature_hash: signature_hash(verb, payload),
       progress_to: progress_to,
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
@@ -186,6 +188,13 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     request = MessageProtocol.create_request(verb, payload, [{:message_id, ref} | meta])
     {MessageProtocol.encode(request), MessageProtocol.metadata_bytes(request)}
   end
+
+  defp signature_hash(:optimize_signature, %{} = payload) do
+    keys = for key <- [:signature, :pipeline, :program], spelt <- [key, "#{key}"], do: spelt
+    Metrics.signature_hash(Enum.find_value(keys, &payload[&1]))
+  end
+
+  defp signature_hash(_verb, _payload), do: nil
 
   defp checked(:infinity), do: :infinity
   defp checked(ms) when is_integer(ms) and ms >= 0 and ms < @max_timeout_ms, do: ms

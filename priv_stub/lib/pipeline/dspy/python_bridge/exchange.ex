@@ -9,11 +9,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   """
 
   alias Pipeline.DSPy.MessageProtocol
-  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.PythonBridge.Admission
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
+  alias Pipeline.DSPy.PythonBridge.RequestTelemetry
   alias Pipeline.DSPy.PythonError
 
   @default_max_frame_bytes 16 * 1024 * 1024
@@ -86,6 +86,8 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Takes a request, or answers at once why it cannot be taken."
   @spec submit(t, Request.t()) :: t
   def submit(%__MODULE__{} = exchange, %Request{} = request) do
+    request = RequestTelemetry.come(request)
+
     load = %{
       closing?: exchange.phase == :closing,
       pause: with({until, error} <- exchange.pause, do: {max(until - now_ms(), 0), error}),
@@ -107,6 +109,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @spec abandon(t, reference) :: t
   def abandon(%__MODULE__{} = exchange, id) do
     {request, requests} = Requests.pop(exchange.requests, id)
+    if request, do: RequestTelemetry.abandoned(request)
     cancel(%{exchange | requests: requests}, request)
   end
 
@@ -114,6 +117,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @spec abandon_monitored(t, reference) :: t
   def abandon_monitored(%__MODULE__{} = exchange, monitor) do
     {request, requests} = Requests.pop_monitored(exchange.requests, monitor)
+    if request, do: RequestTelemetry.abandoned(request)
     cancel(%{exchange | requests: requests}, request)
   end
 
@@ -155,10 +159,13 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     end
   end
 
-  @doc "Answers every request with the same error."
+  @doc "Answers every request with the same error: the node is gone, and with it what it would have said."
   @spec answer_all(t, PythonError.t()) :: t
   def answer_all(%__MODULE__{} = exchange, error) do
-    exchange.requests |> Requests.all() |> Enum.each(&send_outcome(exchange, &1, {:error, error}))
+    exchange.requests
+    |> Requests.all()
+    |> Enum.each(&send_outcome(exchange, &1, {:error, error}, :lost))
+
     %{exchange | requests: Requests.new()}
   end
 
@@ -214,12 +221,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   # -- a request's way
 
   defp accept(exchange, request) do
-    request = %{
-      request
-      | monitor: Process.monitor(request.owner),
-        timer: start_timer(request),
-        started_at: System.monotonic_time()
-    }
+    request = %{request | monitor: Process.monitor(request.owner), timer: start_timer(request)}
 
     exchange = %{exchange | requests: Requests.put(exchange.requests, request)}
     exchange = if request.verb == :shutdown, do: %{exchange | phase: :closing}, else: exchange
@@ -295,15 +297,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 
-  defp send_outcome(exchange, request, outcome) do
+  defp send_outcome(exchange, request, outcome, how \\ :told) do
     # The watcher hears of it last: where it hears nothing, because the bridge was killed, it answers the caller itself.
     send(request.id, {exchange.tag, request.id, outcome})
     release(request)
-
-    if request.started_at && request.verb != :await_ready do
-      duration = System.monotonic_time() - request.started_at
-      Metrics.record_python_bridge_metrics(request.verb, duration, outcome)
-    end
+    RequestTelemetry.answered(request, outcome, how)
   end
 
   # Every request ends here, once.

@@ -11,7 +11,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
 
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
     once it is written (and for `:await_ready`, which the bridge answers itself); its last `metadata_bytes` are the
-    request's metadata. `affinity` is what it is best sent after, where there are several bridges. `progress_to` and
+    request's metadata. `affinity` is what it is best sent after, where there are several bridges; `signature_hash`, of
+    an optimization, what metrics call that which is optimized. `progress_to` and
     `stream_to`, which hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
@@ -28,6 +29,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :frame,
       :metadata_bytes,
       :affinity,
+      :signature_hash,
       :progress_to,
       :stream_to,
       :monitor,
@@ -48,6 +50,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             frame: binary | nil,
             metadata_bytes: pos_integer | nil,
             affinity: Affinity.t() | nil,
+            signature_hash: String.t() | nil,
             progress_to: pid | reference | nil,
             stream_to: pid | reference | nil,
             monitor: reference | nil,

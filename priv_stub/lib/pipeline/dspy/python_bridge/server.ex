@@ -190,6 +190,11 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     called(Calls.timed_out(state.calls, task), state)
   end
 
+  def handle_info({:give_up_node, %PythonError{} = error}, state) do
+    # Somebody who asked how it is got no answer; terminate/2 sees to its end.
+    node_down(error, state)
+  end
+
   def handle_info(:open, %State{process: nil} = state) do
     open(%{state | exchange: Exchange.pause(state.exchange, 0, nil)})
   end
