@@ -306,9 +306,9 @@ class Node:
     def _store(self, outcome: events.Finished) -> None:
         """Keeps what a job has given, before anybody hears of it."""
         entry = self.scheduler.entry_of(outcome.worker)
-        if outcome.ok and entry is not None and not entry.cancelled:
-            if flight := self.scheduler.sharing.of(entry):
-                self.results.put(entry.request, outcome.term, flight.identity)
+        flight = None if entry is None or entry.cancelled else self.scheduler.sharing.of(entry)
+        if outcome.ok and flight is not None:
+            self.results.put(flight.entry.request, outcome.term, flight.identity)
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
         held = self.scheduler.frame_bytes

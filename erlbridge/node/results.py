@@ -54,7 +54,7 @@ class Results:
         self._say = say
 
     def put(self, request: Request, result: Term, asked: Identity) -> None:
-        """Keeps the result of a request that has a key: when this returns it is on the disk, or the log says why not."""
+        """Keeps the result of a request with a key: when this returns it is on the disk, or the log says why not."""
         if not self._bounds.age_s or request.meta.idempotency_key is None:
             return
         name, verb = name_of(request.meta.idempotency_key), request.verb
@@ -141,7 +141,7 @@ class Results:
     # -- bounds
 
     def _prune(self) -> None:
-        """Drops what is too old or too much. What was set aside counts too, and what a killed node left half written."""
+        """Drops what is too old or too much. What was set aside counts, and what a killed node left half written."""
         oldest_ns, total = self._oldest_ns(), 0
         newest_first = sorted(self._files(), key=lambda file: file.stored_at_ns, reverse=True)
         for count, file in enumerate(newest_first, 1):
