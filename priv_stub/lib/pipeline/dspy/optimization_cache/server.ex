@@ -49,7 +49,7 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
   @spec lookup(atom, term) :: {:ok, term} | :not_found
   def lookup(cache, key) do
     case :ets.lookup(cache, key) do
-      [{^key, result, expires_at}] ->
+      [{^key, result, {expires_at, _number}}] ->
         if expires_at > now_ms(), do: {:ok, result}, else: :not_found
 
       [] ->
@@ -247,24 +247,24 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
 
   defp put(state, key, result) do
     drop(state, key)
-    expires_at = now_ms() + state.ttl_ms
-    :ets.insert(state.table, {key, shared(result), expires_at})
-    :ets.insert(state.by_expiry, {{expires_at, key}})
+    # The number tells those apart that come within a millisecond.
+    expiry = {now_ms() + state.ttl_ms, System.unique_integer([:monotonic])}
+    :ets.insert(state.table, {key, shared(result), expiry})
+    :ets.insert(state.by_expiry, {expiry, key})
     count(state, :store, key, %{})
     state |> make_room() |> schedule()
   end
 
   defp drop(state, key) do
     case :ets.take(state.table, key) do
-      [{^key, _result, expires_at}] -> :ets.delete(state.by_expiry, {expires_at, key})
+      [{^key, _result, expiry}] -> :ets.delete(state.by_expiry, expiry)
       [] -> true
     end
   end
 
   defp make_room(state) do
     if :ets.info(state.table, :size) > state.max_cache_size do
-      {_expires_at, key} = :ets.first(state.by_expiry)
-      evict(state, key, :full)
+      evict(state, :ets.first(state.by_expiry), :full)
       make_room(state)
     else
       state
@@ -273,8 +273,8 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
 
   defp sweep(state, now) do
     case :ets.first(state.by_expiry) do
-      {expires_at, key} when expires_at <= now ->
-        evict(state, key, :expired)
+      {expires_at, _number} = expiry when expires_at <= now ->
+        evict(state, expiry, :expired)
         sweep(state, now)
 
       _none_or_later ->
@@ -282,14 +282,15 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
     end
   end
 
-  defp evict(state, key, reason) do
+  defp evict(state, expiry, reason) do
+    [{^expiry, key}] = :ets.lookup(state.by_expiry, expiry)
     drop(state, key)
     count(state, :evict, key, %{reason: reason})
   end
 
   defp schedule(%__MODULE__{timer: nil} = state) do
     case :ets.first(state.by_expiry) do
-      {expires_at, _key} ->
+      {expires_at, _number} ->
         %{state | timer: Process.send_after(self(), :sweep, max(expires_at - now_ms(), 0))}
 
       :"$end_of_table" ->
