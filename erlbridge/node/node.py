@@ -246,7 +246,8 @@ class Node:
     def _take_request(self, request: Request) -> None:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
-            raise failure
+            self.host.refuse(request.id, failure)
+            return
         match request.verb:
             case "health_check":
                 self.host.answer(request.id, self._health())
@@ -275,7 +276,9 @@ class Node:
             if self._asked_before(key, request, same):
                 return
         if failure := self.scheduler.refusal(key):
-            raise failure
+            # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
+            self.host.refuse(request.id, failure)
+            return
         job = parse_job(request.verb, request.payload)
         programs = stored_programs(job)
         stored = {name: self.shelves.get(name) for name in programs}

@@ -61,15 +61,12 @@ defmodule Pipeline.DSPy.OptimizationCache do
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.Verbs
 
   @typedoc "The name of a cache."
   @type cache :: atom
 
   @type key :: String.t()
-
-  @optimize_timeout_ms 600_000
-  # The node answers this from its disk, whatever its workers do.
-  @fetch_timeout_ms 5_000
 
   @doc "A child of a supervisor; its id is the cache's name."
   @spec child_spec(keyword) :: Supervisor.child_spec()
@@ -100,7 +97,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   def optimize(target, signature, training_data, opts \\ []) do
     {own, opts} = Keyword.split(opts, [:in, :versions])
     cache = Keyword.get(own, :in, __MODULE__)
-    opts = Keyword.put_new(opts, :timeout, @optimize_timeout_ms)
+    opts = Keyword.put_new(opts, :timeout, Verbs.default_timeout(:optimize_signature))
 
     if uncached?(opts) do
       PythonBridge.optimize_signature(target, signature, training_data, opts)
@@ -258,12 +255,11 @@ defmodule Pipeline.DSPy.OptimizationCache do
 
   # What went wrong here goes wrong with the optimization too, or does not matter to it.
   defp stored(target, node_key, question, left_ms) do
-    payload = %{idempotency_key: node_key, atoms: Key.atoms(question)}
+    # In the order of terms every number is less than :infinity.
+    timeout = min(left_ms, Verbs.default_timeout(:fetch_result))
+    opts = [atoms: Key.atoms(question), timeout: timeout]
 
-    timeout =
-      if left_ms == :infinity, do: @fetch_timeout_ms, else: min(left_ms, @fetch_timeout_ms)
-
-    case PythonBridge.request(target, :fetch_result, payload, timeout: timeout) do
+    case PythonBridge.fetch_result(target, node_key, opts) do
       {:ok, %{result: result}} -> {:stored, result}
       {:error, _error} -> :not_found
     end

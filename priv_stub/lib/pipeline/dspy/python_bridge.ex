@@ -76,6 +76,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Server
   alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.Verbs
 
   @typedoc "A bridge, or a process or struct that stands for several."
   @type bridge :: GenServer.server() | struct
@@ -84,21 +85,6 @@ defmodule Pipeline.DSPy.PythonBridge do
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
-  @default_timeout_ms 60_000
-  @default_timeouts_ms %{
-    health_check: 5_000,
-    cancel: 5_000,
-    list_programs: 5_000,
-    get_program: 5_000,
-    delete_program: 5_000,
-    fetch_result: 5_000,
-    put_program: 30_000,
-    load_workflow: 30_000,
-    evaluate_pipeline: 300_000,
-    optimize_signature: 600_000,
-    run_pipeline: 600_000,
-    train_model: 3_600_000
-  }
   @workflow_keys [:file, :environment, :signatures]
   @stop_margin_ms 15_000
 
@@ -352,6 +338,22 @@ defmodule Pipeline.DSPy.PythonBridge do
     request(bridge, :delete_program, %{program_id: program_id}, opts)
   end
 
+  @doc """
+  The result that the node has stored for a request with this `:idempotency_key`. `:not_found` when there is none, with
+  `context.state` `:running` when that is being done. Default timeout: 5000 ms.
+
+  Options: those of every request, and `:atoms`, those that the result may use besides the published ones: the names of
+  the request's fields, which else come as binaries.
+
+      PythonBridge.fetch_result(bridge, "nightly-2024-02-29", atoms: [:category])
+      #=> {:ok, %{status: :success, verb: :predict, result: %{prediction: %{category: "billing"}, …}, stored_at_ms: …}}
+  """
+  @spec fetch_result(bridge, String.t(), keyword) :: answer
+  def fetch_result(bridge, idempotency_key, opts \\ []) do
+    {payload, opts} = Keyword.split(opts, [:atoms])
+    request(bridge, :fetch_result, Enum.into(payload, %{idempotency_key: idempotency_key}), opts)
+  end
+
   # -- requests that run already
 
   @doc """
@@ -459,6 +461,6 @@ defmodule Pipeline.DSPy.PythonBridge do
   end
 
   defp put_timeout(opts, verb) do
-    Keyword.put_new(opts, :timeout, Map.get(@default_timeouts_ms, verb, @default_timeout_ms))
+    Keyword.put_new(opts, :timeout, Verbs.default_timeout(verb))
   end
 end
