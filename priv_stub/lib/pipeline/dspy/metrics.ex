@@ -5,6 +5,10 @@ defmodule Pipeline.DSPy.Metrics do
   | event | measurements | metadata |
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
+  | `[:pipeline, :dspy, :cache, :hit]` | `count` (1) | `cache`, `key`, `source`: `:memory`, `:flight` (another process had asked) or `:node` |
+  | `[:pipeline, :dspy, :cache, :miss]` | `count` (1) | `cache`, `key` |
+  | `[:pipeline, :dspy, :cache, :store]` | `count` (1), `size` (results in the cache) | `cache`, `key` |
+  | `[:pipeline, :dspy, :cache, :evict]` | `count` (1), `size` | `cache`, `key`, `reason`: `:full` or `:expired` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
   `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they

@@ -1,6 +1,7 @@
 defmodule Pipeline.DSPy.OptimizationCacheNodeTest do
   use Pipeline.NodeCase
 
+  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.OptimizationCache
 
   @moduletag timeout: 60_000
@@ -127,6 +128,93 @@ defmodule Pipeline.DSPy.OptimizationCacheNodeTest do
     assert error.context.path == "config.lm"
     assert OptimizationCache.info(cache).size == 0
     assert calls.() == 0
+  end
+
+  test "what becomes of a question is an event of its cache" do
+    {bridge, cache} = {start_bridge(), start_cache(max_cache_size: 1)}
+    other_cache = start_cache(cache_ttl: 0.05)
+    {_calls, model} = counted()
+    assert {:ok, _} = optimize(bridge, cache, model)
+    {:ok, key} = OptimizationCache.key("a -> b", [])
+
+    events =
+      traced([Process.whereis(cache), Process.whereis(other_cache)], fn ->
+        assert {:ok, _} = optimize(bridge, cache, model)
+        assert {:ok, _} = optimize(bridge, other_cache, model)
+        assert :not_found = OptimizationCache.get_optimization(cache, key)
+        assert {:ok, 1} = OptimizationCache.fetch(cache, key, fn _left -> {:ok, 1} end)
+        eventually(fn -> OptimizationCache.info(other_cache).size == 0 end)
+      end)
+
+    # Those of one process are in order; those of two are not.
+    by_name = Enum.group_by(events, &elem(&1, 0), &Tuple.delete_at(&1, 0))
+
+    assert [
+             {%{count: 1}, %{source: :memory, cache: ^cache, key: question}},
+             {%{count: 1}, %{source: :node, cache: ^other_cache, key: question}}
+           ] = by_name.hit
+
+    assert [{%{count: 1}, %{cache: ^cache, key: ^key}}, {_, %{key: ^key}}] = by_name.miss
+
+    assert [{%{size: 1}, %{key: ^question}}, {%{size: 2}, %{cache: ^cache, key: ^key}}] =
+             Enum.sort_by(by_name.store, fn {%{size: size}, _metadata} -> size end)
+
+    assert [
+             {%{size: 0}, %{reason: :expired, cache: ^other_cache, key: ^question}},
+             {%{size: 1}, %{reason: :full, cache: ^cache, key: ^question}}
+           ] = Enum.sort_by(by_name.evict, fn {%{size: size}, _metadata} -> size end)
+
+    assert length(events) == 8
+  end
+
+  # The events of caches that these processes emit, whoever listens to them.
+  defp traced(pids, fun) do
+    match = [{[[:pipeline, :dspy, :cache, :_], :_, :_], [], []}]
+    :erlang.trace_pattern({Metrics, :execute, 3}, match, [])
+    for pid <- pids, do: :erlang.trace(pid, true, [:call])
+    tracer = self()
+    # A process cannot trace itself.
+    Task.await(
+      Task.async(fn ->
+        :erlang.trace(self(), true, [:call, {:tracer, tracer}])
+        fun.()
+      end),
+      30_000
+    )
+
+    :erlang.trace_pattern({Metrics, :execute, 3}, false, [])
+    received([])
+  end
+
+  defp received(events) do
+    receive do
+      {:trace, _pid, :call, {Metrics, :execute, [name, measurements, metadata]}} ->
+        received([{List.last(name), measurements, metadata} | events])
+    after
+      100 -> Enum.reverse(events)
+    end
+  end
+
+  test "a result that was asked for without the cache is fetched by its key as well" do
+    bridge = start_bridge()
+
+    assert {:error, %PythonError{error_type: :not_found}} =
+             PythonBridge.fetch_result(bridge, "mine")
+
+    assert {:ok, %{prediction: prediction}} =
+             PythonBridge.predict(
+               bridge,
+               Tickets.signature(),
+               %{subject: "Invoice", body: "Twice!"},
+               lm: :offline,
+               idempotency_key: "mine"
+             )
+
+    assert {:ok, %{verb: :predict, result: result}} =
+             PythonBridge.fetch_result(bridge, "mine", atoms: [:category])
+
+    assert result.prediction == prediction
+    assert %{category: _} = prediction
   end
 
   test "without a bridge the error is the request's own" do
