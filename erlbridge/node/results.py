@@ -27,11 +27,12 @@ from erlbridge.wire.vocabulary import atom, atom_keys, published
 _SUFFIX: Final = ".result"
 _DAMAGED: Final = ".damaged"
 _SHORTEST_KEY: Final = 4
+_SLACK: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is kept: nothing older than `age_s` (0: nothing at all), and at most so many files and bytes."""
+    """What is kept: nothing older than `age_s` (0: nothing at all), and about so many files and bytes at most."""
 
     age_s: float
     count: int
@@ -52,6 +53,8 @@ class Results:
         self.directory = directory
         self._bounds = bounds
         self._say = say
+        self._new_count = 0
+        self._new_bytes = 0
 
     def put(self, request: Request, result: Term, asked: Identity) -> None:
         """Keeps the result of a request with a key: when this returns it is on the disk, or the log says why not."""
@@ -66,8 +69,9 @@ class Results:
             self._say(f"a result of {verb} is not kept: a key of its models stands in it")
         else:
             try:
-                write_whole(self._path(name), content)
-                self._prune()
+                # The node's loop waits for this, and a result that a power cut takes can be had again.
+                write_whole(self._path(name), content, durable=False)
+                self._keep_within(len(content))
             except OSError as error:
                 self._say(f"a result of {verb} is not kept: {error}")
 
@@ -139,6 +143,14 @@ class Results:
         return None
 
     # -- bounds
+
+    def _keep_within(self, new_bytes: int) -> None:
+        """Looks at all files now and then only: bounds are kept to within a part of `_SLACK`."""
+        self._new_count += 1
+        self._new_bytes += new_bytes
+        if self._new_count * _SLACK >= self._bounds.count or self._new_bytes * _SLACK >= self._bounds.total_bytes:
+            self._new_count = self._new_bytes = 0
+            self._prune()
 
     def _prune(self) -> None:
         """Drops what is too old or too much. What was set aside counts, and what a killed node left half written."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from test_scheduler import CRASH, kinds, ready
 
-from erlbridge.codec import Atom
+from erlbridge.codec import Atom, ImproperList, TermMap
 from erlbridge.core import sharing
 from erlbridge.core.events import (
     Action,
@@ -30,6 +31,7 @@ from erlbridge.core.events import (
 )
 from erlbridge.core.results import Identity, identity, shared
 from erlbridge.core.scheduler import Scheduler
+from erlbridge.errors import ValidationError
 from erlbridge.wire.messages import Meta, Request
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -221,6 +223,41 @@ def test_a_key_of_a_model_makes_no_other_question_but_stays_out_of_what_is_kept(
     assert "sk-1" not in repr(asked(b"sk-1"))
     data = {Atom("training_data"): [{Atom("api_key"): b"sk-1"}]}
     assert identity("predict", data).keys == (), "a field of the data may have that name"
+
+
+def test_the_order_of_maps_makes_no_other_question_and_that_of_lists_does() -> None:
+    def asked(data: object) -> bytes:
+        return identity("predict", {Atom("training_data"): data}).fingerprint
+
+    row = {Atom("a"): {b"x": 1, b"y": [None]}, b"b": (2.0, {})}
+    turned = {key: value for key, value in reversed(row.items())}
+    turned[Atom("a")] = {b"y": [None], b"x": 1}
+    assert asked([row, turned]) == asked([turned, row])
+    different = [
+        [row],
+        {Atom("training_data"): [row]},
+        [{**row, b"b": [2.0, {}]}],
+        [{Atom("a"): 1, Atom("b"): 2}, {Atom("b"): 1, Atom("a"): 2}],
+        [{Atom("b"): 1, Atom("a"): 2}, {Atom("a"): 1, Atom("b"): 2}],
+        [{1: b"a"}],
+        [{1.0: b"a"}],
+        [{True: b"a"}],
+        [ImproperList([1], 2)],
+        [TermMap([(1, b"a"), (1.0, b"b")])],
+        [1],
+        [1.0],
+        [True],
+    ]
+    assert len({asked(data) for data in different}) == len(different)
+
+
+def test_a_payload_that_nests_without_end_is_refused_with_a_key() -> None:
+    deep: object = []
+    for _ in range(5000):
+        deep = [deep]
+    for payload in ({Atom("training_data"): deep}, {Atom("config"): deep}):
+        with pytest.raises(ValidationError, match="nest less deep"):
+            identity("predict", payload)
 
 
 def test_what_is_no_result_map_is_shared_as_it_is() -> None:

@@ -63,7 +63,7 @@ def test_a_key_of_another_question_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_too_old_is_gone(tmp_path: Path) -> None:
-    results = Kept(tmp_path, Bounds(60.0, 100, 2**20))
+    results = Kept(tmp_path, Bounds(60.0, 10, 2**20))
     old = results.keep("old")
     aged(old, 61.0)
     assert results.find("old") is None
