@@ -230,7 +230,7 @@ def test_the_order_of_maps_makes_no_other_question_and_that_of_lists_does() -> N
         return identity("predict", {Atom("training_data"): data}).fingerprint
 
     row = {Atom("a"): {b"x": 1, b"y": [None]}, b"b": (2.0, {})}
-    turned = {key: value for key, value in reversed(row.items())}
+    turned = dict(reversed(row.items()))
     turned[Atom("a")] = {b"y": [None], b"x": 1}
     assert asked([row, turned]) == asked([turned, row])
     different = [
