@@ -5,6 +5,7 @@ Knows the wire's outgoing side and what waits on it; decides nothing about jobs.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from erlbridge.codec import term_to_binary
@@ -33,6 +34,7 @@ class Host:
         self.credit = CreditLine(credit)
         self.audit = audit
         self._max_frame_bytes = max_frame_bytes
+        self._owed: deque[tuple[Term, Term]] = deque()
 
     # -- requests
 
@@ -57,7 +59,19 @@ class Host:
     # -- answers
 
     def answer(self, request_id: Term, result: Term) -> None:
-        """The one answer to a request: its result."""
+        """The one answer to a request: its result. A host that does not read gets it later: one job may answer so many
+        requests that no pause of workers bounds what waits, and here it is one value however often it is owed."""
+        if self.channel.writer.pending_bytes > MAX_UNSENT_BYTES:
+            self._owed.append((request_id, result))
+        else:
+            self._give(request_id, result)
+
+    def settle_all(self) -> None:
+        """Gives what is owed, whether or not the host reads."""
+        while self._owed:
+            self._give(*self._owed.popleft())
+
+    def _give(self, request_id: Term, result: Term) -> None:
         key = key_of(request_id)
         self._emit(self.credit.settle(key))
         self.credit.forget(key)
@@ -135,6 +149,8 @@ class Host:
     def hold_back(self) -> bool:
         """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
         whether workers shall wait with their answers too."""
+        while self._owed and self.channel.writer.pending_bytes <= MAX_UNSENT_ANSWER_BYTES:
+            self._give(*self._owed.popleft())
         unsent = self.channel.writer.pending_bytes
         self.channel.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
         if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):

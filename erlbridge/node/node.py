@@ -119,6 +119,7 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.host.settle_all()
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
@@ -270,14 +271,14 @@ class Node:
 
     def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
-        same = None
-        if request.meta.idempotency_key is not None:
-            same = identity(request.verb, request.payload)
-            if self._asked_before(key, request, same):
-                return
-        if failure := self.scheduler.refusal(key):
+        name = request.meta.idempotency_key
+        known = self.scheduler.sharing.find(name) is not None or self.results.has(name)
+        if failure := self.scheduler.unwelcome(key) if known else self.scheduler.refusal(key):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
             self.host.refuse(request.id, failure)
+            return
+        same = None if name is None else identity(request.verb, request.payload)
+        if known and same is not None and self._asked_before(key, request, same):
             return
         job = parse_job(request.verb, request.payload)
         programs = stored_programs(job)
@@ -295,8 +296,6 @@ class Node:
 
     def _asked_before(self, key: bytes, request: Request, same: Identity) -> bool:
         """Whether the same is being done, and so waited for, or has been done, and so is answered."""
-        if failure := self.scheduler.unwelcome(key):
-            raise failure
         if self.scheduler.sharing.find(request.meta.idempotency_key):
             joined = events.Joined(key, replace(request, payload=None), same)
             self._do(self.scheduler.step(joined, time.monotonic()))

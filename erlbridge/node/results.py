@@ -75,6 +75,10 @@ class Results:
             except OSError as error:
                 self._say(f"a result of {verb} is not kept: {error}")
 
+    def has(self, idempotency_key: str | None) -> bool:
+        """Whether something lies there for a key, be it old or damaged; reads nothing."""
+        return idempotency_key is not None and os.path.lexists(self._path(name_of(idempotency_key)))
+
     def answer_to(self, request: Request, asked: Identity) -> Term | None:
         """What a request was answered before, None when nothing whole is stored of that. A disk that does not say has
         nothing either: what is asked for can still be done. Raises `ValidationError` when its key was another one's."""

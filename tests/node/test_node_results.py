@@ -210,6 +210,21 @@ def test_a_deadline_is_that_of_its_own_asker(node: NodeClient) -> None:
     assert node.answer(third)[0] == "ok", "its worker has been told that there is time"
 
 
+def test_a_large_answer_of_many_askers_waits_once(node: NodeClient) -> None:
+    """The host reads nothing until all of them are answered: 150 MB, in a node that keeps 64 MiB for it."""
+    large, before = b"x" * 1_500_000, peak_bytes(node)
+    numbers = [node.request("predict", question(), keyed("large")) for _ in range(100)]
+    give(node, called(node)[0], large)
+    found = answers(node, *numbers)
+    assert {found[number][1][Atom("prediction")][Atom("verdict_of_mine")] for number in numbers} == {large}
+    assert peak_bytes(node) - before < 110_000_000
+
+
+def peak_bytes(node: NodeClient) -> int:
+    status = Path(f"/proc/{node.node_pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def test_a_failure_is_everybody_s_answer_and_is_not_stored(node: NodeClient) -> None:
     numbers = [node.request("predict", question(), keyed("failed")) for _ in range(2)]
     call_id, _ = called(node)
