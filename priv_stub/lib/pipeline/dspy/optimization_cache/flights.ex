@@ -16,10 +16,10 @@ defmodule Pipeline.DSPy.OptimizationCache.Flights do
   defstruct by_key: %{}, by_token: %{}
 
   @type token :: term
-  @opaque t :: %__MODULE__{
-            by_key: %{term => {leader :: token, waiting :: [token]}},
-            by_token: %{token => term}
-          }
+  @type t :: %__MODULE__{
+          by_key: %{term => {leader :: token, waiting :: [token]}},
+          by_token: %{token => term}
+        }
 
   @spec new() :: t
   def new, do: %__MODULE__{}
