@@ -115,6 +115,7 @@ defmodule Pipeline.DSPy.OptimizationCache.Key do
     refuse(path, "no key can be made of #{inspect(other, limit: 5)}")
   end
 
+  @spec refuse([String.t()], String.t()) :: no_return
   defp refuse(path, why), do: throw({:refused, path, why})
 
   defp label(key) when is_atom(key) or is_binary(key) or is_number(key), do: to_string(key)
