@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from erlbridge.codec import Atom
+from erlbridge.core.results import Identity
 from erlbridge.errors import BridgeError, ProcessCrashed
 from erlbridge.wire.messages import Request, Term
 
@@ -20,7 +21,8 @@ from erlbridge.wire.messages import Request, Term
 class Submitted:
     """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
     programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it; `parent` the key of
-    the request whose Elixir function made this one, if one did."""
+    the request whose Elixir function made this one, if one did. `identity` is what it asks for, where it has an
+    idempotency key."""
 
     key: bytes
     request: Request
@@ -28,6 +30,16 @@ class Submitted:
     programs: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     parent: bytes | None = None
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A request for a worker has the idempotency key of a job that is in flight."""
+
+    key: bytes
+    request: Request
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ class Tick:
 
 Event: TypeAlias = (
     Submitted
+    | Joined
     | CancelAsked
     | ShutdownAsked
     | Forked
@@ -176,6 +189,16 @@ class Send:
     frame: bytes
     deadline_ms: int | None = None
     left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Tell a worker what is left to the job that it runs, now that somebody else waits for it: `left_s` of
+    `deadline_ms`, None without a deadline."""
+
+    worker: int
+    deadline_ms: int | None
+    left_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,4 +279,6 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Release | Return | Warn | Exit
+Action: TypeAlias = (
+    Fork | Send | Allow | Interrupt | Trace | Kill | Answer | Refuse | Ask | Release | Return | Warn | Exit
+)

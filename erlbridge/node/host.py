@@ -5,12 +5,14 @@ Knows the wire's outgoing side and what waits on it; decides nothing about jobs.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from erlbridge.codec import term_to_binary
 from erlbridge.core.credit import CreditLine
 from erlbridge.core.events import Ask
 from erlbridge.core.queue import Entry
+from erlbridge.core.sharing import Follower
 from erlbridge.errors import BridgeError, SerializationError, ValidationError
 from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
 from erlbridge.node.audit import Audit
@@ -32,6 +34,7 @@ class Host:
         self.credit = CreditLine(credit)
         self.audit = audit
         self._max_frame_bytes = max_frame_bytes
+        self._owed: deque[tuple[Term, Term]] = deque()
 
     # -- requests
 
@@ -56,7 +59,19 @@ class Host:
     # -- answers
 
     def answer(self, request_id: Term, result: Term) -> None:
-        """The one answer to a request: its result."""
+        """The one answer to a request: its result. A host that does not read gets it later: one job may answer so many
+        requests that no pause of workers bounds what waits, and here it is one value however often it is owed."""
+        if self.channel.writer.pending_bytes > MAX_UNSENT_BYTES:
+            self._owed.append((request_id, result))
+        else:
+            self._give(request_id, result)
+
+    def settle_all(self) -> None:
+        """Gives what is owed, whether or not the host reads."""
+        while self._owed:
+            self._give(*self._owed.popleft())
+
+    def _give(self, request_id: Term, result: Term) -> None:
         key = key_of(request_id)
         self._emit(self.credit.settle(key))
         self.credit.forget(key)
@@ -90,14 +105,14 @@ class Host:
 
     # -- events
 
-    def progress(self, entry: Entry, state: Term) -> None:
+    def progress(self, asker: Entry | Follower, state: Term) -> None:
         """How far a job is, where its host wants to know."""
-        if entry.request.meta.progress:
-            self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
+        if asker.request.meta.progress:
+            self._emit(self.credit.progress(asker.key, messages.progress(asker.request.id, state)))
 
-    def chunk(self, entry: Entry, piece: Mapping[Term, Term]) -> None:
+    def chunk(self, asker: Entry | Follower, piece: Mapping[Term, Term]) -> None:
         """The next piece of an output of a job."""
-        self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
+        self._emit(self.credit.chunk(asker.key, messages.chunk(asker.request.id, piece)))
 
     def log(
         self, level: str, line: bytes, *, worker: int | None = None, job: Term = None, logger: bytes | None = None
@@ -138,6 +153,8 @@ class Host:
     def hold_back(self) -> bool:
         """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
         whether workers shall wait with their answers too."""
+        while self._owed and self.channel.writer.pending_bytes <= MAX_UNSENT_ANSWER_BYTES:
+            self._give(*self._owed.popleft())
         unsent = self.channel.writer.pending_bytes
         self.channel.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
         if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):

@@ -20,6 +20,7 @@ from typing import Final, NoReturn, assert_never
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
+from erlbridge.core.results import Identity, identity
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -47,6 +48,7 @@ from erlbridge.node.host import Host, key_of
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
+from erlbridge.node.results import Bounds, Results
 from erlbridge.node.shelves import Shelves
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -63,6 +65,7 @@ _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
 _RUN: Final = Atom("run")
 _DEADLINE: Final = Atom("deadline")
+_TIME: Final = Atom("time")
 
 
 class Node:
@@ -86,6 +89,8 @@ class Node:
             config.nested_workers,
         )
         self.shelves = Shelves(config.data)
+        kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
+        self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
@@ -115,6 +120,7 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.host.settle_all()
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
@@ -198,17 +204,18 @@ class Node:
         while self._inbox:
             match self._inbox.popleft():
                 case workers.WorkerProgress() as said:
-                    if entry := self.scheduler.entry_of(said.worker):
-                        self.host.progress(entry, said.state)
+                    for asker in self.scheduler.askers_of(said.worker):
+                        self.host.progress(asker, said.state)
                 case workers.WorkerChunk() as said:
-                    if entry := self.scheduler.entry_of(said.worker):
-                        self.host.chunk(entry, said.piece)
+                    for asker in self.scheduler.askers_of(said.worker, from_start=True):
+                        self.host.chunk(asker, said.piece)
                 case workers.WorkerProgram() as said:
                     self._keep(said.worker, said.program_id, said.content)
                 case workers.WorkerLines() as said:
                     self._pass_on_lines(said)
                 case events.Finished() as finished:
                     outcome = self.shelves.told(finished)
+                    self._store(outcome)
                     self._do(self.scheduler.step(outcome, time.monotonic()))
                 case event:
                     if isinstance(event, events.Died):
@@ -256,6 +263,8 @@ class Node:
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 asked = events.ShutdownAsked((request.id,), grace_s, (key,))
                 self._do(self.scheduler.step(asked, time.monotonic()))
+            case "fetch_result":
+                self.host.answer(request.id, self.results.fetch(request.payload, self.scheduler.sharing))
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
             case verb if verb in WORKER_VERBS:
@@ -266,9 +275,16 @@ class Node:
     def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
         parent = self._parent_key(request)
-        if failure := self.scheduler.refusal(key, parent):
+        name = request.meta.idempotency_key
+        # A nested request joins no job: it might be the very one that waits for it.
+        runs = parent is None and self.scheduler.sharing.find(name) is not None
+        known = runs or self.results.has(name)
+        if failure := self.scheduler.unwelcome(key) if known else self.scheduler.refusal(key, parent):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
             self.host.refuse(request.id, failure)
+            return
+        same = None if name is None else identity(request.verb, request.payload)
+        if known and same is not None and self._asked_before(key, request, same, runs=runs):
             return
         job = parse_job(request.verb, request.payload)
         programs = stored_programs(job)
@@ -281,7 +297,7 @@ class Node:
             )
         self._refuse_too_much(len(frame))
         # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
-        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), parent)
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), parent, same)
         self._do(self.scheduler.step(taken, time.monotonic()))
 
     def _parent_key(self, request: Request) -> bytes | None:
@@ -291,6 +307,24 @@ class Node:
         if not self.host.may_have(parent):
             raise Place(parent, "meta.parent").refused("the id of a request, of at most an eighth of a frame")
         return key_of(parent)
+
+    def _asked_before(self, key: bytes, request: Request, same: Identity, *, runs: bool) -> bool:
+        """Whether the same is being done, and so waited for, or has been done, and so is answered."""
+        if runs:
+            joined = events.Joined(key, replace(request, payload=None), same)
+            self._do(self.scheduler.step(joined, time.monotonic()))
+            return True
+        found = self.results.answer_to(request, same)
+        if found is not None:
+            self.host.answer(request.id, found)
+        return found is not None
+
+    def _store(self, outcome: events.Finished) -> None:
+        """Keeps what a job has given, before anybody hears of it."""
+        entry = self.scheduler.entry_of(outcome.worker)
+        flight = None if entry is None or entry.cancelled else self.scheduler.sharing.of(entry)
+        if outcome.ok and flight is not None:
+            self.results.put(flight.entry.request, outcome.term, flight.identity)
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
         held = self.scheduler.frame_bytes
@@ -325,6 +359,8 @@ class Node:
                     self._pool.send(number, action.frame)
                     if entry := self.scheduler.entry_of(number):
                         self.audit.sent(entry.key, number)
+                case events.Allow():
+                    self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
                 case events.Interrupt():
                     self._pool.interrupt(action.worker)
                 case events.Trace():

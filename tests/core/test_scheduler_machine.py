@@ -30,6 +30,7 @@ from erlbridge.core.events import (
     Finished,
     Fork,
     Interrupt,
+    Joined,
     Kill,
     LimitPassed,
     Refuse,
@@ -41,6 +42,7 @@ from erlbridge.core.events import (
     Trace,
     Traced,
 )
+from erlbridge.core.results import Identity
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.limits import DEATH_GRACE_S, TRACE_GRACE_S
 from erlbridge.wire.messages import Meta, Request
@@ -87,6 +89,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.verb_limits, self.endpoint_limits = verb_limits, endpoint_limits
         self.scheduler = Scheduler(workers, max_queue, spares, verb_limits, endpoint_limits, 20.0, recycle_after)
         self.open: dict[object, Submitted | None] = {}
+        self.jobs: dict[int, Submitted] = {}
+        self.of_key: dict[str, Submitted] = {}
         self.deadlines: dict[object, float] = {}
         self.processes: dict[int, Process] = {}
         self.exited = False
@@ -106,8 +110,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert process.booted
                     assert process.killed_at is None
                     assert process.job is None, "a worker got two jobs"
-                    process.job = self.open[int(frame)]
-                    assert process.job is not None
+                    process.job = self.jobs[int(frame)]
+                    assert process.job in self.open.values(), "a job was begun that nobody waits for"
                 case Answer(id=answered) | Refuse(id=answered):
                     assert answered in self.open, f"{answered} was answered twice or never asked"
                     del self.open[answered]
@@ -155,14 +159,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         endpoints=st.sets(st.sampled_from(ENDPOINTS), max_size=2),
         priority=st.integers(-1, 1),
         source=st.none() | st.sampled_from("ab"),
+        shared=st.none() | st.sampled_from("kl"),
     )
-    def submit(
-        self, deadline: int | None, verb: str, endpoints: set[str], priority: int, source: str | None
+    def submit(  # noqa: PLR0917 - as above
+        self,
+        deadline: int | None,
+        verb: str,
+        endpoints: set[str],
+        priority: int,
+        source: str | None,
+        shared: str | None,
     ) -> Submitted:
         self.number += 1
-        meta = Meta(deadline_ms=deadline, priority=priority, source=source)
+        meta = Meta(deadline_ms=deadline, priority=priority, source=source, idempotency_key=shared)
         request = Request(verb, self.number, None, meta)
-        event = Submitted(b"%d" % self.number, request, b"%d" % self.number, (f"program:{verb}",), (*endpoints,))
+        frame, identity = b"%d" % self.number, None if shared is None else Identity(verb.encode())
+        event = Submitted(frame, request, frame, (f"program:{verb}",), (*endpoints,), identity)
         self.send(event)
         return event
 
@@ -172,10 +184,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.send(event)
 
     def send(self, event: Submitted) -> None:
-        self.open[event.request.id] = event
-        if event.request.meta.deadline_ms is not None:
-            self.deadlines[event.request.id] = self.now + event.request.meta.deadline_ms / 1000
-        self.step(event)
+        meta = event.request.meta
+        if meta.deadline_ms is not None:
+            self.deadlines[event.request.id] = self.now + meta.deadline_ms / 1000
+        if self.scheduler.sharing.find(meta.idempotency_key):
+            assert meta.idempotency_key is not None
+            assert event.identity is not None
+            self.open[event.request.id] = self.of_key[meta.idempotency_key]
+            self.step(Joined(event.key, event.request, event.identity))
+        else:
+            self.open[event.request.id] = self.jobs[int(event.frame)] = event
+            if meta.idempotency_key is not None:
+                self.of_key[meta.idempotency_key] = event
+            self.step(event)
 
     @rule(event=requests)
     def cancel(self, event: Submitted) -> None:
@@ -244,7 +265,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def open_requests_are_exactly_those_the_scheduler_holds(self) -> None:
-        held = {entry.request.id for entry in self.scheduler.entries.values()}
+        sharing = self.scheduler.sharing
+        held = {asker.request.id for entry in self.scheduler.entries.values() for asker in sharing.askers(entry)}
         assert held == {name for name, event in self.open.items() if event is not None}
 
     @invariant()
@@ -301,6 +323,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert len(self.scheduler.queue) == 0
         assert len(self.scheduler.calls) == 0
         assert len(self.scheduler._deadlines) == 0
+        assert not self.scheduler.sharing._of_key
+        assert not self.scheduler.sharing._of_id
 
 
 def test_random_histories_answer_every_request_exactly_once_and_keep_every_limit() -> None:

@@ -1,6 +1,7 @@
 defmodule Pipeline.Application do
   @moduledoc """
-  Starts the bridges that are configured, and none otherwise; and the supervisor of the functions that nodes call.
+  Starts the bridges that are configured, and none otherwise; the supervisor of the functions that nodes call; and the
+  `Pipeline.DSPy.OptimizationCache`, with the options of `config :pipeline, :optimization_cache` unless that is `false`.
 
       config :pipeline, :bridges, [[name: MyApp.DSPy, workers: 2]]
 
@@ -27,12 +28,19 @@ defmodule Pipeline.Application do
 
     configured = Configuration.children()
 
-    Supervisor.start_link(essentials() ++ configured,
+    Supervisor.start_link(essentials() ++ cache() ++ configured,
       strategy: :one_for_one,
       # Each of them may fail as often as one alone under a supervisor of its own.
       max_restarts: 3 * max(length(configured), 1),
       name: Pipeline.Supervisor
     )
+  end
+
+  defp cache do
+    case Application.get_env(:pipeline, :optimization_cache, []) do
+      false -> []
+      options -> [{Pipeline.DSPy.OptimizationCache, options}]
+    end
   end
 
   @doc "What bridges and pools need besides themselves. First, so that it outlives the bridges whose functions it runs."

@@ -280,6 +280,22 @@ defmodule Pipeline.DSPy.PythonBridge do
   @spec delete_program(bridge, String.t(), keyword) :: answer
   defdelegate delete_program(bridge, program_id, opts \\ []), to: Programs
 
+  @doc """
+  The result that the node has stored for a request with this `:idempotency_key`. `:not_found` when there is none, with
+  `context.state` `:running` when that is being done. Default timeout: 5000 ms.
+
+  Options: those of every request, and `:atoms`, those that the result may use besides the published ones: the names of
+  the request's fields, which else come as binaries.
+
+      PythonBridge.fetch_result(bridge, "nightly-2024-02-29", atoms: [:category])
+      #=> {:ok, %{status: :success, verb: :predict, result: %{prediction: %{category: "billing"}, …}, stored_at_ms: …}}
+  """
+  @spec fetch_result(bridge, String.t(), keyword) :: answer
+  def fetch_result(bridge, idempotency_key, opts \\ []) do
+    {payload, opts} = Keyword.split(opts, [:atoms])
+    request(bridge, :fetch_result, Enum.into(payload, %{idempotency_key: idempotency_key}), opts)
+  end
+
   # -- requests that run already
 
   @doc """

@@ -21,6 +21,7 @@ defmodule Pipeline.DSPy.Verbs do
     list_programs: 5_000,
     get_program: 5_000,
     delete_program: 5_000,
+    fetch_result: 5_000,
     put_program: 30_000,
     load_workflow: 30_000,
     evaluate_pipeline: 300_000,
@@ -36,7 +37,8 @@ defmodule Pipeline.DSPy.Verbs do
     :shutdown,
     :list_programs,
     :get_program,
-    :delete_program
+    :delete_program,
+    :fetch_result
   ]
   @long [:optimize_signature, :evaluate_pipeline, :train_model, :run_pipeline]
 
@@ -54,6 +56,7 @@ defmodule Pipeline.DSPy.Verbs do
     :cancel,
     :list_programs,
     :get_program,
+    :fetch_result,
     :put_program,
     :load_workflow
   ]

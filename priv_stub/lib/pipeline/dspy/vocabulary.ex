@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :atoms,
     :audit,
     :auth,
     :available_bytes,
@@ -81,6 +82,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :fallback,
     :fatal,
     :feedback,
+    :fetch_result,
     :field,
     :file,
     :files,
@@ -97,6 +99,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :healthy,
     :host_calls,
     :id,
+    :idempotency_key,
     :idle,
     :import_error,
     :index,
