@@ -328,7 +328,7 @@ class Scheduler:
 
     def _untangle(self) -> Iterator[Action]:
         """Refuses nested requests where otherwise all would wait for each other."""
-        while self.roster.running >= self.worker_count + self.nesting.lent:
+        while self.nesting.waiting and self.roster.running >= self.worker_count + self.nesting.lent:
             running = [worker.entry for worker in self.workers.values() if worker.entry is not None]
             if (entry := self.nesting.one_too_many(running)) is None:
                 return

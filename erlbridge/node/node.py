@@ -107,7 +107,7 @@ class Node:
             self._pool.look()
             self._drain()
             self._go_round()
-            self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            self._tick()
             self._drain()
             for complaint in self.audit.complaints():
                 self.host.log("warning", complaint.encode())
@@ -118,6 +118,12 @@ class Node:
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
+
+    def _tick(self) -> None:
+        """Lets time pass for the scheduler where that changes anything; most rounds bring a call or its value."""
+        due_at = self.scheduler.next_deadline()
+        if due_at is not None and due_at <= (now := time.monotonic()):
+            self._do(self.scheduler.step(events.Tick(), now))
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
