@@ -2,11 +2,11 @@
 #
 #     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [ROUNDS]
 #
-# Each round predicts INPUTS different questions with each model, one after the other (1 thread) and eight at once. All
+# Each round predicts a hundred different questions with each model, one after the other (1 thread) and eight at once. All
 # answer with the same fixed text: the Elixir function at once, the endpoint over HTTP on a loopback port, kept alive. The
 # offline model computes its answer. All that DSPy does around a call is the same, so the difference of two lines is the
-# difference of their calls. Prints medians over the rounds, in milliseconds per prediction; differences are medians of
-# the rounds' differences. The metric's line is an evaluation with an Elixir metric less one with `exact_match`.
+# difference of their calls. Prints medians over the rounds (31), in milliseconds per prediction; differences are medians
+# of the rounds' differences. The metric's line is an evaluation with an Elixir metric less one with `exact_match`.
 
 defmodule Bench.Endpoint do
   # As much of HTTP/1.1 as one client on one machine needs.
@@ -55,7 +55,7 @@ defmodule Bench do
   alias Pipeline.DSPy.PythonBridge
 
   @bridge Bench.Bridge
-  @inputs 300
+  @inputs 100
   @text "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
   @signature "question -> answer"
 
@@ -63,7 +63,7 @@ defmodule Bench do
   def score(example, prediction), do: example["answer"] == prediction["answer"]
 
   def main(arguments) do
-    rounds = arguments |> List.first("9") |> String.to_integer()
+    rounds = arguments |> List.first("31") |> String.to_integer()
     Logger.configure(level: :warning)
     data_dir = Path.join(System.tmp_dir!(), "erlbridge-bench-#{System.pid()}")
     :ok = Pipeline.DSPy.Callbacks.register(:bench, &__MODULE__.complete/1, kind: :lm)
