@@ -16,7 +16,9 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
   setup_all do
     settings = [spare_workers: 0, nested_workers: 3, max_queue: 1]
-    %{bridge: start_bridge(workers: 1, max_calls: 1, settings: settings)}
+    bridge = start_bridge(workers: 1, max_calls: 1, settings: settings)
+    await_idle(bridge)
+    %{bridge: bridge}
   end
 
   defp echo(request), do: answer(answer: given(request, "question"))
@@ -32,7 +34,8 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
   defp asking(bridge, lm) do
     fn request ->
-      with {:ok, %{prediction: %{answer: text}}} <- ask(bridge, given(request, "question"), lm: lm, timeout: 20_000),
+      with {:ok, %{prediction: %{answer: text}}} <-
+             ask(bridge, given(request, "question"), lm: lm, timeout: 20_000),
            do: {:ok, answer(answer: text)}
     end
   end
@@ -122,7 +125,7 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
     end
 
     first = Task.async(fn -> ask(bridge, "?", lm: model) end)
-    assert_receive {:in_call, function}, 5_000
+    assert_receive {:in_call, function}, 10_000
     waiting = Task.async(fn -> ask(bridge, "behind", lm: &echo/1) end)
 
     eventually(fn ->
@@ -147,10 +150,10 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
     outer = fn _request -> ask(bridge, "inner", lm: inner) end
     caller = spawn(fn -> ask(bridge, "outer", lm: outer) end)
-    assert_receive {:inner, function}, 5_000
+    assert_receive {:inner, function}, 10_000
     monitor = Process.monitor(function)
     Process.exit(caller, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 10_000
     await_idle(bridge)
     assert {:ok, %{prediction: %{answer: "again"}}} = ask(bridge, "again", lm: &echo/1)
   end
