@@ -129,7 +129,9 @@ class Scheduler:
     def refusal(self, key: bytes, parent: bytes | None = None) -> BridgeError | None:
         """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can.
         `parent` is the key of the one whose Elixir function made it."""
-        if self._stop_at is not None or self._exit_code is not None:
+        # What was taken may finish, and with it what it needs for that.
+        stopping = self._stop_at is not None and parent not in self.entries
+        if stopping or self._exit_code is not None:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
         if failure := self.duplicate(key):
             return failure

@@ -184,6 +184,17 @@ def test_nested_requests_that_wait_are_cancelled_and_time_out_like_others() -> N
     assert machine.scheduler.frame_bytes == 0
 
 
+def test_a_job_that_may_finish_before_a_shutdown_may_have_what_it_needs_for_that() -> None:
+    machine = Machine()
+    machine.submit("a")
+    machine.do(machine.scheduler.step(ShutdownAsked((), 10.0), 0.0))
+    machine.submit("a1", "a")
+    assert set(machine.runs) == {"a", "a1"}
+    machine.submit("b")
+    machine.submit("x1", "elsewhere")
+    assert set(machine.refused) == {"b", "x1"}
+
+
 def test_a_shutdown_answers_nested_requests_that_wait() -> None:
     machine = Machine()
     machine.submit("a")

@@ -158,6 +158,33 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
     assert {:ok, %{prediction: %{answer: "again"}}} = ask(bridge, "again", lm: &echo/1)
   end
 
+  test "a job that may finish before a shutdown gets what its functions need for that" do
+    bridge = start_bridge(workers: 1, settings: [spare_workers: 0])
+    test_process = self()
+
+    model = fn request ->
+      send(test_process, {:in_call, self()})
+      receive(do: (:go_on -> asking(bridge, &echo/1).(request)))
+    end
+
+    request = Task.async(fn -> ask(bridge, "last", lm: model) end)
+    assert_receive {:in_call, function}, 20_000
+    shutdown = Task.async(fn -> PythonBridge.shutdown(bridge, grace_ms: 20_000) end)
+    assert_closing(bridge)
+    send(function, :go_on)
+    assert {:ok, %{prediction: %{answer: "last"}}} = Task.await(request)
+    assert {:ok, %{status: :stopped, unfinished: 0}} = Task.await(shutdown)
+  end
+
+  defp assert_closing(bridge) do
+    eventually(fn ->
+      match?(
+        {:error, %PythonError{error_type: :shutting_down}},
+        PythonBridge.health_check(bridge)
+      )
+    end)
+  end
+
   test "two bridges whose functions use each other do not wait for each other", %{bridge: bridge} do
     other = start_bridge(workers: 1, settings: [spare_workers: 0])
 

@@ -78,7 +78,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @spec submit(t, Request.t()) :: t
   def submit(%__MODULE__{} = exchange, %Request{} = request) do
     load = %{
-      closing?: exchange.phase == :closing,
+      closing?: exchange.phase == :closing and not needed?(exchange, request),
       in_flight: Requests.count(exchange.requests),
       unsent_bytes: exchange.unsent_bytes
     }
@@ -91,6 +91,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
         send_outcome(exchange, request, {:error, error})
         exchange
     end
+  end
+
+  # What was taken may finish before the node goes, and with it what its functions ask for.
+  defp needed?(exchange, %Request{parent: parent}) do
+    match?({:ok, _parent}, Requests.fetch(exchange.requests, parent))
   end
 
   @doc "Nobody waits for this request any more: its work shall not go on."
