@@ -68,7 +68,5 @@ class Nesting:
         return entry is not None and not entry.answered and self._children.get(entry.key, 0) > 0
 
     def one_too_many(self, running: Iterable[Entry | None]) -> Entry | None:
-        """The newest nested request that waits, where no place is left and all who hold one wait for such requests."""
-        if self.waiting and all(map(self.waits, running)):
-            return next(reversed(self.waiting.values()))
-        return None
+        """The newest of those that wait, where all who hold a place wait for such requests. There must be one."""
+        return next(reversed(self.waiting.values())) if all(map(self.waits, running)) else None

@@ -216,6 +216,8 @@ class Roster:
 
     def shrink(self, now: float, wanted: int) -> Iterator[Kill]:
         """Ends idle workers beyond those wanted, the youngest first: places were lent that nobody needs any more."""
+        if len(self.workers) <= wanted:
+            return
         surplus = len(self.lasting()) - wanted
         for worker in [worker for worker in reversed(self.lasting()) if worker.state == "idle"][: max(0, surplus)]:
             yield from self._end(worker, now)

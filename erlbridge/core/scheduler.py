@@ -133,15 +133,17 @@ class Scheduler:
     def refusal(self, key: bytes, parent: bytes | None = None) -> BridgeError | None:
         """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can.
         `parent` is the key of the one whose Elixir function made it."""
-        if failure := self.unwelcome(key):
+        if failure := self.unwelcome(key, parent):
             return failure
         if parent is not None:
             return self._overloaded() if self.nesting.full else None
         return self._overloaded() if self._full() and not self._free() else None
 
-    def unwelcome(self, key: bytes) -> BridgeError | None:
+    def unwelcome(self, key: bytes, parent: bytes | None = None) -> BridgeError | None:
         """The same of a request that needs no place, since it joins a job or has been answered before."""
-        if self._stop_at is not None or self._exit_code is not None:
+        # What was taken may finish, and with it what it needs for that.
+        stopping = self._stop_at is not None and parent not in self.entries
+        if stopping or self._exit_code is not None:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
         return self.duplicate(key)
 
@@ -365,7 +367,7 @@ class Scheduler:
 
     def _untangle(self) -> Iterator[Action]:
         """Refuses nested requests where otherwise all would wait for each other."""
-        while self.roster.running >= self.worker_count + self.nesting.lent:
+        while self.nesting.waiting and self.roster.running >= self.worker_count + self.nesting.lent:
             running = [worker.entry for worker in self.workers.values() if worker.entry is not None]
             if (entry := self.nesting.one_too_many(running)) is None:
                 return

@@ -34,7 +34,7 @@ def health(
             "uptime_ms": int((now - about.started_at) * 1000),
             "queue": atom_keys(
                 {
-                    "waiting": len(scheduler.queue),
+                    "waiting": len(scheduler.queue) + len(scheduler.nesting.waiting),
                     "running": scheduler.roster.running,
                     "capacity": scheduler.max_queue,
                     "priorities": scheduler.queue.by_priority(),

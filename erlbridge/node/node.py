@@ -112,7 +112,7 @@ class Node:
             self._pool.look()
             self._drain()
             self._go_round()
-            self._do(self.scheduler.step(events.Tick(), time.monotonic()))
+            self._tick()
             self._drain()
             for complaint in self.audit.complaints():
                 self.host.log("warning", complaint.encode())
@@ -124,6 +124,12 @@ class Node:
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
+
+    def _tick(self) -> None:
+        """Lets time pass for the scheduler where that changes anything; most rounds bring a call or its value."""
+        due_at = self.scheduler.next_deadline()
+        if due_at is not None and due_at <= (now := time.monotonic()):
+            self._do(self.scheduler.step(events.Tick(), now))
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
@@ -279,7 +285,7 @@ class Node:
         # A nested request joins no job: it might be the very one that waits for it.
         runs = parent is None and self.scheduler.sharing.find(name) is not None
         known = runs or self.results.has(name)
-        if failure := self.scheduler.unwelcome(key) if known else self.scheduler.refusal(key, parent):
+        if failure := self.scheduler.unwelcome(key, parent) if known else self.scheduler.refusal(key, parent):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
             self.host.refuse(request.id, failure)
             return

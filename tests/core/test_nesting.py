@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from erlbridge.core.events import (
     Action,
     Booted,
@@ -181,6 +184,17 @@ def test_nested_requests_that_wait_are_cancelled_and_time_out_like_others() -> N
     assert machine.scheduler.frame_bytes == 0
 
 
+def test_a_job_that_may_finish_before_a_shutdown_may_have_what_it_needs_for_that() -> None:
+    machine = Machine()
+    machine.submit("a")
+    machine.do(machine.scheduler.step(ShutdownAsked((), 10.0), 0.0))
+    machine.submit("a1", "a")
+    assert set(machine.runs) == {"a", "a1"}
+    machine.submit("b")
+    machine.submit("x1", "elsewhere")
+    assert set(machine.refused) == {"b", "x1"}
+
+
 def test_a_shutdown_answers_nested_requests_that_wait() -> None:
     machine = Machine()
     machine.submit("a")
@@ -188,3 +202,50 @@ def test_a_shutdown_answers_nested_requests_that_wait() -> None:
     machine.submit("a2", "a")
     machine.do(machine.scheduler.step(ShutdownAsked((), 0.0), 0.0))
     assert set(machine.refused) == {"a", "a1", "a2"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    workers=st.integers(1, 3),
+    nested_workers=st.integers(0, 3),
+    spares=st.integers(0, 1),
+    moves=st.lists(st.tuples(st.sampled_from(["submit", "nest", "finish", "cancel"]), st.integers(0, 9)), max_size=40),
+)
+def test_whatever_comes_something_that_runs_can_end_and_all_are_answered(
+    workers: int, nested_workers: int, spares: int, moves: list[tuple[str, int]]
+) -> None:
+    machine = Machine(workers, nested_workers=nested_workers, spare_workers=spares, max_queue=5)
+    parents: dict[str, str] = {}
+
+    def waited_for() -> set[str]:
+        """Jobs that cannot end: an unanswered request was made for them."""
+        unanswered = {entry.request.id for entry in machine.scheduler.entries.values()}
+        return {parent for child, parent in parents.items() if child in unanswered}
+
+    def finish(which: int) -> None:
+        able = sorted(machine.runs.keys() - waited_for())
+        assert able or not machine.runs, "all that run wait for each other"
+        if able:
+            machine.finish(able[which % len(able)])
+
+    for number, (move, which) in enumerate(moves):
+        name = f"job {number}"
+        match move:
+            case "submit":
+                machine.submit(name)
+            case "nest" if machine.runs:
+                parents[name] = sorted(machine.runs)[which % len(machine.runs)]
+                machine.submit(name, parents[name])
+            case "finish":
+                finish(which)
+            case "cancel" if machine.scheduler.nesting.waiting:
+                machine.do(
+                    machine.scheduler.step(CancelAsked(name, next(iter(machine.scheduler.nesting.waiting))), 0.0)
+                )
+        assert len(machine.runs) <= workers + nested_workers
+        assert len(machine.scheduler.roster.lasting()) <= workers + spares + nested_workers
+    while machine.runs:
+        finish(0)
+    assert not machine.scheduler.entries
+    assert machine.scheduler.nesting.lent == 0
+    assert len(machine.scheduler.roster.lasting()) == workers + spares

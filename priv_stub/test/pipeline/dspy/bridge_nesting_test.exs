@@ -16,7 +16,9 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
   setup_all do
     settings = [spare_workers: 0, nested_workers: 3, max_queue: 1]
-    %{bridge: start_bridge(workers: 1, max_calls: 1, settings: settings)}
+    bridge = start_bridge(workers: 1, max_calls: 1, settings: settings)
+    await_idle(bridge)
+    %{bridge: bridge}
   end
 
   defp echo(request), do: answer(answer: given(request, "question"))
@@ -123,7 +125,7 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
     end
 
     first = Task.async(fn -> ask(bridge, "?", lm: model) end)
-    assert_receive {:in_call, function}, 5_000
+    assert_receive {:in_call, function}, 10_000
     waiting = Task.async(fn -> ask(bridge, "behind", lm: &echo/1) end)
 
     eventually(fn ->
@@ -148,12 +150,39 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
 
     outer = fn _request -> ask(bridge, "inner", lm: inner) end
     caller = spawn(fn -> ask(bridge, "outer", lm: outer) end)
-    assert_receive {:inner, function}, 5_000
+    assert_receive {:inner, function}, 10_000
     monitor = Process.monitor(function)
     Process.exit(caller, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 5_000
+    assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 10_000
     await_idle(bridge)
     assert {:ok, %{prediction: %{answer: "again"}}} = ask(bridge, "again", lm: &echo/1)
+  end
+
+  test "a job that may finish before a shutdown gets what its functions need for that" do
+    bridge = start_bridge(workers: 1, settings: [spare_workers: 0])
+    test_process = self()
+
+    model = fn request ->
+      send(test_process, {:in_call, self()})
+      receive(do: (:go_on -> asking(bridge, &echo/1).(request)))
+    end
+
+    request = Task.async(fn -> ask(bridge, "last", lm: model) end)
+    assert_receive {:in_call, function}, 20_000
+    shutdown = Task.async(fn -> PythonBridge.shutdown(bridge, grace_ms: 20_000) end)
+    assert_closing(bridge)
+    send(function, :go_on)
+    assert {:ok, %{prediction: %{answer: "last"}}} = Task.await(request)
+    assert {:ok, %{status: :stopped, unfinished: 0}} = Task.await(shutdown)
+  end
+
+  defp assert_closing(bridge) do
+    eventually(fn ->
+      match?(
+        {:error, %PythonError{error_type: :shutting_down}},
+        PythonBridge.health_check(bridge)
+      )
+    end)
   end
 
   test "two bridges whose functions use each other do not wait for each other", %{bridge: bridge} do

@@ -22,7 +22,9 @@ defmodule Pipeline.DSPy.CallbacksTest do
   end
 
   setup_all do
-    %{bridge: start_bridge(workers: 1)}
+    bridge = start_bridge(workers: 1)
+    await_idle(bridge)
+    %{bridge: bridge}
   end
 
   defp register(name, given, opts \\ []) do
@@ -356,10 +358,10 @@ defmodule Pipeline.DSPy.CallbacksTest do
           )
         end)
 
-      assert_receive {:slow, function}, 5_000
+      assert_receive {:slow, function}, 10_000
       monitor = Process.monitor(function)
-      assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 5_000
-      assert_receive {:answering, model_process}, 5_000
+      assert_receive {:DOWN, ^monitor, :process, ^function, :killed}, 10_000
+      assert_receive {:answering, model_process}, 10_000
       send(model_process, :go_on)
       assert {:ok, %{prediction: %{answer: "late"}}} = Task.await(request)
     end

@@ -89,7 +89,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     request = RequestTelemetry.come(request)
 
     load = %{
-      closing?: exchange.phase == :closing,
+      closing?: exchange.phase == :closing and not needed?(exchange, request),
       pause: with({until, error} <- exchange.pause, do: {max(until - now_ms(), 0), error}),
       in_flight: Requests.count(exchange.requests),
       unsent_bytes: exchange.unsent_bytes
@@ -103,6 +103,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
         send_outcome(exchange, request, {:error, error})
         exchange
     end
+  end
+
+  # What was taken may finish before the node goes, and with it what its functions ask for.
+  defp needed?(exchange, %Request{parent: parent}) do
+    match?({:ok, _parent}, Requests.fetch(exchange.requests, parent))
   end
 
   @doc "Nobody waits for this request any more: its work shall not go on."
