@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from erlbridge.core.configs import Config, parse_config
@@ -39,9 +39,9 @@ class WorkflowSource:
         """The document. Raises `ValidationError`."""
         return (yaml_document if self.is_yaml else map_document)(self.place, self.file)
 
-    def plan(self, document: Document) -> Workflow:
-        """The plan of the document. Raises `ValidationError` with all of its errors."""
-        return parse_workflow(document, self.environment, self.signatures)
+    def plan(self, document: Document, files: Collection[str] = ()) -> Workflow:
+        """The plan of the document, given these files. Raises `ValidationError` with all of its errors."""
+        return parse_workflow(document, self.environment, self.signatures, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class RunPipeline:
         inputs: The workflow's inputs, a map; None for none.
         training: Examples for steps, by step; they win over those in the workflow.
         programs: Stored programs to use as they are, by step.
+        files: The texts of files that prompts name, by the path that stands there.
         config: How its DSPy steps run, where the workflow does not say; what the request says wins.
         entries: The same, as the request has it.
     """
@@ -67,6 +68,7 @@ class RunPipeline:
     inputs: Place | None
     training: Mapping[str, Place]
     programs: Mapping[str, str]
+    files: Mapping[str, str]
     config: Config
     entries: Mapping[str, Place]
 
@@ -77,8 +79,8 @@ def parse_load(place: Place) -> LoadWorkflow:
 
 
 def parse_run(place: Place) -> RunPipeline:
-    """The same with `inputs`, `training_data`, `programs` and `config`. Raises `ValidationError` with the path."""
-    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "config"))
+    """The same with `inputs`, `training_data`, `programs`, `files`, `config`. Raises `ValidationError`."""
+    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "files", "config"))
     config = place.required(entries, "config")
     if given(entries, "inputs"):
         entries["inputs"].entries()
@@ -87,6 +89,7 @@ def parse_run(place: Place) -> RunPipeline:
         entries["inputs"] if given(entries, "inputs") else None,
         {name: Examples.at(found).place for name, found in _map(entries, "training_data").items()},
         {name: read_program_id(found) for name, found in _map(entries, "programs").items()},
+        {name: found.text() for name, found in _map(entries, "files").items()},
         parse_config(config, None, count=_ANY_COUNT, outputs=None),
         {name: found for name, found in config.entries().items() if found.term is not None},
     )

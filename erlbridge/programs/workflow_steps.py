@@ -18,7 +18,7 @@ from erlbridge.core.signatures import Signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.workflow import Step
 from erlbridge.core.workflow_jobs import RunPipeline
-from erlbridge.core.workflow_needs import ConfigTerm, step_config, step_examples, step_inputs
+from erlbridge.core.workflow_needs import ConfigTerm, host_prompt, step_config, step_examples, step_inputs
 from erlbridge.core.workflow_templates import Given
 from erlbridge.errors import (
     BridgeError,
@@ -119,11 +119,14 @@ class Runner:
     def _by_host(self, step: Step, result: Result, observer: Observer) -> object:
         guard = Guard(observer, replace(self.job.config.budget, max_seconds=self._seconds_left()))
         function = HostFunction(Function(EXECUTE_STEP), guard, self.job.config.call_timeout_ms)
+        prompt, problem = host_prompt(step, self.given)
         context = {
             "workflow": self.workflow,
             "inputs": dict(self.given.inputs),
             "steps": dict(self.given.outputs),
             "previous": next(reversed(self.given.outputs), None),
+            "prompt": prompt,
+            "prompt_problem": problem,
         }
         try:
             return function([step.place.term, context], plain)
