@@ -42,6 +42,13 @@ defmodule Pipeline.DSPy.PythonBridge do
     * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
 
+  ## What is the same for every job
+
+      config :pipeline, :job_defaults, lm: "openai/gpt-4o-mini", num_threads: 4
+
+  holds for the configuration of every job that a function of this module makes; what a call says wins. `request/4` and
+  `async/4` send their payloads as they are.
+
   ## Elixir functions inside DSPy
 
   A metric and a model may be Elixir functions, named `{:call, name}` and given under `:functions`, of the bridge or of
@@ -290,10 +297,12 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   Steps with a signature are DSPy's: optimized where the workflow says so, then predicted. The others are executed here,
   by the function `execute_step` of the bridge or the request, which gets the step and
-  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
+  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil, "prompt" => text_or_nil}`.
+  `Pipeline.Enhanced.Executor` does that with providers by type of step.
 
-  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), and the
-  job's configuration as in `optimize_signature/4`, which wins over what the workflow says.
+  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), `:files`
+  (the texts of files that prompts name, by path), and the job's configuration as in `optimize_signature/4`, which wins
+  over what the workflow says.
 
       PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
         lm: "openai/gpt-4o-mini",
@@ -303,7 +312,9 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec run_pipeline(bridge, String.t() | map, map, keyword) :: answer
   def run_pipeline(bridge, workflow, inputs, opts \\ []) do
-    {request_opts, config, rest} = split(opts, [:training_data, :programs | @workflow_keys])
+    {request_opts, config, rest} =
+      split(opts, [:training_data, :programs, :files | @workflow_keys])
+
     message = MessageProtocol.create_pipeline_request(workflow, inputs, config, rest)
     request(bridge, message.request_type, message.payload, request_opts)
   end
@@ -454,7 +465,16 @@ defmodule Pipeline.DSPy.PythonBridge do
     {request_opts, opts} = Keyword.split(opts, Caller.options())
     {payload_opts, opts} = Keyword.split(opts, payload_keys)
     {config, opts} = Keyword.pop(opts, :config, %{})
-    {request_opts, Enum.into(opts, Map.new(config)), payload_opts}
+    config = Enum.into(opts, Map.new(config))
+    {request_opts, Map.merge(job_defaults(config), config), payload_opts}
+  end
+
+  # A configuration may be spelled with binaries.
+  defp job_defaults(config) do
+    for {key, value} <- Application.get_env(:pipeline, :job_defaults, []),
+        not is_map_key(config, to_string(key)),
+        into: %{},
+        do: {key, value}
   end
 
   defp put_timeout(opts, verb) do
