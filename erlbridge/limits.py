@@ -104,6 +104,9 @@ MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 MAX_SHUTDOWNS: Final = 64
 """Shutdowns whose answers may wait for the node's end: their ids stay in memory, for as long as the grace is."""
 
+MAX_ASKERS: Final = 1000
+"""Requests that may wait for one job under one idempotency key: as many as a bridge of `priv_stub` has in flight."""
+
 MAX_META_BYTES: Final = 1024
 """Longest text in a request's `meta`. It stays with the request for as long as that waits: names, not data."""
 
@@ -170,6 +173,12 @@ MAX_ANSWERS_BYTES: Final = 256 * 1024 * 1024
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """Longest answer that is kept; one of images or sound would drive out thousands of others."""
+
+MAX_RESULTS: Final = 2000
+"""Results that a data directory keeps for requests with an idempotency key. All their names are read when one comes."""
+
+MAX_RESULTS_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of those results; an optimization's has some 10 kB to 1 MB."""
 
 MAX_STOP_MARGIN_S: Final = 1.0
 """A job stops by itself so long before its deadline, or at a tenth of its time if that is less: its error can then hold

@@ -50,6 +50,7 @@ _KEYS: Final = {
     for name in (
         "metrics",
         "optimization_metrics",
+        "cached",
         "lm_calls",
         "input_tokens",
         "output_tokens",
@@ -157,7 +158,10 @@ def _came_of(answer: tuple[Term, ...]) -> Record:
 
 
 def _cost(metrics: Term) -> Record:
+    """What was spent for this answer; one that somebody has paid for before costs nothing."""
     found: Record = {}
+    if _of(metrics, "cached") is True:
+        return found
     for name in ("lm_calls", "input_tokens", "output_tokens"):
         count = _of(metrics, name)
         if type(count) is int and 0 <= count <= _MOST:

@@ -103,6 +103,19 @@ class OpenCalls:
             failure = call_failed(event.name, f"gave no result within {event.timeout_ms} ms (config.call_timeout_ms)")
             yield from self.refuse(number, refused(failure))
 
+    def move(self, job: bytes, heir: bytes, request_id: Term) -> Iterator[Ask]:
+        """The job belongs to another request now. The host has dropped what it was asked for the old one: it is asked
+        anew, with what is left of each call's time."""
+        for number in [number for number, call in self._open.items() if call.job == job]:
+            event = self._open.pop(number).event
+            self._last_id += 1
+            self._open[self._last_id] = OpenCall(heir, event)
+            if (at := self._deadlines.drop(number)) is not None:
+                self._deadlines.set(self._last_id, at)
+            yield Ask(self._last_id, request_id, event.name, event.arguments)
+        if count := self._of_job.pop(job, 0):
+            self._of_job[heir] = count
+
     def end(self, job: bytes) -> None:
         """The job has been answered or interrupted; nobody waits for its calls any more."""
         if self._of_job[job]:

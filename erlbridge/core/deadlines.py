@@ -40,12 +40,13 @@ class Deadlines(Generic[Key]):
         self._at[key] = at
         heapq.heappush(self._heap, (at, key))
 
-    def drop(self, key: Key) -> None:
-        """The key has no point any more; one that has none is fine."""
-        self._at.pop(key, None)
+    def drop(self, key: Key) -> float | None:
+        """The key has no point any more; gives the one that it had."""
+        point = self._at.pop(key, None)
         if len(self._heap) > 2 * len(self._at) + _SLACK:  # jobs end long before their deadlines
             self._heap = [(at, key) for key, at in self._at.items()]
             heapq.heapify(self._heap)
+        return point
 
     def next(self) -> float | None:
         """The earliest point; None when there is none."""

@@ -35,12 +35,13 @@ from erlbridge.limits import CANCEL_GRACE_S, MAX_STACK_CHARACTERS, TRACE_GRACE_S
 
 @dataclass(slots=True)
 class Endings:
-    """Ends jobs on the scheduler's own roster, quotas and calls. `answer` gives a job its one answer, an error."""
+    """Ends jobs on the scheduler's own roster, quotas and calls. `answer` gives all who wait for a job their one
+    answer, an error."""
 
     roster: Roster
     quotas: Quotas
     calls: OpenCalls
-    answer: Callable[[Entry, BridgeError], Refuse]
+    answer: Callable[[Entry, BridgeError], Iterator[Refuse]]
 
     # -- what happens
 
@@ -102,7 +103,7 @@ class Endings:
             return
         self.quotas.give(entry.quotas)
         if not entry.answered:
-            yield self.answer(entry, end_of(entry, death))
+            yield from self.answer(entry, end_of(entry, death))
 
     # -- what time brings
 
@@ -155,4 +156,4 @@ class Endings:
         """A job whose deadline has passed waits for nothing any more."""
         entry = worker.entry
         if entry is not None and entry.late and not entry.answered:
-            yield self.answer(entry, too_late(entry, worker.stack))
+            yield from self.answer(entry, too_late(entry, worker.stack))

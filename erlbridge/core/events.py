@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from erlbridge.codec import Atom
+from erlbridge.core.results import Identity
 from erlbridge.errors import BridgeError, ProcessCrashed
 from erlbridge.wire.messages import Request, Term
 
@@ -19,13 +20,24 @@ from erlbridge.wire.messages import Request, Term
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
-    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it."""
+    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it. `identity` is what it
+    asks for, where it has an idempotency key."""
 
     key: bytes
     request: Request
     frame: bytes
     programs: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A request for a worker has the idempotency key of a job that is in flight."""
+
+    key: bytes
+    request: Request
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,7 @@ class Tick:
 
 Event: TypeAlias = (
     Submitted
+    | Joined
     | CancelAsked
     | ShutdownAsked
     | Forked
@@ -174,6 +187,16 @@ class Send:
     frame: bytes
     deadline_ms: int | None = None
     left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Tell a worker what is left to the job that it runs, now that somebody else waits for it: `left_s` of
+    `deadline_ms`, None without a deadline."""
+
+    worker: int
+    deadline_ms: int | None
+    left_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,4 +270,4 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Return | Warn | Exit
+Action: TypeAlias = Fork | Send | Allow | Interrupt | Trace | Kill | Answer | Refuse | Ask | Return | Warn | Exit

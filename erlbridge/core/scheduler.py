@@ -25,6 +25,7 @@ from erlbridge.core.events import (
     Exit,
     Finished,
     Forked,
+    Joined,
     LimitPassed,
     Refuse,
     Return,
@@ -42,6 +43,7 @@ from erlbridge.core.pace import Pace
 from erlbridge.core.queue import Entry, FairQueue
 from erlbridge.core.quotas import Quotas
 from erlbridge.core.roster import Roster, Worker
+from erlbridge.core.sharing import Follower, Sharing
 from erlbridge.core.verdicts import too_late
 from erlbridge.errors import (
     BridgeError,
@@ -95,6 +97,7 @@ class Scheduler:
     frame_bytes: int = field(init=False, default=0)
     """Bytes of the jobs that wait for a worker."""
     calls: OpenCalls = field(init=False, default_factory=OpenCalls)
+    sharing: Sharing = field(init=False)
     _quotas: Quotas = field(init=False)
     _endings: Endings = field(init=False)
     _deadlines: Deadlines[bytes] = field(init=False, default_factory=Deadlines)
@@ -107,6 +110,7 @@ class Scheduler:
     def __post_init__(self) -> None:
         self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)
         self._quotas = Quotas(self.verb_limits, self.endpoint_limits)
+        self.sharing = Sharing(self.entries, self.queue, self._deadlines, self.calls)
         self._endings = Endings(self.roster, self._quotas, self.calls, self._answer_error)
 
     # -- what others ask
@@ -122,15 +126,19 @@ class Scheduler:
 
     def refusal(self, key: bytes) -> BridgeError | None:
         """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can."""
-        if self._stop_at is not None or self._exit_code is not None:
-            return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
-        if failure := self.duplicate(key):
+        if failure := self.unwelcome(key):
             return failure
         return self._overloaded() if self._full() and not self.roster.free() else None
 
+    def unwelcome(self, key: bytes) -> BridgeError | None:
+        """The same of a request that needs no place, since it joins a job or has been answered before."""
+        if self._stop_at is not None or self._exit_code is not None:
+            return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
+        return self.duplicate(key)
+
     def duplicate(self, key: bytes) -> BridgeError | None:
         """Why no request of any verb may have this id now; None when it may."""
-        if key in self.entries or key in self._stop_keys:
+        if key in self.entries or key in self._stop_keys or self.sharing.followed(key):
             return DuplicateId("this id is still in flight; use a fresh one for each request")
         return None
 
@@ -143,6 +151,12 @@ class Scheduler:
         """The request that a worker runs and that still wants to hear of it."""
         found = self.workers.get(worker)
         return None if found is None or found.entry is None or found.entry.answered else found.entry
+
+    def askers_of(self, worker: int, *, from_start: bool = False) -> list[Entry | Follower]:
+        """The requests that wait for the job of a worker; of its outputs' pieces hear those that have been there
+        `from_start`."""
+        entry = self.entry_of(worker)
+        return [] if entry is None else list(self.sharing.askers(entry, from_start=from_start))
 
     def status(self) -> tuple[str, str]:
         """How the node is, as health_check says it: `healthy`, `degraded` or `overloaded`, and why."""
@@ -172,6 +186,8 @@ class Scheduler:
         match event:
             case Submitted():
                 yield from self._submit(event, now)
+            case Joined():
+                yield from self._join(event, now)
             case CancelAsked():
                 yield from self._cancel(event, now)
             case ShutdownAsked():
@@ -219,16 +235,30 @@ class Scheduler:
         self.queue.add(entry)
         if deadline is not None:
             self._deadlines.set(event.key, deadline)
+        if event.identity is not None:
+            self.sharing.begin(entry, event.identity)
+
+    def _join(self, event: Joined, now: float) -> Iterator[Action]:
+        if failure := self.unwelcome(event.key):
+            yield Refuse(event.request.id, failure)
+        else:
+            yield from self.sharing.join(event, now)
 
     def _cancel(self, event: CancelAsked, now: float) -> Iterator[Action]:
+        if flight := self.sharing.followed(event.target_key):
+            yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
+            yield from self.sharing.cancel(flight, event.target_key, now)
+            return
         entry = self.entries.get(event.target_key)
         if entry is None:
             yield Refuse(event.id, NotFound("no request with this id is in flight; it may have been answered already"))
             return
         yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
-        if entry.worker is None:
+        if flight := self.sharing.wanted(entry):
+            yield from self.sharing.cancel(flight, entry.key, now)
+        elif entry.worker is None:
             self.queue.remove(entry)
-            yield self._answer_error(entry, Cancelled("cancelled while it waited for a worker"))
+            yield from self._answer_error(entry, Cancelled("cancelled while it waited for a worker"))
         elif not entry.cancelled:
             entry.cancelled = True
             yield from self._endings.interrupt(self.workers[entry.worker], now)
@@ -256,10 +286,11 @@ class Scheduler:
         if not entry.answered:
             if entry.cancelled and event.ok:
                 done = Cancelled("the job finished while it was being cancelled", context={"result": event.term})
-                yield self._answer_error(entry, done)
+                yield from self._answer_error(entry, done)
             else:
-                self._close(entry)
+                followers = self._close(entry)
                 yield Answer(entry.request.id, event.ok, event.term)
+                yield from self.sharing.answers(followers, event.ok, event.term)
         self._quotas.give(entry.quotas)
         self.roster.end(worker, now)
 
@@ -276,10 +307,13 @@ class Scheduler:
     def _expire(self, now: float) -> Iterator[Action]:
         yield from self.calls.expire(now)
         for key in self._deadlines.due(now):
+            if flight := self.sharing.followed(key) or self.sharing.wanted(self.entries[key]):
+                yield from self.sharing.pass_deadline(flight, key, now)
+                continue
             entry = self.entries[key]
             if entry.worker is None:
                 self.queue.remove(entry)
-                yield self._answer_error(entry, too_late(entry))
+                yield from self._answer_error(entry, too_late(entry))
             else:
                 yield from self._endings.pass_deadline(entry, now)
         yield from self._endings.look_after(now)
@@ -301,8 +335,11 @@ class Scheduler:
             worker = self.roster.choose(entry)
             self._quotas.take(entry.quotas)
             self.roster.begin(worker, entry, now)
-            left_s = None if entry.deadline is None else entry.deadline - now
-            yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
+            deadline_ms, deadline = entry.request.meta.deadline_ms, entry.deadline
+            if flight := self.sharing.of(entry):
+                deadline_ms, deadline = flight.time()
+                flight.told = deadline
+            yield Send(worker.number, entry.frame, deadline_ms, None if deadline is None else deadline - now)
             self.frame_bytes -= len(entry.frame)
             entry.frame = b""  # the pool has it; a queue of large jobs must not be held twice
 
@@ -316,9 +353,9 @@ class Scheduler:
         self._exit_code = code
         unfinished = list(self.entries.values())
         self.queue.clear()
-        for entry in unfinished:
-            yield self._answer_error(entry, failure)
-        yield from self._say_stopped(self._stop_ids, len(unfinished))
+        refusals = [refusal for entry in unfinished for refusal in self._answer_error(entry, failure)]
+        yield from refusals
+        yield from self._say_stopped(self._stop_ids, len(refusals))
         self._stop_ids.clear()
         self._stop_keys.clear()
         yield Exit(code)
@@ -341,13 +378,18 @@ class Scheduler:
             retry_after_ms=self._pace.next_place_ms(workers),
         )
 
-    def _answer_error(self, entry: Entry, failure: BridgeError) -> Refuse:
-        self._close(entry)
-        return Refuse(entry.request.id, failure)
+    def _answer_error(self, entry: Entry, failure: BridgeError) -> Iterator[Refuse]:
+        followers = self._close(entry)
+        yield Refuse(entry.request.id, failure)
+        for follower in followers:
+            yield Refuse(follower.request.id, failure)
 
-    def _close(self, entry: Entry) -> None:
+    def _close(self, entry: Entry) -> list[Follower]:
+        """The job is over for everybody who waits for it; gives those who followed it."""
         entry.answered = True
+        followers = self.sharing.end(entry)
         self.calls.end(entry.key)
         self._deadlines.drop(entry.key)
         del self.entries[entry.key]
         self.frame_bytes -= len(entry.frame)
+        return followers

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Numbers, Seconds, Size, Whole
-from erlbridge.limits import BOOT_TIMEOUT_S, CREDIT, MAX_FRAME_BYTES, MAX_QUEUE, SHUTDOWN_GRACE_S
+from erlbridge.limits import (
+    BOOT_TIMEOUT_S,
+    CREDIT,
+    MAX_FRAME_BYTES,
+    MAX_QUEUE,
+    MAX_RESULTS,
+    MAX_RESULTS_BYTES,
+    SHUTDOWN_GRACE_S,
+)
 from erlbridge.wire.vocabulary import VERBS
 
 PREFIX: Final = "ERLBRIDGE_"
@@ -96,6 +104,11 @@ class NodeConfig:
     audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
     audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
     audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")
+    result_max_age_s: float = setting(
+        Seconds(1, 3660 * _DAY_S, "none is kept"), 7 * _DAY_S, "how long results of requests with a key are kept"
+    )
+    result_max_count: int = setting(Whole(1, 1_000_000), MAX_RESULTS, "results that are kept; the oldest go first")
+    result_max_bytes: int = setting(Size(2**16, _TIB), MAX_RESULTS_BYTES, "bytes of all results that are kept")
     sample_interval_s: float = setting(Seconds(0.01, 60), 0.1, "time between two looks at what processes use")
     telemetry_interval_s: float = setting(
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"

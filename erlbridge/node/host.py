@@ -11,6 +11,7 @@ from erlbridge.codec import term_to_binary
 from erlbridge.core.credit import CreditLine
 from erlbridge.core.events import Ask
 from erlbridge.core.queue import Entry
+from erlbridge.core.sharing import Follower
 from erlbridge.errors import BridgeError, SerializationError, ValidationError
 from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
 from erlbridge.node.audit import Audit
@@ -90,14 +91,14 @@ class Host:
 
     # -- events
 
-    def progress(self, entry: Entry, state: Term) -> None:
+    def progress(self, asker: Entry | Follower, state: Term) -> None:
         """How far a job is, where its host wants to know."""
-        if entry.request.meta.progress:
-            self._emit(self.credit.progress(entry.key, messages.progress(entry.request.id, state)))
+        if asker.request.meta.progress:
+            self._emit(self.credit.progress(asker.key, messages.progress(asker.request.id, state)))
 
-    def chunk(self, entry: Entry, piece: Mapping[Term, Term]) -> None:
+    def chunk(self, asker: Entry | Follower, piece: Mapping[Term, Term]) -> None:
         """The next piece of an output of a job."""
-        self._emit(self.credit.chunk(entry.key, messages.chunk(entry.request.id, piece)))
+        self._emit(self.credit.chunk(asker.key, messages.chunk(asker.request.id, piece)))
 
     def log(
         self, level: str, line: bytes, *, worker: int | None = None, job: Term = None, logger: bytes | None = None

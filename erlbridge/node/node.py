@@ -20,6 +20,7 @@ from typing import Final, NoReturn, assert_never
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
 from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
+from erlbridge.core.results import Identity, identity
 from erlbridge.errors import (
     BridgeError,
     FrameError,
@@ -47,6 +48,7 @@ from erlbridge.node.host import Host, key_of
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
+from erlbridge.node.results import Bounds, Results
 from erlbridge.node.shelves import Shelves
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -63,6 +65,7 @@ _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
 _RUN: Final = Atom("run")
 _DEADLINE: Final = Atom("deadline")
+_TIME: Final = Atom("time")
 
 
 class Node:
@@ -85,6 +88,8 @@ class Node:
             config.recycle_after_jobs,
         )
         self.shelves = Shelves(config.data)
+        kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
+        self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
@@ -195,17 +200,18 @@ class Node:
         while self._inbox:
             match self._inbox.popleft():
                 case workers.WorkerProgress(number, state):
-                    if entry := self.scheduler.entry_of(number):
-                        self.host.progress(entry, state)
+                    for asker in self.scheduler.askers_of(number):
+                        self.host.progress(asker, state)
                 case workers.WorkerChunk(number, piece):
-                    if entry := self.scheduler.entry_of(number):
-                        self.host.chunk(entry, piece)
+                    for asker in self.scheduler.askers_of(number, from_start=True):
+                        self.host.chunk(asker, piece)
                 case workers.WorkerProgram(number, program_id, content):
                     self._keep(number, program_id, content)
                 case workers.WorkerLines() as said:
                     self._pass_on_lines(said)
                 case events.Finished() as finished:
                     outcome = self.shelves.told(finished)
+                    self._store(outcome)
                     self._do(self.scheduler.step(outcome, time.monotonic()))
                 case event:
                     if isinstance(event, events.Died):
@@ -252,6 +258,8 @@ class Node:
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 asked = events.ShutdownAsked((request.id,), grace_s, (key,))
                 self._do(self.scheduler.step(asked, time.monotonic()))
+            case "fetch_result":
+                self.host.answer(request.id, self.results.fetch(request.payload, self.scheduler.sharing))
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
             case verb if verb in WORKER_VERBS:
@@ -261,6 +269,11 @@ class Node:
 
     def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
+        same = None
+        if request.meta.idempotency_key is not None:
+            same = identity(request.verb, request.payload)
+            if self._asked_before(key, request, same):
+                return
         if failure := self.scheduler.refusal(key):
             raise failure
         job = parse_job(request.verb, request.payload)
@@ -274,8 +287,28 @@ class Node:
             )
         self._refuse_too_much(len(frame))
         # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
-        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), same)
         self._do(self.scheduler.step(taken, time.monotonic()))
+
+    def _asked_before(self, key: bytes, request: Request, same: Identity) -> bool:
+        """Whether the same is being done, and so waited for, or has been done, and so is answered."""
+        if failure := self.scheduler.unwelcome(key):
+            raise failure
+        if self.scheduler.sharing.find(request.meta.idempotency_key):
+            joined = events.Joined(key, replace(request, payload=None), same)
+            self._do(self.scheduler.step(joined, time.monotonic()))
+            return True
+        found = self.results.answer_to(request, same)
+        if found is not None:
+            self.host.answer(request.id, found)
+        return found is not None
+
+    def _store(self, outcome: events.Finished) -> None:
+        """Keeps what a job has given, before anybody hears of it."""
+        entry = self.scheduler.entry_of(outcome.worker)
+        if outcome.ok and entry is not None and not entry.cancelled:
+            if flight := self.scheduler.sharing.of(entry):
+                self.results.put(entry.request, outcome.term, flight.identity)
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
         held = self.scheduler.frame_bytes
@@ -310,6 +343,8 @@ class Node:
                     self._pool.send(number, frame)
                     if entry := self.scheduler.entry_of(number):
                         self.audit.sent(entry.key, number)
+                case events.Allow(number, deadline_ms, left_s):
+                    self._pool.send(number, term_to_binary((_TIME, deadline_ms, left_s)))
                 case events.Interrupt(number):
                     self._pool.interrupt(number)
                 case events.Trace(number):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -13,9 +12,9 @@ from typing import Final
 
 from erlbridge.core.requests import Cursor
 from erlbridge.errors import NotFound, ValidationError
+from erlbridge.node.files import read_regular, sync_directory, write_whole
 
 _PREFIX: Final = "program:"
-_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _FILE: Final = re.compile(r"([0-9a-f]{64})\.etf\Z")
 
 
@@ -40,37 +39,22 @@ class ProgramStore:
         self.directory = directory
 
     def put(self, program_id: str, content: bytes) -> None:
-        """Keeps a program: written aside, forced to disk, then renamed, so that a crash leaves it whole or absent.
+        """Keeps a program; a crash leaves it whole or absent.
 
         Raises `ValidationError` when the id is not the content's, `OSError` when the disk refuses.
         """
         if program_id != f"{_PREFIX}{_sha256(content)}":
             raise ValidationError("expected the hash of the program's bytes", "program_id")
         path = self._path(program_id)
-        if self._read(path) == content:
+        if read_regular(path) == content:
             return
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        import tempfile  # noqa: PLC0415 - 5 ms that the node's start does not wait for
-
-        descriptor, aside = tempfile.mkstemp(dir=self.directory, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if os.path.lexists(path) and not path.is_file():
-                path.rename(path.with_suffix(".damaged"))  # a directory, for example: no file takes its place
-            Path(aside).rename(path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-        self._sync_directory()
+        write_whole(path, content)
 
     def get(self, program_id: str) -> bytes:
         """A program's bytes. Raises `NotFound`, or `OSError` when the disk refuses; a damaged file is set aside under
         another name and not served."""
         path = self._path(program_id)
-        content = self._read(path)
+        content = read_regular(path)
         if content is None and os.path.lexists(path):
             return self._set_aside(program_id)
         if content is None:
@@ -81,7 +65,7 @@ class ProgramStore:
 
     def head(self, program_id: str, limit_bytes: int) -> bytes | None:
         """The first bytes of a program, not checked against its hash; None when it cannot be read."""
-        return self._read(self._path(program_id), limit_bytes)
+        return read_regular(self._path(program_id), limit_bytes)
 
     def newest(self, limit: int, after: Cursor | None = None) -> list[Stored]:
         """The newest programs, or those that come behind a place in that list. Holds no more than it gives.
@@ -101,7 +85,7 @@ class ProgramStore:
             self._path(program_id).unlink()
         except FileNotFoundError:
             raise NotFound(f"no program {program_id} in {self.directory}") from None
-        self._sync_directory()
+        sync_directory(self.directory)
 
     def _entries(self) -> Iterator[Stored]:
         try:
@@ -131,37 +115,15 @@ class ProgramStore:
                 f"program {program_id} is damaged on disk, and cannot be set aside ({error.strerror}); optimize again"
             ) from None
         else:
-            content = self._read(damaged)
+            content = read_regular(damaged)
             if content is not None and _sha256(content) == program_id.removeprefix(_PREFIX):
                 damaged.rename(path)
                 return content
         raise NotFound(f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again")
 
-    def _read(self, path: Path, limit_bytes: int = -1) -> bytes | None:
-        """A stored file's bytes, None when there is no such file: a pipe, a link or a directory is none. Raises
-        `OSError` when the disk refuses, or no descriptor is left."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        except OSError as error:
-            if error.errno in _NO_FILE:
-                return None
-            raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(limit_bytes)
-
     def _path(self, program_id: str) -> Path:
         # The id has been matched against its pattern on arrival, so the name cannot leave the directory.
         return self.directory / f"{program_id.removeprefix(_PREFIX)}.etf"
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _order(place: Cursor) -> tuple[int, str]:

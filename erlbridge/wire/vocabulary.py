@@ -7,6 +7,7 @@ generated from this list (`erlbridge vocabulary`); a test compares the two. Know
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from erlbridge.codec import Atom
@@ -22,6 +23,7 @@ VERBS: Final = (
     "get_program",
     "put_program",
     "delete_program",
+    "fetch_result",
     "load_workflow",
     "run_pipeline",
     "cancel",
@@ -129,6 +131,8 @@ KEYS: Final = (
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
     # the audit log
     "audit", "sequence", "head", "lost",
+    # stored results
+    "idempotency_key", "atoms",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(
@@ -154,15 +158,16 @@ def atom(name: str) -> Atom:
     return _PUBLISHED[name]
 
 
-def published(term: object) -> object:
-    """The term with every atom that is not published as a binary: a host knows only those, and what it sent itself."""
+def published(term: object, also: Mapping[str, Atom] = MappingProxyType({})) -> object:
+    """The term with every atom that is not published as a binary: a host knows only those, and what it sent itself,
+    which are in `also` by name."""
     match term:
         case Atom():
-            return _PUBLISHED.get(str(term)) or str(term).encode()
+            return _PUBLISHED.get(str(term)) or also.get(str(term)) or str(term).encode()
         case list() | tuple():
-            return type(term)(published(element) for element in term)
+            return type(term)(published(element, also) for element in term)
         case Mapping():
-            return {published(key): published(value) for key, value in term.items()}
+            return {published(key, also): published(value, also) for key, value in term.items()}
         case _:
             return term
 

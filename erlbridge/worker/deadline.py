@@ -27,29 +27,34 @@ class Deadline:
         self._next: _Time | None = None
         self._now: _Time | None = None
         self._timer: threading.Timer | None = None
+        self._running = False
 
     def of_next(self, deadline_ms: int, left_s: float) -> None:
         """The next job has so much left of its deadline."""
-        margin_s = min(MAX_STOP_MARGIN_S, left_s / 10)
-        self._next = _Time(deadline_ms, time.monotonic() + left_s - margin_s)
+        self._next = _time(deadline_ms, left_s)
 
     def begin(self) -> None:
         """That job begins."""
         with self._lock:
+            self._running = True
             self._now, self._next = self._next, None
-            if self._now is not None:
-                wait_s = max(0.0, self._now.stop_at - time.monotonic())
-                self._timer = threading.Timer(wait_s, self._tell)
-                self._timer.daemon = True
-                self._timer.start()
+            self._start_timer()
+
+    def of_this(self, deadline_ms: int | None, left_s: float | None) -> None:
+        """The job that runs has so much left from now on, None for no deadline: others wait for it than did before. A
+        job that has just ended needs to know no more."""
+        with self._lock:
+            if self._running:
+                self._stop_timer()
+                self._now = None if deadline_ms is None or left_s is None else _time(deadline_ms, left_s)
+                self._start_timer()
 
     def end(self) -> None:
         """The job is over; nobody is told of its deadline any more."""
         with self._lock:
+            self._running = False
             self._now = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
 
     def reason(self) -> BridgeError | None:
         """Why the job shall stop, None while there is time."""
@@ -58,8 +63,25 @@ class Deadline:
             return None
         return DeadlineExceeded("no time is left before the deadline", context={"deadline_ms": now.deadline_ms})
 
+    def _start_timer(self) -> None:
+        if self._now is not None:
+            wait_s = max(0.0, self._now.stop_at - time.monotonic())
+            self._timer = threading.Timer(wait_s, self._tell)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _tell(self) -> None:
         with self._lock:  # so that the job which it is about cannot end in between
             reason = self.reason()
             if reason is not None:
                 self._when_near(reason)
+
+
+def _time(deadline_ms: int, left_s: float) -> _Time:
+    margin_s = min(MAX_STOP_MARGIN_S, left_s / 10)
+    return _Time(deadline_ms, time.monotonic() + left_s - margin_s)

@@ -3,6 +3,7 @@
 It speaks the same frames and terms with the node as the node does with the host:
 
     {:deadline, deadline_ms, left_s}                  what the next job has; said only when it has a deadline
+    {:time, deadline_ms, left_s}                      what the job that runs has from now on; nil without a deadline
     {:run, verb, payload, %{program_id => bytes}}     the next job, with the programs and trained models it names
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
@@ -54,7 +55,7 @@ from erlbridge.worker.printing import flush_c_output
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
-_DEADLINE = Atom("deadline")
+_DEADLINE, _TIME = Atom("deadline"), Atom("time")
 _OK, _ERROR = Atom("ok"), Atom("error")
 _PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
@@ -131,6 +132,8 @@ class _Desk:
                 self._calls.stop(Cancelled("cancelled as asked"))
             case (Atom() as kind, int() as deadline_ms, float() as left_s) if kind == _DEADLINE:
                 self._deadline.of_next(deadline_ms, left_s)
+            case (Atom() as kind, int() | None as deadline_ms, float() | None as left_s) if kind == _TIME:
+                self._deadline.of_this(deadline_ms, left_s)
             case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
                 self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):

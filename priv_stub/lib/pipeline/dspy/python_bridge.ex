@@ -98,6 +98,7 @@ defmodule Pipeline.DSPy.PythonBridge do
     list_programs: 5_000,
     get_program: 5_000,
     delete_program: 5_000,
+    fetch_result: 5_000,
     put_program: 30_000,
     load_workflow: 30_000,
     evaluate_pipeline: 300_000,

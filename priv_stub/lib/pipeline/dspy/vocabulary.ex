@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Vocabulary do
   """
 
   @atoms [
+    :atoms,
     :audit,
     :auth,
     :available_bytes,
@@ -80,6 +81,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :fallback,
     :fatal,
     :feedback,
+    :fetch_result,
     :field,
     :file,
     :files,
@@ -96,6 +98,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :healthy,
     :host_calls,
     :id,
+    :idempotency_key,
     :idle,
     :import_error,
     :index,
