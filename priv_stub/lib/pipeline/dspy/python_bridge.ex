@@ -42,13 +42,6 @@ defmodule Pipeline.DSPy.PythonBridge do
     * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
 
-  ## What is the same for every job
-
-      config :pipeline, :job_defaults, lm: "openai/gpt-4o-mini", num_threads: 4
-
-  holds for the configuration of every job that a function of this module makes; what a call says wins. `request/4` and
-  `async/4` send their payloads as they are.
-
   ## Elixir functions inside DSPy
 
   A metric and a model may be Elixir functions, named `{:call, name}` and given under `:functions`, of the bridge or of
@@ -78,6 +71,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   not restarted for.
   """
 
+  alias Pipeline.DSPy.JobDefaults
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonBridge.Functions
@@ -190,7 +184,8 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
-  `:num_threads`, `:options`, `:budget`, `:cache`.
+  `:num_threads`, `:options`, `:budget`, `:cache`. What is the same for every job may be configured once, see
+  `Pipeline.DSPy.JobDefaults`.
 
       PythonBridge.optimize_signature(bridge, "question -> answer", examples,
         optimizer: :mipro_v2, lm: :offline, metric: :exact_match, timeout: 60_000)
@@ -466,16 +461,7 @@ defmodule Pipeline.DSPy.PythonBridge do
     {request_opts, opts} = Keyword.split(opts, Caller.options())
     {payload_opts, opts} = Keyword.split(opts, payload_keys)
     {config, opts} = Keyword.pop(opts, :config, %{})
-    config = Enum.into(opts, Map.new(config))
-    {request_opts, Map.merge(job_defaults(config), config), payload_opts}
-  end
-
-  # A configuration may be spelled with binaries.
-  defp job_defaults(config) do
-    for {key, value} <- Application.get_env(:pipeline, :job_defaults, []),
-        not is_map_key(config, to_string(key)),
-        into: %{},
-        do: {key, value}
+    {request_opts, JobDefaults.under(Enum.into(opts, Map.new(config))), payload_opts}
   end
 
   defp put_timeout(opts, verb) do

@@ -32,6 +32,7 @@ defmodule Pipeline.Enhanced.Executor do
       of it. `false` reads none.
     * `:report` - a function that gets the node's whole answer after a run that went well: `:optimized_yaml` (or
       `:optimized_workflow`), the workflow with what was found in place, `:outputs`, `:metrics` and `:warnings`.
+    * `:versions` - of the Elixir functions that the configuration names, so that their results may be kept.
     * those of `Pipeline.DSPy.PythonBridge.run_pipeline/4`: `:environment`, `:signatures`, `:training_data`, `:programs`, the job's
       configuration (`:lm`, `:metric`, …, which wins over what the workflow says), and the options of every request.
       `:timeout` is one budget for the whole run.
@@ -39,6 +40,9 @@ defmodule Pipeline.Enhanced.Executor do
   What is the same for every run stands in the application's configuration:
 
       config :pipeline, Pipeline.Enhanced.Executor, bridge: MyApp.DSPy, lm: "openai/gpt-4o-mini"
+
+  The programs that a run has found answer the next run of the same workflow too, while the application's
+  `Pipeline.DSPy.OptimizationCache` knows them: `Pipeline.Enhanced.Executor.Programs`.
 
   A workflow is data: it names no model, no Elixir function and no file outside of its directory, and none of its text
   becomes an atom. What it says of the bridge itself: `Pipeline.Enhanced.Executor.BridgeSettings`.
@@ -53,6 +57,7 @@ defmodule Pipeline.Enhanced.Executor do
   alias Pipeline.Enhanced.Executor.BridgeSettings
   alias Pipeline.Enhanced.Executor.Files
   alias Pipeline.Enhanced.Executor.HostSteps
+  alias Pipeline.Enhanced.Executor.Programs
   alias Pipeline.Enhanced.Executor.Source
   alias Pipeline.Providers
 
@@ -67,6 +72,7 @@ defmodule Pipeline.Enhanced.Executor do
 
   @default_timeout_ms 600_000
   @loading_timeout_ms 30_000
+  @own_options [:bridge, :inputs, :providers, :base_dir, :report, :versions]
   @workflow_options [:environment, :signatures]
 
   @doc "Runs a workflow and gives what became of each step, by its name. Default timeout: 600000 ms."
@@ -74,19 +80,21 @@ defmodule Pipeline.Enhanced.Executor do
   def execute_pipeline(workflow, opts \\ []) do
     began = now_ms()
     opts = Keyword.merge(Application.get_env(:pipeline, __MODULE__, []), opts)
-    {own, opts} = Keyword.split(opts, [:bridge, :inputs, :providers, :base_dir, :report])
-    bridge = Keyword.get(own, :bridge, PythonBridge)
-    providers = Providers.new(own[:providers] || [])
+    {own, opts} = Keyword.split(opts, @own_options)
+    own = Keyword.merge([bridge: PythonBridge, inputs: %{}, providers: [], versions: %{}], own)
+    providers = Providers.new(own[:providers])
 
     with {:ok, source} <- Source.read(workflow),
-         {:ok, plan} <- load(bridge, source, opts),
+         {:ok, plan} <- load(own[:bridge], source, opts),
          {:ok, steps} <- HostSteps.new(providers, plan.steps),
          {:ok, files} <- Files.read(plan.files, Keyword.get(own, :base_dir, source.dir)),
          settings = BridgeSettings.read(plan.settings),
-         budget = Keyword.get(opts, :timeout, settings.timeout || @default_timeout_ms),
-         opts = run_options(opts, source, steps, files, left_ms(budget, began)),
-         {:ok, answer} <-
-           PythonBridge.run_pipeline(bridge, source.workflow, own[:inputs] || %{}, opts) do
+         key = Programs.key(source.workflow, plan.settings, [{:versions, own[:versions]} | opts]),
+         opts = run_options(opts, source, steps, files),
+         until = until(began, opts[:timeout] || settings.timeout || @default_timeout_ms),
+         run = &run(own, source, opts, until, &1),
+         {:ok, answer} <- run_with_known(run, Programs.known(key, settings.cache_ttl)) do
+      Programs.keep(key, answer.results)
       Enum.each(answer.warnings, &warn(&1, source))
       if own[:report], do: own[:report].(answer)
       {:ok, Map.new(answer.results, &{&1["name"], &1})}
@@ -94,29 +102,40 @@ defmodule Pipeline.Enhanced.Executor do
   end
 
   defp load(bridge, source, opts) do
-    timeout = min_timeout(Keyword.get(opts, :timeout, :infinity), @loading_timeout_ms)
+    timeout = min(Keyword.get(opts, :timeout, @loading_timeout_ms), @loading_timeout_ms)
 
     opts =
       opts
       |> Keyword.take([:priority, :source, :trace, :grace | @workflow_options])
-      |> Keyword.merge(put_file([timeout: timeout], source))
+      |> Keyword.put(:timeout, timeout)
+      |> put_file(source)
 
     PythonBridge.load_workflow(bridge, source.workflow, opts)
   end
 
-  defp run_options(opts, source, steps, files, timeout) do
+  defp run_options(opts, source, steps, files) do
     execute = fn step, context -> HostSteps.execute(steps, step, context) end
+    functions = opts |> Keyword.get(:functions, %{}) |> by_text()
 
     opts
-    |> Keyword.put(:timeout, timeout)
-    |> Keyword.put(:files, files)
-    |> Keyword.update(:functions, %{"execute_step" => execute}, fn functions ->
-      functions
-      |> Map.new(fn {name, function} -> {to_string(name), function} end)
-      |> Map.put("execute_step", execute)
-    end)
+    |> Keyword.merge(files: files, functions: Map.put(functions, "execute_step", execute))
     |> put_file(source)
   end
+
+  # A program that the cache knows may be gone from the node; it says so before it does anything.
+  defp run_with_known(run, known) do
+    with {:error, %PythonError{error_type: :not_found}} when known != %{} <- run.(known) do
+      run.(%{})
+    end
+  end
+
+  defp run(own, source, opts, until, known) do
+    programs = opts |> Keyword.get(:programs, %{}) |> by_text()
+    opts = Keyword.merge(opts, programs: Map.merge(known, programs), timeout: left_ms(until))
+    PythonBridge.run_pipeline(own[:bridge], source.workflow, own[:inputs], opts)
+  end
+
+  defp by_text(named), do: Map.new(named, fn {name, value} -> {to_string(name), value} end)
 
   defp put_file(opts, %Source{file: nil}), do: opts
   defp put_file(opts, %Source{file: file}), do: Keyword.put_new(opts, :file, file)
@@ -126,11 +145,11 @@ defmodule Pipeline.Enhanced.Executor do
     Logger.warning("#{place}: #{if path == "", do: "", else: path <> ": "}#{message}")
   end
 
-  defp left_ms(:infinity, _began), do: :infinity
-  defp left_ms(budget, began), do: max(budget - (now_ms() - began), 0)
+  defp until(_began, :infinity), do: :infinity
+  defp until(began, timeout), do: began + timeout
 
-  # An atom is greater than any number.
-  defp min_timeout(one, other), do: min(one, other)
+  defp left_ms(:infinity), do: :infinity
+  defp left_ms(until), do: max(until - now_ms(), 0)
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -35,7 +35,13 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
     * `:bridge` - a bridge, a pool or a cluster; `Pipeline.DSPy.PythonBridge` unless given.
     * `:traditional` - the provider (a module or a function) of everything else.
     * `:timeout` - one budget for optimizing and answering, 600000 ms.
-    * any other option of `optimize_signature/4`: `:lm`, `:metric`, `:budget`, `:functions`, …
+    * any other option of `Pipeline.DSPy.OptimizationCache.optimize/4`: `:lm`, `:metric`, `:budget`, `:functions`, …
+
+  ## How often it optimizes
+
+  Once for the same signature, examples and configuration: through `Pipeline.DSPy.OptimizationCache`, however many ask at
+  once. Where the configuration names Elixir functions, their `:versions` must be given for that (and a function in
+  place has none); otherwise each query optimizes anew.
 
   ## The answer
 
@@ -48,6 +54,7 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
 
   require Logger
 
+  alias Pipeline.DSPy.OptimizationCache
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
   alias Pipeline.Providers
@@ -65,6 +72,7 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
     :teacher_lm,
     :validation_data
   ]
+  @of_the_cache [:in, :versions]
 
   @impl true
   def query(prompt, options) when is_binary(prompt) and is_map(options) do
@@ -88,34 +96,63 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
   # -- by DSPy
 
   defp query_optimized(prompt, options, own, settings) do
-    began = now_ms()
-    budget = Keyword.get(own, :timeout, @default_timeout_ms)
     bridge = Keyword.get(own, :bridge, PythonBridge)
+    until = until(Keyword.get(own, :timeout, @default_timeout_ms))
 
-    with {:ok, asked} <- Asked.read(prompt, options),
-         settings = Keyword.merge(asked.config, settings),
-         {:ok, source, found} <- program(bridge, asked, [{:timeout, budget} | settings]),
-         settings = Keyword.drop(settings, @of_the_search),
-         settings = [{:timeout, left_ms(budget, began)} | settings],
-         {:ok, %{prediction: prediction}} <-
-           PythonBridge.predict(bridge, source, asked.inputs, settings) do
-      output = Map.new(prediction, fn {name, value} -> {to_string(name), value} end)
-      {:ok, Map.merge(found, %{"output" => output, "text" => Asked.text(asked, output)})}
+    with {:ok, asked} <- Asked.read(prompt, options) do
+      answer(bridge, asked, Keyword.merge(asked.config, settings), until)
     end
   end
 
-  defp program(_bridge, %Asked{examples: []} = asked, _settings) do
+  defp answer(bridge, %Asked{examples: []} = asked, search, until) do
     Logger.warning(
       "DSPy optimizes nothing for this query: there are no examples; its signature answers as it is"
     )
 
-    {:ok, asked.signature, found(nil)}
+    predict(bridge, asked, asked.signature, search, until)
   end
 
-  defp program(bridge, asked, settings) do
-    with {:ok, %{program_id: id}} <-
-           PythonBridge.optimize_signature(bridge, asked.signature, asked.examples, settings) do
-      {:ok, {:program, id}, found(id)}
+  defp answer(bridge, asked, search, until) do
+    with {:ok, %{program_id: id}} <- optimize(bridge, asked, search, until) do
+      case predict(bridge, asked, {:program, id}, search, until) do
+        # What the cache knows may be gone from the node: paid-for answers of models make this cheap.
+        {:error, %PythonError{error_type: :not_found}} ->
+          with {:ok, %{program_id: id}} <- optimize_anew(bridge, asked, search, until),
+               do: predict(bridge, asked, {:program, id}, search, until)
+
+        answer ->
+          answer
+      end
+    end
+  end
+
+  defp optimize(bridge, asked, search, until) do
+    case OptimizationCache.key(asked.signature, asked.examples, search) do
+      {:ok, _key} ->
+        OptimizationCache.optimize(bridge, asked.signature, asked.examples, timed(search, until))
+
+      # It names a function without a version: its result cannot be found again.
+      {:error, _error} ->
+        optimize_anew(bridge, asked, search, until)
+    end
+  end
+
+  defp optimize_anew(bridge, asked, search, until) do
+    search = search |> Keyword.drop(@of_the_cache) |> timed(until)
+
+    PythonBridge.optimize_signature(bridge, asked.signature, asked.examples, search)
+  end
+
+  defp predict(bridge, asked, source, search, until) do
+    settings = search |> Keyword.drop(@of_the_search ++ @of_the_cache) |> timed(until)
+
+    with {:ok, %{prediction: prediction}} <-
+           PythonBridge.predict(bridge, source, asked.inputs, settings) do
+      output = Map.new(prediction, fn {name, value} -> {to_string(name), value} end)
+      program_id = with {:program, id} <- source, do: id, else: (_signature -> nil)
+
+      {:ok,
+       Map.merge(found(program_id), %{"output" => output, "text" => Asked.text(asked, output)})}
     end
   end
 
@@ -153,8 +190,11 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
     traditional |> Providers.check!() |> Providers.query(prompt, options)
   end
 
-  defp left_ms(:infinity, _began), do: :infinity
-  defp left_ms(budget, began), do: max(budget - (now_ms() - began), 0)
+  defp until(:infinity), do: :infinity
+  defp until(budget), do: now_ms() + budget
+
+  defp timed(settings, :infinity), do: [{:timeout, :infinity} | settings]
+  defp timed(settings, until), do: [{:timeout, max(until - now_ms(), 0)} | settings]
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 end

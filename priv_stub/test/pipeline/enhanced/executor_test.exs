@@ -106,6 +106,39 @@ defmodule Pipeline.Enhanced.ExecutorTest do
     assert {:ok, %{"classify" => %{"cached" => true}}} = run(again, bridge, training_data: %{})
   end
 
+  test "a second run of the same workflow uses the programs of the first, for `cache_ttl` seconds, while the node has them",
+       %{
+         bridge: bridge
+       } do
+    step = %{signature: Tickets.signature(), examples: Enum.take(Tickets.read(), 8)}
+    enabled = %{optimization_enabled: true, optimization: %{strategy: "labeled_few_shot"}}
+
+    workflow = fn settings ->
+      put_in(one_step(step), [:workflow, :dspy_config], Map.merge(enabled, settings))
+    end
+
+    opts = [training_data: %{}, seed: System.unique_integer([:positive])]
+    hour = workflow.(%{python_bridge: %{cache_ttl: 3600}})
+
+    assert {:ok, %{"ask" => %{"cached" => false, "program_id" => program}}} =
+             run(hour, bridge, opts)
+
+    again = [inputs: Map.put(inputs(), :body, "another"), metric: :exact_match]
+
+    assert {:ok, %{"ask" => %{"cached" => true, "program_id" => ^program}}} =
+             run(hour, bridge, opts ++ Keyword.take(again, [:inputs]))
+
+    assert {:ok, %{"ask" => %{"cached" => false}}} =
+             run(hour, bridge, opts ++ Keyword.take(again, [:metric]))
+
+    assert {:ok, _deleted} = PythonBridge.delete_program(bridge, program)
+    assert {:ok, %{"ask" => %{"cached" => false, "success" => true}}} = run(hour, bridge, opts)
+
+    for settings <- [%{python_bridge: %{cache_ttl: 0}}, %{cache_enabled: false}], _time <- 1..2 do
+      assert {:ok, %{"ask" => %{"cached" => false}}} = run(workflow.(settings), bridge, opts)
+    end
+  end
+
   test "the workflow of the examples runs as it stands, and says what of the bridge is not its own",
        %{
          bridge: bridge

@@ -60,6 +60,34 @@ defmodule Pipeline.Providers.DSPyOptimizedProviderTest do
     assert answer["output"] == %{"category" => "billing"}
   end
 
+  test "the same query is optimized once, and anew when the node has lost its program", %{
+    bridge: bridge
+  } do
+    optimized = fn ->
+      {:ok, %{programs: programs}} = PythonBridge.list_programs(bridge)
+      programs |> Enum.map(& &1.program_id) |> Enum.sort()
+    end
+
+    given = options(%{seed: System.unique_integer([:positive])})
+    assert {:ok, %{"program_id" => program}} = DSPyOptimizedProvider.query("a refund", given)
+    {:ok, _deleted} = PythonBridge.delete_program(bridge, program)
+    before = optimized.()
+
+    # The cache knows a program that is gone: this one is optimized once more.
+    assert {:ok, %{"program_id" => ^program}} = DSPyOptimizedProvider.query("a parcel", given)
+    assert optimized.() == Enum.sort([program | before])
+    assert {:ok, %{"program_id" => ^program}} = DSPyOptimizedProvider.query("a parcel", given)
+  end
+
+  test "a function without a version is no obstacle: its query is optimized each time" do
+    metric = fn example, prediction -> example["category"] == prediction["category"] end
+    search = %{"evaluation_mode" => "bootstrap_few_shot"}
+    given = options(%{"dspy_config" => search, metric: metric})
+
+    assert {:ok, %{"dspy_optimization_applied" => true}} =
+             DSPyOptimizedProvider.query("a refund", given)
+  end
+
   test "without examples the signature answers as it is, and says so" do
     log =
       capture_log(fn ->
