@@ -112,7 +112,7 @@ class Runner:
                 if failure is error:
                     raise
                 raise failure from error
-            result.fell_back(failure.message, self._by_host(step, result, observer))
+            result.fell_back(failure.message, self._by_host_instead(step, result, observer, failure))
 
     # -- the host's steps
 
@@ -135,6 +135,14 @@ class Runner:
         finally:
             guard.close()
             self._count(result, guard)
+
+    def _by_host_instead(self, step: Step, result: Result, observer: Observer, failure: BridgeError) -> object:
+        try:
+            return self._by_host(step, result, observer)
+        except BridgeError as error:
+            # Without the first failure nobody could mend what led here.
+            error.message = f"{error.message}; the host was asked because DSPy had failed: {failure.message}"
+            raise error from failure
 
     def _seconds_left(self) -> float | None:
         limit = self.job.config.budget.max_seconds

@@ -383,6 +383,23 @@ def test_a_step_that_says_so_falls_back_to_the_host_when_dspy_fails(jobs: Jobs, 
         run(jobs, triage(jobs), config={"lm": endpoint.lm()})
 
 
+def test_a_fallback_that_fails_too_tells_both_failures(jobs: Jobs, endpoint: Endpoint) -> None:
+    endpoint.always(failure(401, "no such key", code="invalid_api_key"))
+
+    def refuse(step: object, context: object) -> object:
+        raise ValueError("nobody executes this")
+
+    jobs.watcher.functions["execute_step"] = refuse
+    step = {
+        "name": "a",
+        "type": "claude",
+        "signature": "subject -> b",
+        "dspy_config": {"fallback_strategy": "traditional"},
+    }
+    with pytest.raises(CallbackFailed, match=r"step `a`: .*nobody executes this; .* DSPy had failed: .*no such key"):
+        run(jobs, {"workflow": {"name": "w", "steps": [step]}}, config={"lm": endpoint.lm()})
+
+
 def test_the_budget_holds_for_the_whole_workflow_and_is_no_failure_to_fall_back_from(hosted: Jobs) -> None:
     steps = [
         {

@@ -61,8 +61,11 @@ defmodule Pipeline.Enhanced.Executor do
   alias Pipeline.Enhanced.Executor.Source
   alias Pipeline.Providers
 
-  @typedoc "A map, YAML text, or a YAML file: a path that ends in `.yaml` or `.yml`, or `{:file, path}`."
-  @type workflow :: map | String.t() | {:file, Path.t()}
+  @typedoc """
+  A map, YAML text, or a YAML file: a path that ends in `.yaml` or `.yml`. Where it comes from somebody else, say which of
+  them it is: `{:yaml, text}` or `{:file, path}`.
+  """
+  @type workflow :: map | String.t() | {:yaml, String.t()} | {:file, Path.t()}
 
   @typedoc """
   By step: `"success"`, `"dspy_optimization_applied"`, `"output"`, `"fallback_used"`, `"error"` (why it fell back),

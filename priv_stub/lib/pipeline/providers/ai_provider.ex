@@ -25,7 +25,7 @@ defmodule Pipeline.Providers.AIProvider do
   The answer: a text, or a map with the text under `"text"` or `:text` and whatever else the provider tells. In a
   workflow it becomes the step's output, so it must be plain data: no pids, functions or structs.
   """
-  @type response :: String.t() | map | term
+  @type response :: String.t() | map
 
   @doc "Answers a prompt. What it raises is a failure of the step, like `{:error, reason}`."
   @callback query(prompt :: String.t(), options) :: {:ok, response} | {:error, reason :: term}

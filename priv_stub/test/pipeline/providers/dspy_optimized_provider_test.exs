@@ -6,9 +6,6 @@ defmodule Pipeline.Providers.DSPyOptimizedProviderTest do
   import ExUnit.CaptureLog
 
   alias Pipeline.Providers.DSPyOptimizedProvider
-  alias Pipeline.Providers.DSPyOptimizedProvider.Asked
-
-  doctest Asked
 
   setup_all do
     %{bridge: start_bridge(functions: %{"broken" => fn _request -> raise "no model today" end})}

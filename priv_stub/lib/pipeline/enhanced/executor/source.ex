@@ -16,7 +16,7 @@ defmodule Pipeline.Enhanced.Executor.Source do
 
   @doc """
   Reads a workflow. A binary of one line that ends in `.yaml` or `.yml` is a file's path, as is `{:file, path}`; any
-  other binary is YAML.
+  other binary is YAML. Text that comes from somebody else goes in as `{:yaml, text}`, which is never taken for a path.
 
       iex> alias Pipeline.Enhanced.Executor.Source
       iex> {:ok, source} = Source.read("steps: []")
@@ -26,8 +26,10 @@ defmodule Pipeline.Enhanced.Executor.Source do
       iex> error.message
       "cannot read nowhere.yaml: no such file or directory"
   """
-  @spec read(map | String.t() | {:file, Path.t()}) :: {:ok, t} | {:error, PythonError.t()}
+  @spec read(map | String.t() | {:yaml, String.t()} | {:file, Path.t()}) ::
+          {:ok, t} | {:error, PythonError.t()}
   def read(workflow) when is_map(workflow), do: {:ok, %__MODULE__{workflow: workflow}}
+  def read({:yaml, text}) when is_binary(text), do: {:ok, %__MODULE__{workflow: text}}
   def read({:file, path}) when is_binary(path), do: read_file(path)
 
   def read(text) when is_binary(text) do

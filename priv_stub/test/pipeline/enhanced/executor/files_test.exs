@@ -70,6 +70,13 @@ defmodule Pipeline.Enhanced.Executor.FilesTest do
     assert error.message =~ "with it the files have more than 8388608 bytes altogether"
   end
 
+  test "text that is said to be YAML is never taken for a path" do
+    assert {:ok, %Source{workflow: "nowhere.yaml", file: nil, dir: nil}} =
+             Source.read({:yaml, "nowhere.yaml"})
+
+    assert {:ok, %Source{workflow: "a: 1\n# b.yaml"}} = Source.read("a: 1\n# b.yaml")
+  end
+
   test "a file of YAML that is no file or too long is not read", %{dir: dir} do
     File.mkdir!(Path.join(dir, "d.yaml"))
     File.write!(Path.join(dir, "long.yml"), String.duplicate("#", 1024 * 1024 + 1))
