@@ -30,6 +30,9 @@ defmodule Pipeline.Enhanced.Executor do
     * `:providers` - a map or keyword list of providers by type of step, over those that are configured.
     * `:base_dir` - where the files lie that prompts name: the directory of the YAML file unless given. No path leads out
       of it. `false` reads none.
+    * `:max_retries` - how often the run is tried again after an error that says so (`Pipeline.DSPy.RecoveryManager`), as long as
+      no step of the application's own was begun: what happened outside of DSPy is not repeated. It is what the workflow says unless
+      given, and 0 where it says nothing.
     * `:report` - a function that gets the node's whole answer after a run that went well: `:optimized_yaml` (or
       `:optimized_workflow`), the workflow with what was found in place, `:outputs`, `:metrics` and `:warnings`.
     * `:versions` - of the Elixir functions that the configuration names, so that their results may be kept.
@@ -54,6 +57,7 @@ defmodule Pipeline.Enhanced.Executor do
 
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.RecoveryManager
   alias Pipeline.Enhanced.Executor.BridgeSettings
   alias Pipeline.Enhanced.Executor.Files
   alias Pipeline.Enhanced.Executor.HostSteps
@@ -75,7 +79,7 @@ defmodule Pipeline.Enhanced.Executor do
 
   @default_timeout_ms 600_000
   @loading_timeout_ms 30_000
-  @own_options [:bridge, :inputs, :providers, :base_dir, :report, :versions]
+  @own_options [:bridge, :inputs, :providers, :base_dir, :max_retries, :report, :versions]
   @workflow_options [:environment, :signatures]
 
   @doc "Runs a workflow and gives what became of each step, by its name. Default timeout: 600000 ms."
@@ -90,17 +94,21 @@ defmodule Pipeline.Enhanced.Executor do
     with {:ok, source} <- Source.read(workflow),
          {:ok, plan} <- load(own[:bridge], source, opts),
          {:ok, steps} <- HostSteps.new(providers, plan.steps),
-         {:ok, files} <- Files.read(plan.files, Keyword.get(own, :base_dir, source.dir)),
-         settings = BridgeSettings.read(plan.settings),
-         key = Programs.key(source.workflow, plan.settings, [{:versions, own[:versions]} | opts]),
-         opts = run_options(opts, source, steps, files),
-         until = until(began, opts[:timeout] || settings.timeout || @default_timeout_ms),
-         run = &run(own, source, opts, until, &1),
-         {:ok, answer} <- run_with_known(run, Programs.known(key, settings.cache_ttl)) do
-      Programs.keep(key, answer.results)
-      Enum.each(answer.warnings, &warn(&1, source))
-      if own[:report], do: own[:report].(answer)
-      {:ok, Map.new(answer.results, &{&1["name"], &1})}
+         {:ok, files} <- Files.read(plan.files, Keyword.get(own, :base_dir, source.dir)) do
+      settings = BridgeSettings.read(plan.settings)
+      timeout = opts[:timeout] || settings.timeout || @default_timeout_ms
+      retries = own[:max_retries] || settings.max_retries || 0
+      key = Programs.key(source.workflow, plan.settings, [{:versions, own[:versions]} | opts])
+      known = Programs.known(key, settings.cache_ttl)
+      opts = run_options(opts, source, steps, files)
+      attempt = &run(own, source, known, Keyword.put(opts, :timeout, &1))
+
+      with {:ok, answer} <- repeat(attempt, retries, steps, own[:bridge], left_ms(timeout, began)) do
+        Programs.keep(key, answer.results)
+        Enum.each(answer.warnings, &warn(&1, source))
+        if own[:report], do: own[:report].(answer)
+        {:ok, Map.new(answer.results, &{&1["name"], &1})}
+      end
     end
   end
 
@@ -125,17 +133,34 @@ defmodule Pipeline.Enhanced.Executor do
     |> put_file(source)
   end
 
-  # A program that the cache knows may be gone from the node; it says so before it does anything.
-  defp run_with_known(run, known) do
-    with {:error, %PythonError{error_type: :not_found}} when known != %{} <- run.(known) do
-      run.(%{})
+  defp repeat(attempt, 0, _steps, _bridge, left_ms), do: attempt.(left_ms)
+
+  defp repeat(attempt, retries, steps, bridge, left_ms) do
+    # What the application itself has done is not done twice: once a step of its own was begun, an error is final.
+    careful = fn left_ms ->
+      with {:error, error} <- attempt.(left_ms) do
+        if HostSteps.untouched?(steps), do: {:error, error}, else: {:ok, {:final, error}}
+      end
+    end
+
+    # DSPy's work may be done twice: who sets the number of retries has said so.
+    opts = [bridge: bridge, verb: :run_pipeline, idempotent: true, fallback: false]
+
+    with {:ok, {:final, error}} <-
+           RecoveryManager.run(careful, [timeout: left_ms, max_retries: retries] ++ opts) do
+      {:error, error}
     end
   end
 
-  defp run(own, source, opts, until, known) do
+  defp run(own, source, known, opts) do
     programs = opts |> Keyword.get(:programs, %{}) |> by_text()
-    opts = Keyword.merge(opts, programs: Map.merge(known, programs), timeout: left_ms(until))
-    PythonBridge.run_pipeline(own[:bridge], source.workflow, own[:inputs], opts)
+    ask = &PythonBridge.run_pipeline(own[:bridge], source.workflow, own[:inputs], &1)
+
+    with {:error, %PythonError{error_type: :not_found}} when known != %{} <-
+           ask.(Keyword.put(opts, :programs, Map.merge(known, programs))) do
+      # A program that the cache knows is gone from the node, which says so before it does anything.
+      ask.(Keyword.put(opts, :programs, programs))
+    end
   end
 
   defp by_text(named), do: Map.new(named, fn {name, value} -> {to_string(name), value} end)
@@ -148,11 +173,8 @@ defmodule Pipeline.Enhanced.Executor do
     Logger.warning("#{place}: #{if path == "", do: "", else: path <> ": "}#{message}")
   end
 
-  defp until(_began, :infinity), do: :infinity
-  defp until(began, timeout), do: began + timeout
-
-  defp left_ms(:infinity), do: :infinity
-  defp left_ms(until), do: max(until - now_ms(), 0)
+  defp left_ms(:infinity, _began), do: :infinity
+  defp left_ms(timeout, began), do: max(timeout - (now_ms() - began), 0)
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -183,6 +183,57 @@ defmodule Pipeline.Enhanced.ExecutorTest do
              run(workflow, bridge, opts ++ [timeout: 50])
   end
 
+  # Kills the worker that asks it, the first time; then it answers.
+  defp fatal_model(bridge) do
+    calls = :counters.new(1, [])
+
+    fn _request ->
+      :counters.add(calls, 1, 1)
+
+      if :counters.get(calls, 1) == 1 do
+        {:ok, %{workers: workers}} = PythonBridge.health_check(bridge)
+        %{os_pid: os_pid} = Enum.find(workers, &(&1.state == :busy))
+        signal("KILL", os_pid)
+        Process.sleep(:infinity)
+      end
+
+      "[[ ## category ## ]]\nbilling\n\n[[ ## completed ## ]]"
+    end
+  end
+
+  test "`max_retries` repeats what DSPy could not do, and nothing that the application has done itself",
+       %{
+         bridge: bridge
+       } do
+    classify = %{name: "ask", type: "dspy_claude", signature: "subject -> category"}
+    count = %{name: "count", type: "count", prompt: "x"}
+    test = self()
+    counted = [count: fn prompt, _options -> {:ok, send(test, {:counted, prompt}) && prompt} end]
+
+    workflow = fn steps ->
+      %{workflow: %{name: "w", dspy_config: %{python_bridge: %{max_retries: 2}}, steps: steps}}
+    end
+
+    opts = [training_data: %{}, providers: counted, lm: fatal_model(bridge)]
+
+    assert {:ok, %{"ask" => %{"output" => %{"category" => "billing"}}}} =
+             run(workflow.([classify, count]), bridge, opts)
+
+    opts = Keyword.put(opts, :lm, fatal_model(bridge))
+
+    assert {:error, %PythonError{error_type: :process_crashed}} =
+             run(workflow.([count, classify]), bridge, opts)
+
+    opts = Keyword.merge(opts, lm: fatal_model(bridge), max_retries: 0)
+
+    assert {:error, %PythonError{error_type: :process_crashed}} =
+             run(workflow.([classify]), bridge, opts)
+
+    assert_received {:counted, "x"}
+    assert_received {:counted, "x"}
+    refute_received {:counted, "x"}
+  end
+
   test "a step of DSPy's that fails is answered by the provider of its type, if the workflow says so",
        %{
          bridge: bridge

@@ -5,7 +5,7 @@ defmodule Pipeline.Enhanced.Executor.BridgeSettings do
   | setting | becomes |
   |---|---|
   | `timeout`, in milliseconds | the budget of the whole run, unless the caller gives one |
-  | `max_retries` | how often the run is tried again after an error that says so, while nothing was done outside of DSPy |
+  | `max_retries` | how often the run is tried again, unless the caller says it: `:max_retries` of the executor |
   | `cache_ttl`, in seconds | how long the programs that a run has found are used again, where there is a cache |
   | `pool_size`, `health_check_interval` | a warning: they belong to the bridge or pool, which runs already |
 
