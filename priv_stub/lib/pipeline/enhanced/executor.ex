@@ -126,7 +126,7 @@ defmodule Pipeline.Enhanced.Executor do
 
   defp run_options(opts, source, steps, files) do
     execute = fn step, context -> HostSteps.execute(steps, step, context) end
-    functions = opts |> Keyword.get(:functions, %{}) |> by_text()
+    functions = by_text(opts[:functions] || %{})
 
     opts
     |> Keyword.merge(files: files, functions: Map.put(functions, "execute_step", execute))
@@ -153,7 +153,7 @@ defmodule Pipeline.Enhanced.Executor do
   end
 
   defp run(own, source, known, opts) do
-    programs = opts |> Keyword.get(:programs, %{}) |> by_text()
+    programs = by_text(opts[:programs] || %{})
     ask = &PythonBridge.run_pipeline(own[:bridge], source.workflow, own[:inputs], &1)
 
     with {:error, %PythonError{error_type: :not_found}} when known != %{} <-

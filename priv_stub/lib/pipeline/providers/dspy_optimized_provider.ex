@@ -139,7 +139,6 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
 
   defp optimize_anew(bridge, asked, search, until) do
     search = search |> Keyword.drop(@of_the_cache) |> timed(until)
-
     PythonBridge.optimize_signature(bridge, asked.signature, asked.examples, search)
   end
 
@@ -167,13 +166,11 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
   # -- otherwise
 
   defp fall_back(error, prompt, options, traditional) do
-    cond do
-      fallback_strategy(options) == "none" or traditional == nil ->
-        {:error, error}
-
-      true ->
-        Logger.warning("DSPy optimization failed, falling back: #{Exception.message(error)}")
-        query_traditional(prompt, Map.put(options, "dspy_optimization", false), traditional)
+    if traditional == nil or fallback_strategy(options) == "none" do
+      {:error, error}
+    else
+      Logger.warning("DSPy optimization failed, falling back: #{Exception.message(error)}")
+      query_traditional(prompt, Map.put(options, "dspy_optimization", false), traditional)
     end
   end
 
