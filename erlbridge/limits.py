@@ -47,6 +47,10 @@ MAX_WORKFLOW_STEPS: Final = 256
 MAX_WORKFLOW_REFERENCES: Final = 2000
 """Most `{{…}}` of a workflow that name steps or inputs; each may have to be compared with every step's name."""
 
+MAX_PROMPT_CHARACTERS: Final = 4 * 1024 * 1024
+"""Longest prompt that a workflow's step hands to the host beside the outputs so far: more than any model reads, and
+with these still a frame."""
+
 MAX_ATOM_CHARACTERS: Final = 255
 """The BEAM's own limit on an atom's length, in characters."""
 

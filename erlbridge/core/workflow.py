@@ -6,7 +6,7 @@ Knows documents and plans as values; runs nothing. What a step's text may refer 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -86,6 +86,12 @@ class Workflow:
     settings: object
     warnings: tuple[Problem, ...]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the files that prompts name, each once, as they stand there."""
+        named = (part.file for step in self.steps for part in step.prompt if part.file is not None)
+        return tuple(dict.fromkeys(named))
+
 
 def yaml_document(place: Place, file: str | None) -> Document:
     """The document of a YAML text. Raises `ValidationError` like `parse_workflow`."""
@@ -122,12 +128,15 @@ def _check_size(place: Place) -> None:
             raise place.refused(f"at most {MAX_DOCUMENT_NODES} values")
 
 
-def parse_workflow(document: Document, environment: str | None, signatures: Mapping[str, Place]) -> Workflow:
+def parse_workflow(
+    document: Document, environment: str | None, signatures: Mapping[str, Place], files: Collection[str] = ()
+) -> Workflow:
     """The plan of a document.
 
     Args:
         environment: Whose `dspy_config` is laid over the workflow's.
         signatures: What a signature that is only a name stands for.
+        files: The files whose texts are at hand.
 
     Raises `ValidationError`; its `context.errors` has every error as `%{path, line, message}`, warnings apart.
     """
@@ -136,6 +145,7 @@ def parse_workflow(document: Document, environment: str | None, signatures: Mapp
     workflow = _parse_root(root, environment, signatures, problems) if root is not None else None
     problems.check()
     assert workflow is not None  # noqa: S101 - without a root there was an error
+    _warn_of_files(workflow, files, problems)
     return replace(workflow, warnings=tuple(problems.warnings))
 
 
@@ -284,8 +294,6 @@ def _dspy_step(
         problems.warn(entries["type"].path, f"pipeline_ex 0.1 does not load the type `{step.type}`; understood")
     if given(entries, "prompt") and isinstance(entries["prompt"].term, str):
         problems.warn(entries["prompt"].path, "a text as the prompt beside a signature; pipeline_ex 0.1 takes a list")
-    if any(part.kind == "file" for part in step.prompt):
-        problems.warn(entries["prompt"].path, "no files are read here; the file's part is left out of the prompt")
     term, signature = read_signature(place, signatures, problems)
     step = replace(
         step,
@@ -307,6 +315,17 @@ def _check_optimized(place: Place) -> None:
     entries = place.only(_OPTIMIZED_KEYS)
     for predictor in place.required(entries, "predictors").entries().values():
         predictor.only(("instructions", "fields", "demos"))
+
+
+def _warn_of_files(workflow: Workflow, files: Collection[str], problems: Problems) -> None:
+    """A step of the host gets no prompt at all then, and may read the file itself."""
+    for step in workflow.steps:
+        if step.signature is not None and any(part.file and part.file not in files for part in step.prompt):
+            problems.warn(
+                f"{step.place.path}.prompt",
+                "no files are read here; the file's part is left out of the prompt unless the request holds its text, "
+                "under `files`",
+            )
 
 
 def _name(parent: Place, entries: dict[str, Place], key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from erlbridge.core.configs import Config, parse_config
@@ -39,9 +39,9 @@ class WorkflowSource:
         """The document. Raises `ValidationError`."""
         return (yaml_document if self.is_yaml else map_document)(self.place, self.file)
 
-    def plan(self, document: Document) -> Workflow:
-        """The plan of the document. Raises `ValidationError` with all of its errors."""
-        return parse_workflow(document, self.environment, self.signatures)
+    def plan(self, document: Document, files: Collection[str] = ()) -> Workflow:
+        """The plan of the document, given these files. Raises `ValidationError` with all of its errors."""
+        return parse_workflow(document, self.environment, self.signatures, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class RunPipeline:
         training: Examples for steps, by step; they win over those in the workflow.
         programs: Stored programs to use as they are, by step.
         optimize_only: Whether its DSPy steps are optimized and none is run.
+        files: The texts of files that prompts name, by the path that stands there.
         config: How its DSPy steps run, where the workflow does not say; what the request says wins.
         entries: The same, as the request has it.
     """
@@ -69,6 +70,7 @@ class RunPipeline:
     training: Mapping[str, Place]
     programs: Mapping[str, str]
     optimize_only: bool
+    files: Mapping[str, str]
     config: Config
     entries: Mapping[str, Place]
 
@@ -79,11 +81,11 @@ def parse_load(place: Place) -> LoadWorkflow:
 
 
 def parse_run(place: Place) -> RunPipeline:
-    """The same with `inputs`, `training_data`, `programs`, `optimize_only` and `config`.
+    """The same with `inputs`, `training_data`, `programs`, `optimize_only`, `files` and `config`.
 
     Raises `ValidationError` with the path.
     """
-    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "optimize_only", "config"))
+    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "optimize_only", "files", "config"))
     config = place.required(entries, "config")
     if given(entries, "inputs"):
         entries["inputs"].entries()
@@ -93,6 +95,7 @@ def parse_run(place: Place) -> RunPipeline:
         {name: Examples.at(found).place for name, found in _map(entries, "training_data").items()},
         {name: read_program_id(found) for name, found in _map(entries, "programs").items()},
         given(entries, "optimize_only") and entries["optimize_only"].boolean(),
+        {name: found.text() for name, found in _map(entries, "files").items()},
         parse_config(config, None, count=_ANY_COUNT, outputs=None),
         {name: found for name, found in config.entries().items() if found.term is not None},
     )

@@ -8,9 +8,11 @@ from typing import Final, TypeAlias
 from erlbridge.core.optimizers import OPTIONS
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.core.workflow import Step
+from erlbridge.core.workflow_prompts import render_prompt
 from erlbridge.core.workflow_signatures import fits
-from erlbridge.core.workflow_templates import Given
+from erlbridge.core.workflow_templates import Given, as_text
 from erlbridge.errors import ValidationError
+from erlbridge.limits import MAX_PROMPT_CHARACTERS
 from erlbridge.wire.place import Place
 
 DEFAULT_OPTIMIZER: Final = "bootstrap_few_shot"
@@ -73,8 +75,7 @@ def step_inputs(step: Step, signature: Signature, given: Given) -> dict[str, obj
         else:
             missing.append(field)
     if len(missing) == 1 and step.prompt:
-        texts = [part.render(given) for part in step.prompt]
-        return {**found, missing[0].name: "\n".join(text for text in texts if text)}
+        return {**found, missing[0].name: render_prompt(step.prompt, given)}
     required = [f"`{field.name}`" for field in missing if field.type.kind != "optional"]
     if required:
         raise ValidationError(
@@ -82,6 +83,33 @@ def step_inputs(step: Step, signature: Signature, given: Given) -> dict[str, obj
             step.place.path,
         )
     return found
+
+
+def host_prompt(step: Step, given: Given) -> tuple[str | None, str | None]:
+    """The prompt of a step that the host executes, and why there is none.
+
+    Such a step's braces may be its executor's own affair, so what cannot be resolved here is no error. A step of DSPy's
+    that falls back and has no prompt is asked by its instructions and its fields.
+    """
+    unread = [part.file for part in step.prompt if part.file is not None and part.file not in given.files]
+    if unread:
+        return None, f"the request holds no text of the file `{unread[0][:200]}`"
+    try:
+        if step.prompt or step.signature is None:
+            text = render_prompt(step.prompt, given)
+        else:
+            text = _asked_in_text(step.signature, step_inputs(step, step.signature, given))
+    except ValidationError as error:
+        return None, error.message
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        return None, f"a prompt of {len(text)} characters, limit {MAX_PROMPT_CHARACTERS}"
+    return text, None
+
+
+def _asked_in_text(signature: Signature, inputs: Mapping[str, object]) -> str:
+    wanted = ", ".join(f"`{field.name}`" for field in signature.output_fields)
+    fields = "\n".join(f"{name}: {as_text(value)}" for name, value in inputs.items())
+    return "\n\n".join(text for text in (signature.instructions, fields, f"Give {wanted}.") if text)
 
 
 def _newest(given: Given, name: str) -> Mapping[str, object] | None:

@@ -20,17 +20,23 @@ _KINDS: Final = ("static", "file", "previous_response")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a prompt: `static` text, what a step gave before (`previous_response`), or a `file` of the host."""
+    """One part of a prompt: `static` text, what a step gave before (`previous_response`), or a `file` of the host.
+
+    A file's text is what the request holds for its name; nothing is opened here, and no reference in it is followed.
+    """
 
     kind: str
     path: str
     template: Template | None = None
     reference: StepReference | None = None
+    file: str | None = None
 
     def render(self, known: Given) -> str:
-        """The part as text; nothing for a file."""
+        """The part as text; nothing for a file that the request does not hold."""
         if self.template is not None:
             return as_text(self.template.render(known))
+        if self.file is not None:
+            return known.files.get(self.file, "")
         return "" if self.reference is None else as_text(known.value(self.reference, self.path))
 
 
@@ -58,8 +64,7 @@ def _parse_part(place: Place, steps: Sequence[str], problems: Problems) -> Part 
             content = problems.attempt(place.required, entries, "content")
             return None if content is None else Part("static", place.path, _template(content, steps, problems))
         case "file":
-            problems.attempt(lambda: place.required(entries, "path").text())
-            return Part("file", place.path)
+            return Part("file", place.path, file=problems.attempt(lambda: place.required(entries, "path").text()))
         case "previous_response":
             step = problems.attempt(entries["step"].text) if given(entries, "step") else None
             extract = problems.attempt(entries["extract"].text) if given(entries, "extract") else None
@@ -81,6 +86,11 @@ def checked_template(text: str, path: str, steps: Sequence[str], problems: Probl
     for braces in template.unread:
         problems.warn(path, f"`{braces[:60]}` is no reference that is known here; it stays as it is")
     return template
+
+
+def render_prompt(parts: Sequence[Part], known: Given) -> str:
+    """The prompt as one text, its parts below each other. Raises `ValidationError` when something is not there."""
+    return "\n".join(text for part in parts if (text := part.render(known)))
 
 
 # -- what refers to what ----------------------------------------------------------------------------------------------

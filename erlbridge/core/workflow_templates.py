@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from erlbridge.errors import ValidationError
@@ -114,7 +114,7 @@ def _longest(text: str, steps: Sequence[str]) -> str | None:
 
 @dataclass(slots=True)
 class Given:
-    """What a workflow's steps may refer to while it runs: its inputs, and the outputs so far, in order.
+    """What a workflow's steps may refer to while it runs: its inputs, the outputs so far in order, and texts of files.
 
     >>> given = Given({"topic": "tea"}, {"draft": {"text": "Tea is …"}})
     >>> parse_template("On {{topic}}: {{steps.draft.text}}", "prompt", ["draft"]).render(given)
@@ -123,6 +123,7 @@ class Given:
 
     inputs: Mapping[str, object]
     outputs: dict[str, object]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, reference: Reference, path: str) -> object:
         """What a reference names. Raises `ValidationError` when it is not there."""

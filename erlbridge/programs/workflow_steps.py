@@ -18,7 +18,7 @@ from erlbridge.core.signatures import Signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.workflow import Step
 from erlbridge.core.workflow_jobs import RunPipeline
-from erlbridge.core.workflow_needs import ConfigTerm, step_config, step_examples, step_inputs
+from erlbridge.core.workflow_needs import ConfigTerm, host_prompt, step_config, step_examples, step_inputs
 from erlbridge.core.workflow_templates import Given
 from erlbridge.errors import (
     BridgeError,
@@ -114,18 +114,21 @@ class Runner:
                 if failure is error:
                     raise
                 raise failure from error
-            result.fell_back(failure.message, self._by_host(step, result, observer))
+            result.fell_back(failure.message, self._by_host_instead(step, result, observer, failure))
 
     # -- the host's steps
 
     def _by_host(self, step: Step, result: Result, observer: Observer) -> object:
         guard = Guard(observer, replace(self.job.config.budget, max_seconds=self._seconds_left()))
         function = HostFunction(Function(EXECUTE_STEP), guard, self.job.config.call_timeout_ms)
+        prompt, problem = host_prompt(step, self.given)
         context = {
             "workflow": self.workflow,
             "inputs": dict(self.given.inputs),
             "steps": dict(self.given.outputs),
             "previous": next(reversed(self.given.outputs), None),
+            "prompt": prompt,
+            "prompt_problem": problem,
         }
         try:
             return function([step.place.term, context], plain)
@@ -134,6 +137,14 @@ class Runner:
         finally:
             guard.close()
             self._count(result, guard)
+
+    def _by_host_instead(self, step: Step, result: Result, observer: Observer, failure: BridgeError) -> object:
+        try:
+            return self._by_host(step, result, observer)
+        except BridgeError as error:
+            # Without the first failure nobody could mend what led here.
+            error.message = f"{error.message}; the host was asked because DSPy had failed: {failure.message}"
+            raise error from failure
 
     def _seconds_left(self) -> float | None:
         limit = self.job.config.budget.max_seconds

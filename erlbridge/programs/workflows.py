@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from erlbridge.core.examples import plain
 from erlbridge.core.jobs import Observer, Outcome
@@ -31,6 +31,7 @@ def load_workflow(job: LoadWorkflow) -> Outcome:
                 "name": workflow.name,
                 "steps": [_shown(step) for step in workflow.steps],
                 "settings": workflow.settings,
+                "files": list(workflow.files),
                 "warnings": [problem.term() for problem in workflow.warnings],
             }
         )
@@ -41,10 +42,12 @@ def run_pipeline(
     job: RunPipeline, observer: Observer, programs: Mapping[str, bytes], spelling: Spelling, run_job: RunJob
 ) -> Outcome:
     """Runs a workflow's steps in order. An error holds what the steps before it gave, and the programs found."""
-    document, workflow = _plan(job.source)
+    document, workflow = _plan(job.source, job.files)
     _check_names(job, workflow)
     inputs = {} if job.inputs is None else {name: plain(found) for name, found in job.inputs.entries().items()}
-    runner = Runner(job, observer, dict(programs), run_job, Given(inputs, {}), workflow.name, document.problems.warn)
+    runner = Runner(
+        job, observer, dict(programs), run_job, Given(inputs, {}, job.files), workflow.name, document.problems.warn
+    )
     results: list[Result] = []
     try:
         for number, step in enumerate(workflow.steps, 1):
@@ -65,10 +68,10 @@ def run_pipeline(
     return Outcome(atom_keys(result))
 
 
-def _plan(source: WorkflowSource) -> tuple[Document, Workflow]:
+def _plan(source: WorkflowSource, files: Collection[str] = ()) -> tuple[Document, Workflow]:
     """The document and its plan, each optimized program in it read as well."""
     document = source.document()
-    workflow = source.plan(document)
+    workflow = source.plan(document, files)
     for step in workflow.steps:
         if step.optimized is not None and step.signature is not None:
             document.problems.attempt(optimized_program, step, "predict")

@@ -155,6 +155,7 @@ def test_prompt_parts_are_read_and_unknown_ones_warn() -> None:
     ]
     workflow = plan(STEP, {**STEP, "name": "b", "prompt": parts})
     assert [part.kind for part in workflow.steps[1].prompt] == ["static", "file", "previous_response"]
+    assert workflow.files == ("a.txt",)
     assert "no files are read here" in warned(workflow)
     assert "unknown prompt part `sesion`" in warned(workflow)
 

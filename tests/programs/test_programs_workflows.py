@@ -105,6 +105,8 @@ def test_a_workflow_is_optimized_predicted_and_handed_over_in_order(hosted: Jobs
         "inputs": ticket(hosted.tickets[70]),
         "steps": {"classify": result["outputs"]["classify"]},
         "previous": "classify",
+        "prompt": f"Answer the {result['outputs']['classify']['category']} team",
+        "prompt_problem": None,
     }
     told = [(state.done, state.total, state.message) for state in hosted.watcher.seen if state.stage == "executing"]
     assert told == [(0, 2, "step 1 of 2: classify"), (1, 2, "step 2 of 2: answer")]
@@ -300,6 +302,47 @@ def _chat(request: dict[str, Any]) -> Any:
     return completion(f"[[ ## {name} ## ]]\nbilling\n\n[[ ## completed ## ]]")
 
 
+PARTS = [
+    {"type": "static", "content": "On {{inputs.subject}}:"},
+    {"type": "file", "path": "rules.txt"},
+    {"type": "previous_response", "step": "fetch", "extract": "found"},
+]
+
+
+def test_prompts_are_filled_in_with_texts_of_files_that_the_request_holds(jobs: Jobs, endpoint: Endpoint) -> None:
+    seen: list[Any] = []
+    jobs.watcher.functions["execute_step"] = lambda step, context: (
+        seen.append(context["prompt"]) or {"found": {"body": "it is broken"}}
+    )
+    steps = [
+        {"name": "fetch", "type": "file_ops"},
+        {"name": "sum_up", "type": "claude", "prompt": PARTS},
+        {"name": "ask", "type": "claude", "signature": "question -> category", "prompt": PARTS},
+    ]
+    endpoint.default = _chat
+    workflow = {"workflow": {"name": "w", "steps": steps}}
+    files = {"rules.txt": "No {{steps.fetch}} here."}
+    config = {"lm": endpoint.lm()}
+    result = run(jobs, workflow, inputs={"subject": "printer"}, config=config, files=files)
+    text = 'On printer:\nNo {{steps.fetch}} here.\n{"body": "it is broken"}'
+    assert seen == ["", text]
+    assert text in endpoint.requests[0]["messages"][-1]["content"]
+    assert result["warnings"] == []
+
+
+def test_a_prompt_of_the_host_that_cannot_be_filled_in_is_nil_and_says_why(hosted: Jobs) -> None:
+    steps = [
+        {"name": "loop", "type": "for_loop", "prompt": "For {{item}}"},
+        {"name": "read", "type": "claude", "prompt": PARTS[1:2]},
+    ]
+    hosted.watcher.functions["execute_step"] = lambda step, context: [context["prompt"], context["prompt_problem"]]
+    outputs = run(hosted, {"workflow": {"name": "w", "steps": steps}})["outputs"]
+    [[prompt, why], [other, because]] = outputs.values()
+    assert (prompt, other) == (None, None)
+    assert "expected `item` in the inputs" in why
+    assert because == "the request holds no text of the file `rules.txt`"
+
+
 def test_an_input_that_nothing_gives_is_an_error_that_names_its_step(jobs: Jobs) -> None:
     steps = [{"name": "a", "type": "claude", "signature": "x, y -> z"}]
     with pytest.raises(ValidationError, match=r"step `a`: .*nothing gives `x`, `y`") as refused:
@@ -332,10 +375,29 @@ def test_a_step_that_says_so_falls_back_to_the_host_when_dspy_fails(jobs: Jobs, 
     assert (first["success"], first["fallback_used"], first["dspy_optimization_applied"]) == (True, True, False)
     assert "no such key" in first["error"]
     assert result["outputs"]["classify"] == {"category": "technical"}
-    assert len(jobs.watcher.called) == 2
+    [(_, [_, context]), _answer] = jobs.watcher.called
+    subject, body = ticket(jobs.tickets[70]).values()
+    assert context["prompt"] == f"Sort the ticket.\n\nsubject: {subject}\nbody: {body}\n\nGive `category`."
     assert first["metrics"]["failed_calls"] == len(endpoint.requests)
     with pytest.raises(LMFailed, match="step `classify`"):
         run(jobs, triage(jobs), config={"lm": endpoint.lm()})
+
+
+def test_a_fallback_that_fails_too_tells_both_failures(jobs: Jobs, endpoint: Endpoint) -> None:
+    endpoint.always(failure(401, "no such key", code="invalid_api_key"))
+
+    def refuse(step: object, context: object) -> object:
+        raise ValueError("nobody executes this")
+
+    jobs.watcher.functions["execute_step"] = refuse
+    step = {
+        "name": "a",
+        "type": "claude",
+        "signature": "subject -> b",
+        "dspy_config": {"fallback_strategy": "traditional"},
+    }
+    with pytest.raises(CallbackFailed, match=r"step `a`: .*nobody executes this; .* DSPy had failed: .*no such key"):
+        run(jobs, {"workflow": {"name": "w", "steps": [step]}}, config={"lm": endpoint.lm()})
 
 
 def test_the_budget_holds_for_the_whole_workflow_and_is_no_failure_to_fall_back_from(hosted: Jobs) -> None:

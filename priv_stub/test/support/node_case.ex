@@ -47,6 +47,19 @@ defmodule Pipeline.NodeCase do
     path
   end
 
+  @doc "Configures the application for the length of this test."
+  def put_env(key, value) do
+    before = Application.fetch_env(:pipeline, key)
+    Application.put_env(:pipeline, key, value)
+
+    on_exit(fn ->
+      case before do
+        {:ok, value} -> Application.put_env(:pipeline, key, value)
+        :error -> Application.delete_env(:pipeline, key)
+      end
+    end)
+  end
+
   @doc "An executable shell script to put in Python's place."
   def script(body) do
     path = Path.join(tmp_dir("script-#{System.unique_integer([:positive])}"), "python")

@@ -13,6 +13,8 @@ defmodule Pipeline.DSPy.Configuration do
       `Pipeline.DSPy.PythonBridge.start_link/1`, which may also be given there, in a supervision tree of your own.
     * `:pools` - the same of pools, with the options of `Pipeline.DSPy.ConnectionPool.start_link/1`.
     * `:python` - the Python of every bridge that names none, see `Pipeline.DSPy.ProcessManager`.
+    * `:job_defaults` - settings of every job, such as its model, see `Pipeline.DSPy.JobDefaults`.
+    * `:providers` - the application's own providers by type of a workflow's steps, see `Pipeline.Providers`.
 
   A wrong option ends the start with an `ArgumentError` that names it, its place, and the nearest right one:
 
@@ -30,7 +32,9 @@ defmodule Pipeline.DSPy.Configuration do
   @schema [
     {:bridges, :list, [], "the bridges that the application starts"},
     {:pools, :list, [], "the pools that the application starts"},
-    {:python, {:optional, :text}, nil, "the Python of every bridge that names none"}
+    {:python, {:optional, :text}, nil, "the Python of every bridge that names none"},
+    {:job_defaults, :entries, [], "what the configuration of every job starts from"},
+    {:providers, :entries, [], "who answers the steps of workflows that are not DSPy's, by type"}
   ]
 
   @doc "The children that the configuration asks for. Raises `ArgumentError` for what is wrong with it."
@@ -57,7 +61,14 @@ defmodule Pipeline.DSPy.Configuration do
       {:error, "config :pipeline, :bridges, entry 1: expected :log_level of Pipeline.DSPy.PythonBridge to be one of :debug, :info, :warning, :error, :as_sent, :none, got: :loud"}
   """
   @spec read(keyword) ::
-          {:ok, %{bridges: [keyword], pools: [keyword], python: String.t() | nil}}
+          {:ok,
+           %{
+             bridges: [keyword],
+             pools: [keyword],
+             python: String.t() | nil,
+             job_defaults: map | list,
+             providers: map | list
+           }}
           | {:error, String.t()}
   def read(environment) do
     given = Keyword.take(environment, Options.names(@schema))

@@ -137,11 +137,11 @@ defmodule Pipeline.DSPy.MessageProtocol do
 
   @doc """
   Asks for a workflow to be run with these inputs. Options: `:training_data`, `:programs`, `:optimize_only`,
-  and those of `create_workflow_request/2`.
+  `:files`, and those of `create_workflow_request/2`.
   """
   @spec create_pipeline_request(String.t() | map, map, map, keyword) :: t
   def create_pipeline_request(workflow, inputs, config, opts \\ []) do
-    keys = [:file, :environment, :signatures, :training_data, :programs, :optimize_only]
+    keys = [:file, :environment, :signatures, :training_data, :programs, :optimize_only, :files]
     {given, opts} = Keyword.split(opts, keys)
     payload = Map.merge(workflow(workflow), %{inputs: inputs, config: config})
     create_request(:run_pipeline, Enum.into(given, payload), opts)

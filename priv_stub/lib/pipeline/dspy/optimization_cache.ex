@@ -55,6 +55,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   Its events are `[:pipeline, :dspy, :cache, :hit | :miss | :store | :evict]`, see `Pipeline.DSPy.Metrics`.
   """
 
+  alias Pipeline.DSPy.JobDefaults
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.OptimizationCache.Key
   alias Pipeline.DSPy.OptimizationCache.Server
@@ -274,7 +275,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
       signature: signature,
       training_data: training_data,
       validation_data: validation_data,
-      config: Enum.into(opts, Map.new(config))
+      config: JobDefaults.under(Enum.into(opts, Map.new(config)))
     }
   end
 

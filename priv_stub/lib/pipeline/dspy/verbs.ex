@@ -58,7 +58,8 @@ defmodule Pipeline.DSPy.Verbs do
     :get_program,
     :fetch_result,
     :put_program,
-    :load_workflow
+    :load_workflow,
+    :fetch_result
   ]
 
   @doc """

@@ -4,12 +4,13 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
   options of the request. Does nothing else, so that a verb means the same whether it is called, started or streamed.
   """
 
+  alias Pipeline.DSPy.JobDefaults
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.Verbs
 
   @workflow_keys [:file, :environment, :signatures]
-  @pipeline_keys [:training_data, :programs, :optimize_only | @workflow_keys]
+  @pipeline_keys [:training_data, :programs, :optimize_only, :files | @workflow_keys]
 
   @doc "The same for a payload as it is, or arguments in a list; and the verb's own timeout where none is given."
   @spec prepare(atom, map | [term], keyword) :: {map, keyword}
@@ -100,6 +101,6 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
     {request_opts, opts} = Keyword.split(opts, Caller.options())
     {payload_opts, opts} = Keyword.split(opts, payload_keys)
     {config, opts} = Keyword.pop(opts, :config, %{})
-    {request_opts, Enum.into(opts, Map.new(config)), payload_opts}
+    {request_opts, JobDefaults.under(Enum.into(opts, Map.new(config))), payload_opts}
   end
 end

@@ -27,11 +27,13 @@ defmodule Pipeline.DSPy.PythonBridge.Workflows do
 
   Steps with a signature are DSPy's: optimized where the workflow says so, then predicted. The others are executed here,
   by the function `execute_step` of the bridge or the request, which gets the step and
-  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
+  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil, "prompt" => text_or_nil}`.
+  `Pipeline.Enhanced.Executor` does that with providers by type of step.
 
-  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step),
-  `:optimize_only` (true to optimize its DSPy steps and run none, for which no inputs are needed), and the
-  job's configuration as in `Pipeline.DSPy.PythonBridge.optimize_signature/4`, which wins over what the workflow says.
+  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), `:files`
+  (the texts of files that prompts name, by path), `:optimize_only` (true to optimize its DSPy steps and run none, for
+  which no inputs are needed), and the job's configuration as in
+  `Pipeline.DSPy.PythonBridge.optimize_signature/4`, which wins over what the workflow says.
 
       PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
         lm: "openai/gpt-4o-mini",
