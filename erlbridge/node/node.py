@@ -22,6 +22,7 @@ from erlbridge.core import events, scheduler
 from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
 from erlbridge.errors import (
     BridgeError,
+    DuplicateId,
     FrameError,
     InternalError,
     Overloaded,
@@ -35,12 +36,13 @@ from erlbridge.limits import (
     MAX_WORKER_FRAME_BYTES,
 )
 from erlbridge.node import pool as workers
-from erlbridge.node import program_verbs
+from erlbridge.node import program_verbs, transfer_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
+from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.host import Host, key_of
@@ -51,7 +53,7 @@ from erlbridge.node.shelves import Shelves
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
-from erlbridge.wire.vocabulary import VERBS
+from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
 
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
@@ -84,7 +86,9 @@ class Node:
             config.boot_timeout_s,
             config.recycle_after_jobs,
         )
-        self.shelves = Shelves(config.data)
+        self.data = transfer_verbs.DataDesk(config.data, config.dataset_quota_bytes, config.max_frame_bytes)
+        self.disk = Disk(self.selector, self._answer_of_disk)
+        self.shelves = Shelves(config.data, self.data.datasets)
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
@@ -114,6 +118,8 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.disk.finish(_LAST_WORDS_S)
+        self.host.send_the_rest()
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
@@ -241,12 +247,17 @@ class Node:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
             raise failure
+        if self.disk.holds(key) or self.host.sends(key):
+            raise DuplicateId("this id is still in flight; use a fresh one for each request")
         match request.verb:
             case "health_check":
                 self.host.answer(request.id, self._health())
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
+                if self.host.stop_sending(key_of(wanted)):
+                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                    return
                 self._do(self.scheduler.step(events.CancelAsked(request.id, key_of(wanted)), time.monotonic()))
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
@@ -254,6 +265,8 @@ class Node:
                 self._do(self.scheduler.step(asked, time.monotonic()))
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
+            case verb if verb in transfer_verbs.VERBS:
+                self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
             case verb if verb in WORKER_VERBS:
                 self._submit(key, request)
             case verb:
@@ -263,9 +276,10 @@ class Node:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
         if failure := self.scheduler.refusal(key):
             raise failure
-        job = parse_job(request.verb, request.payload)
+        stored: dict[str, bytes] = {}
+        job = parse_job(request.verb, self.shelves.with_datasets(request.payload, stored))
         programs = stored_programs(job)
-        stored = {name: self.shelves.get(name) for name in programs}
+        stored |= {name: self.shelves.get(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
@@ -285,6 +299,12 @@ class Node:
                 context={"limit": MAX_QUEUED_BYTES},
                 retry_after_ms=1000,
             )
+
+    def _answer_of_disk(self, request_id: Term, outcome: Term | BridgeError) -> None:
+        if isinstance(outcome, BridgeError):
+            self.host.refuse(request_id, outcome)
+        else:
+            self.host.answer(request_id, outcome)
 
     def _health(self) -> Term:
         return health(

@@ -24,6 +24,10 @@ VERBS: Final = (
     "delete_program",
     "load_workflow",
     "run_pipeline",
+    "data_chunk",
+    "transfer_status",
+    "cancel_transfer",
+    "get_dataset",
     "cancel",
     "shutdown",
 )
@@ -61,6 +65,8 @@ CRASH_REASONS: Final = (
     "signal", "exit", "cancel_grace", "deadline", "forkserver", "protocol", "out_of_memory",
     "memory_limit", "total_memory_limit", "cpu_limit", "stalled", "boot_timeout",
 )  # fmt: skip
+
+TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "empty", "quota", "busy", "damaged")
 
 STATES: Final = (
     "success",
@@ -127,6 +133,9 @@ KEYS: Final = (
     "sandbox", "missing", "landlock", "no_new_privs", "files", "tcp", "signals", "seccomp", "memory", "directory",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
+    # transfers and datasets
+    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "sha256", "next_index",
+    "received_bytes", "chunks", "receiving", "finished",
     # the audit log
     "audit", "sequence", "head", "lost",
 )  # fmt: skip
@@ -139,6 +148,7 @@ ATOMS: Final = frozenset(
         *STAGES,
         *ERROR_KINDS,
         *CRASH_REASONS,
+        *TRANSFER_REASONS,
         *STATES,
         *KEYS,
         *BridgeError.owners,
