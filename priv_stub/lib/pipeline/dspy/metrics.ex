@@ -5,6 +5,7 @@ defmodule Pipeline.DSPy.Metrics do
   | event | measurements | metadata |
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
+  | `[:pipeline, :dspy, :transfer]` | `duration` (native units), `success`, `bytes`, `sent_bytes`, `examples`, `resumed` | `transfer`, `error_type` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
   `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they

@@ -81,6 +81,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @type bridge :: GenServer.server() | struct
   @type answer :: {:ok, term} | {:error, PythonError.t()}
   @type signature :: map | String.t()
+  @type examples :: MessageProtocol.examples()
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
@@ -92,6 +93,8 @@ defmodule Pipeline.DSPy.PythonBridge do
     get_program: 5_000,
     delete_program: 5_000,
     put_program: 30_000,
+    transfer_status: 30_000,
+    cancel_transfer: 30_000,
     load_workflow: 30_000,
     evaluate_pipeline: 300_000,
     optimize_signature: 600_000,
@@ -166,7 +169,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @doc """
   Optimizes a signature with the default bridge, or takes a bridge and a whole payload.
   """
-  @spec optimize_signature(bridge | signature, map | [map]) :: answer
+  @spec optimize_signature(bridge | signature, map | examples) :: answer
   def optimize_signature(bridge_or_signature, payload_or_data)
 
   def optimize_signature(bridge, payload) when is_map(payload) do
@@ -188,7 +191,7 @@ defmodule Pipeline.DSPy.PythonBridge do
         optimizer: :mipro_v2, lm: :offline, metric: :exact_match, timeout: 60_000)
       #=> {:ok, %{status: :success, program_id: "program:…", optimized_signature: %{…}, optimization_metrics: %{…}}}
   """
-  @spec optimize_signature(bridge, signature, [map], keyword) :: answer
+  @spec optimize_signature(bridge, signature, examples, keyword) :: answer
   def optimize_signature(bridge, signature, training_data, opts \\ []) do
     {request_opts, config, rest} = split(opts, [:validation_data])
     message = MessageProtocol.create_optimization_request(signature, training_data, config, rest)
@@ -203,7 +206,7 @@ defmodule Pipeline.DSPy.PythonBridge do
       PythonBridge.evaluate_pipeline(bridge, {:program, program_id}, examples, metric: :exact_match, lm: :offline)
       #=> {:ok, %{status: :success, score: 0.91, results: […], metrics: %{…}}}
   """
-  @spec evaluate_pipeline(bridge, source, [map], keyword) :: answer
+  @spec evaluate_pipeline(bridge, source, examples, keyword) :: answer
   def evaluate_pipeline(bridge, source, data, opts \\ []) do
     {request_opts, config, rest} = split(opts, [:metric])
     message = MessageProtocol.create_evaluation_request(source, data, config, rest)
@@ -224,7 +227,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   A request that times out or is cancelled has the training cancelled at its endpoint as well.
   """
-  @spec train_model(bridge, source, [map], keyword) :: answer
+  @spec train_model(bridge, source, examples, keyword) :: answer
   def train_model(bridge, source, training_data, opts \\ []) do
     {request_opts, config, rest} = split(opts, [:validation_data, :teacher])
 

@@ -14,6 +14,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
+    `collector` is the process that puts the answer together once it has begun to come in chunks.
     """
 
     @enforce_keys [:id, :owner, :verb]
@@ -28,6 +29,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :timer,
       :started_at,
       :watcher,
+      :collector,
       timeout: :infinity,
       grace: 0,
       functions: %{}
@@ -44,6 +46,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             timer: reference | nil,
             started_at: integer | nil,
             watcher: pid | nil,
+            collector: pid | nil,
             timeout: timeout,
             grace: non_neg_integer,
             functions: %{String.t() => function}
