@@ -76,7 +76,13 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   @doc "The chunks of a stream, of so many bytes. Lazy; each enumeration makes the same ones."
   @spec cut(Enumerable.t(), :zlib | :none, pos_integer) :: Enumerable.t()
   def cut(pieces, compression, chunk_bytes) do
-    Stream.transform(pieces, fn -> open(compression, chunk_bytes) end, &take/2, &finish/1, &close/1)
+    Stream.transform(
+      pieces,
+      fn -> open(compression, chunk_bytes) end,
+      &take/2,
+      &finish/1,
+      &close/1
+    )
   end
 
   defp framed(example, index) when is_map(example) do

@@ -9,6 +9,7 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
   alias Pipeline.DSPy.Vocabulary
 
   @part_bytes 1024 * 1024
+  @most_in_vain 5
   @defaults [window: 4, chunk_timeout: 60_000, resume_within: 30_000]
 
   # `asked` is up to where parts have been asked for, `given` up to where they have come. A node with short frames gives
@@ -23,6 +24,7 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
     asked: 0,
     given: 0,
     step: nil,
+    in_vain: 0,
     pending: :queue.new()
   ]
 
@@ -87,6 +89,7 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
           state
           | pending: rest,
             given: state.given + byte_size(data),
+            in_vain: 0,
             step: state.step || byte_size(data),
             asked: if(state.step, do: state.asked, else: byte_size(data)),
             sum: :crypto.hash_update(state.sum, data)
@@ -99,11 +102,14 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
 
       {:error, error} ->
         drain(%{state | pending: rest})
-        state = %{state | pending: :queue.new(), asked: state.given}
+        if state.in_vain == @most_in_vain, do: raise(error)
 
         case Resumption.await(state.bridge, error, state.opts[:resume_within]) do
-          :ok -> next(state)
-          {:error, error} -> raise error
+          :ok ->
+            next(%{state | pending: :queue.new(), asked: state.given, in_vain: state.in_vain + 1})
+
+          {:error, error} ->
+            raise error
         end
     end
   end

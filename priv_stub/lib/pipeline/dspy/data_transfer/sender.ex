@@ -22,10 +22,12 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     resume_within: 30_000
   ]
   @chunk_bytes 1024 * 1024
+  @most_in_vain 5
   @event [:pipeline, :dspy, :transfer]
 
   # `next` is the first chunk that has not been sent, those before it are known to be there; `pending` are the chunks in
-  # flight, oldest first, each with its request. `last` is the chunk that was acknowledged last.
+  # flight, oldest first, each with its request. `last` is the chunk that was acknowledged last; `in_vain` counts how often
+  # the transfer has gone on since then.
   @enforce_keys [:bridge, :transfer, :opts, :until]
   defstruct [
     :bridge,
@@ -37,7 +39,8 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     next: 0,
     pending: :queue.new(),
     sent_bytes: 0,
-    resumed: 0
+    resumed: 0,
+    in_vain: 0
   ]
 
   @doc "Sends the stream that `pieces` gives, each time from its beginning. Options as in `DataTransfer`."
@@ -82,7 +85,10 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
         if state.opts[:transfer], do: begin_named(state, pieces), else: produce(state, pieces)
 
       {:error, error} ->
-        with {:ok, state} <- resume(state, error), do: run(state, pieces), else: (failed -> {failed, state})
+        case resume(state, error) do
+          {:ok, state} -> run(state, pieces)
+          {:error, error} -> {{:error, error}, state}
+        end
     end
   end
 
@@ -169,7 +175,8 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   end
 
   # No answer is left in the mailbox of who called.
-  defp drain(pending), do: for({_chunk, ref} <- :queue.to_list(pending), do: PythonBridge.await(ref))
+  defp drain(pending),
+    do: for({_chunk, ref} <- :queue.to_list(pending), do: PythonBridge.await(ref))
 
   defp unfinished do
     PythonError.new(
@@ -214,7 +221,13 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   defp make_room_again(outcome, _most), do: outcome
 
   defp acknowledged(state, chunk, told) do
-    state = %{state | last: chunk, sent_bytes: state.sent_bytes + byte_size(chunk.data)}
+    state = %{
+      state
+      | in_vain: 0,
+        last: chunk,
+        sent_bytes: state.sent_bytes + byte_size(chunk.data)
+    }
+
     tell(state)
 
     case told do
@@ -282,6 +295,9 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     end
   end
 
+  # A chunk that kills whatever node gets it is not sent for ever.
+  defp resume(%{in_vain: @most_in_vain}, error), do: {:error, error}
+
   defp resume(state, error) do
     within_ms =
       if state.until == :infinity,
@@ -289,7 +305,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
         else: min(state.opts[:resume_within], max(state.until - now_ms(), 0))
 
     with :ok <- Resumption.await(state.bridge, error, within_ms) do
-      {:ok, %{state | resumed: state.resumed + 1}}
+      {:ok, %{state | resumed: state.resumed + 1, in_vain: state.in_vain + 1}}
     end
   end
 
