@@ -8,7 +8,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlbridge.codec import Atom, term_to_binary
@@ -37,6 +37,7 @@ def taken(chunks: list[bytes], compression: str, stream: bytes) -> tuple[bytes, 
     return plain, incoming.finish(hashlib.sha256(stream).hexdigest())
 
 
+@settings(deadline=None)  # of how busy the machine is
 @given(EXAMPLES, st.lists(st.integers(min_value=0), max_size=8), st.sampled_from(["zlib", "none"]))
 def test_any_cuts_of_a_stream_give_the_same_dataset(examples: list[object], cuts: list[int], compression: str) -> None:
     stream = framed(examples)
@@ -44,6 +45,7 @@ def test_any_cuts_of_a_stream_give_the_same_dataset(examples: list[object], cuts
     assert taken(pieces_of(packed, cuts), compression, stream) == (stream, len(examples))
 
 
+@settings(deadline=None)  # of how busy the machine is
 @given(EXAMPLES, st.data())
 def test_a_stream_that_was_changed_or_cut_off_is_never_taken(examples: list[object], data: st.DataObject) -> None:
     stream = framed(examples)
@@ -110,6 +112,7 @@ def test_a_bomb_is_refused_or_given_out_in_small_pieces(plain: bytes) -> None:
     assert most < 8 * MAX_CHUNK_BYTES
 
 
+@settings(deadline=None)  # of how busy the machine is
 @given(st.lists(st.integers(min_value=0, max_value=300), min_size=1), st.lists(st.integers(min_value=0), max_size=6))
 def test_framing_counts_the_same_however_it_is_fed(sizes: list[int], cuts: list[int]) -> None:
     stream = framed([{Atom("x"): bytes(size)} for size in sizes])
@@ -119,6 +122,7 @@ def test_framing_counts_the_same_however_it_is_fed(sizes: list[int], cuts: list[
     assert framing.finish() == len(sizes)
 
 
+@settings(deadline=None)  # of how busy the machine is
 @given(st.binary(max_size=100), st.integers(min_value=4, max_value=50))
 def test_what_goes_out_is_one_framed_term_in_chunks(term: bytes, chunk_bytes: int) -> None:
     outgoing = Outgoing(term, chunk_bytes)

@@ -17,7 +17,13 @@ defmodule Pipeline.DSPy.DataTransferTest do
     key = "sixteen bytes it"
 
     noise =
-      :crypto.crypto_one_time(:aes_128_ctr, key, <<number::128>>, <<0::size(720)-unit(8)>>, true)
+      :crypto.crypto_one_time(
+        :aes_128_ctr,
+        key,
+        <<number::64, 0::64>>,
+        <<0::size(720)-unit(8)>>,
+        true
+      )
 
     %{question: Base.encode64(noise), answer: "#{number}"}
   end
