@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from erlbridge.core.datasets import Dataset
 from erlbridge.core.transfers import GetDataset, parse_chunk, parse_get_dataset, parse_transfer
 from erlbridge.limits import MAX_CHUNK_BYTES
 from erlbridge.node.datasets import DatasetStore
@@ -54,10 +53,6 @@ class DataDesk:
             case _:
                 wanted = parse_get_dataset(payload, self._chunk_bytes)
                 return lambda: self._part(wanted), 0
-
-    def find(self, name: str) -> Dataset:
-        """A dataset that a job names. Raises `NotFound`, and `OSError` when the disk does not say."""
-        return self.datasets.find(name)
 
     def _part(self, wanted: GetDataset) -> Term:
         found = self.datasets.find(wanted.dataset)

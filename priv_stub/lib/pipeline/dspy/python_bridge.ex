@@ -181,7 +181,8 @@ defmodule Pipeline.DSPy.PythonBridge do
   end
 
   @doc """
-  Optimizes a signature with examples. Default timeout: 600000 ms.
+  Optimizes a signature with examples, or with a dataset that `Pipeline.DSPy.DataTransfer` has sent. Default timeout:
+  600000 ms.
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,

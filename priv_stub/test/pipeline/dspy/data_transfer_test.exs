@@ -324,7 +324,7 @@ defmodule Pipeline.DSPy.DataTransferTest do
     @info %{protocol: 1, limits: %{credit: 4, max_frame_bytes: 1_000}}
 
     # A node that answers the first request, whose frame it reads, with a transfer of these chunks.
-    defp scripted(chunks, about) do
+    defp scripted(chunks, about, timeout \\ 5_000) do
       directory = tmp_dir("scripted-#{System.unique_integer([:positive])}")
       frames = fn id -> Enum.map([{:ok, id, {:transfer, "t", about}} | chunks.(id)], &frame/1) end
       said = Path.join(directory, "said")
@@ -339,10 +339,16 @@ defmodule Pipeline.DSPy.DataTransferTest do
             )
         )
 
-      ref = PythonBridge.async(bridge, :predict, %{}, timeout: 5_000)
+      ref = PythonBridge.async(bridge, :predict, %{}, timeout: timeout, grace: 0)
       File.write!(answer <> ".new", frames.(ref))
       File.rename!(answer <> ".new", answer)
-      PythonBridge.await(ref)
+      {PythonBridge.await(ref), bridge}
+    end
+
+    # What the bridge is linked to: its supervisor, its port, its writer, and whoever puts an answer together.
+    defp links(bridge) do
+      {:links, links} = bridge |> Process.whereis() |> Process.info(:links)
+      Enum.count(links, &is_pid/1)
     end
 
     defp frame(term) do
@@ -367,7 +373,19 @@ defmodule Pipeline.DSPy.DataTransferTest do
       term = :erlang.term_to_binary(%{status: :success, prediction: %{"answer" => "yes"}})
       <<first::binary-size(7), rest::binary>> = stream = <<byte_size(term)::32, term::binary>>
       chunks = &[chunk(&1, 0, first, false), chunk(&1, 1, rest, true)]
-      assert {:ok, %{prediction: %{"answer" => "yes"}}} = scripted(chunks, about(stream))
+
+      assert {{:ok, %{prediction: %{"answer" => "yes"}}}, bridge} =
+               scripted(chunks, about(stream))
+
+      assert eventually(fn -> links(bridge) == 2 end)
+    end
+
+    test "whose end does not come in time is a timeout, and nothing of it is left" do
+      chunks = &[chunk(&1, 0, "abc", false)]
+      assert {{:error, error}, bridge} = scripted(chunks, about("abcdef"), 1_000)
+      assert error.error_type == :timeout_error
+      assert eventually(fn -> links(bridge) == 2 end)
+      refute_received _anything
     end
 
     test "that is broken is a typed error, once" do
@@ -387,7 +405,7 @@ defmodule Pipeline.DSPy.DataTransferTest do
           ] do
         log =
           capture_log(fn ->
-            assert {:error, %PythonError{error_type: :transfer_error} = error} =
+            assert {{:error, %PythonError{error_type: :transfer_error} = error}, _bridge} =
                      scripted(chunks, about)
 
             assert error.message =~ text

@@ -9,7 +9,7 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
   alias Pipeline.DSPy.Vocabulary
 
   @part_bytes 1024 * 1024
-  @most_in_vain 5
+  @most_in_vain 8
   @defaults [window: 4, chunk_timeout: 60_000, resume_within: 30_000]
 
   # `asked` is up to where parts have been asked for, `given` up to where they have come. A node with short frames gives
@@ -104,7 +104,7 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
         drain(%{state | pending: rest})
         if state.in_vain == @most_in_vain, do: raise(error)
 
-        case Resumption.await(state.bridge, error, state.opts[:resume_within]) do
+        case Resumption.await(state.bridge, error, state.opts[:resume_within], state.in_vain) do
           :ok ->
             next(%{state | pending: :queue.new(), asked: state.given, in_vain: state.in_vain + 1})
 

@@ -7,21 +7,24 @@ defmodule Pipeline.DSPy.DataTransfer.Resumption do
   alias Pipeline.DSPy.PythonError
 
   @first_pause_ms 50
-  @longest_pause_ms 1_000
+  @longest_pause_ms 2_000
 
   @doc """
   Waits until a bridge may be asked again after this error, for at most `within_ms` milliseconds; then, or when waiting is
-  of no use, gives the error back.
+  of no use, gives the error back. Pauses get longer with `attempt`, how often this was of no use before.
   """
-  @spec await(PythonBridge.bridge(), PythonError.t(), non_neg_integer) ::
+  @spec await(PythonBridge.bridge(), PythonError.t(), non_neg_integer, non_neg_integer) ::
           :ok | {:error, PythonError.t()}
-  def await(bridge, %PythonError{} = error, within_ms) do
-    if passes?(error) and not gone?(bridge, error),
-      do: await(bridge, error, now_ms() + within_ms, @first_pause_ms),
-      else: {:error, error}
+  def await(bridge, %PythonError{} = error, within_ms, attempt) do
+    if passes?(error) and not gone?(bridge, error) do
+      pause_ms = min(Bitwise.bsl(@first_pause_ms, attempt), @longest_pause_ms)
+      look(bridge, error, now_ms() + within_ms, pause_ms)
+    else
+      {:error, error}
+    end
   end
 
-  defp await(bridge, error, until, pause_ms) do
+  defp look(bridge, error, until, pause_ms) do
     left_ms = until - now_ms()
 
     if left_ms <= 0 do
@@ -35,7 +38,7 @@ defmodule Pipeline.DSPy.DataTransfer.Resumption do
 
         {:error, next} ->
           if passes?(next) and not gone?(bridge, next),
-            do: await(bridge, next, until, min(2 * pause_ms, @longest_pause_ms)),
+            do: look(bridge, next, until, min(2 * pause_ms, @longest_pause_ms)),
             else: {:error, next}
       end
     end

@@ -22,7 +22,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     resume_within: 30_000
   ]
   @chunk_bytes 1024 * 1024
-  @most_in_vain 5
+  @most_in_vain 8
   @event [:pipeline, :dspy, :transfer]
 
   # `next` is the first chunk that has not been sent, those before it are known to be there; `pending` are the chunks in
@@ -181,7 +181,8 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   defp unfinished do
     PythonError.new(
       :transfer_error,
-      "the last chunk was acknowledged without a dataset; send the data again"
+      "the last chunk was acknowledged without a dataset: other data came under this name; cancel the transfer, or " <>
+        "send under another name"
     )
   end
 
@@ -304,7 +305,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
         do: state.opts[:resume_within],
         else: min(state.opts[:resume_within], max(state.until - now_ms(), 0))
 
-    with :ok <- Resumption.await(state.bridge, error, within_ms) do
+    with :ok <- Resumption.await(state.bridge, error, within_ms, state.in_vain) do
       {:ok, %{state | resumed: state.resumed + 1, in_vain: state.in_vain + 1}}
     end
   end
