@@ -119,7 +119,7 @@ def _outcome(task: _Task) -> Term | BridgeError:
     try:
         return task.work()
     except BridgeError as error:
-        return error
+        return error.with_traceback(None)  # whose frames hold the chunk
     except OSError as error:
         return storage_failed(f"{task.verb} was refused by the disk", error)
     except Exception as error:  # noqa: BLE001 - a fault of ours is one request's
