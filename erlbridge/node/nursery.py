@@ -199,9 +199,9 @@ class Nursery:
                 self._loaded = True
                 for ward in self._wards.values():
                     ward.asked_at = time.monotonic()
-            case (Atom() as what, int(number), int(os_pid)) if str(what) == "forked":
+            case (Atom() as what, int() as number, int() as os_pid) if str(what) == "forked":
                 self._adopt(number, os_pid, *descriptors)
-            case (Atom() as what, int(number), int(status)) if str(what) == "exited":
+            case (Atom() as what, int() as number, int() as status) if str(what) == "exited":
                 self._bury(number, status)
 
     def _adopt(self, number: int, os_pid: int, pidfd: int | None = None) -> None:

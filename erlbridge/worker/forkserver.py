@@ -106,7 +106,7 @@ class _Forkserver:
         if not packet:
             return False
         match binary_to_term(packet):
-            case (Atom() as verb, int(number)) if verb == _FORK:
+            case (Atom() as verb, int() as number) if verb == _FORK:
                 self.try_to_fork(number, descriptors, cut=bool(flags & socket.MSG_CTRUNC))
                 for descriptor in descriptors:
                     os.close(descriptor)

@@ -155,6 +155,23 @@ def test_a_flood_of_requests_is_answered_one_by_one_and_deadlines_hold(node: Nod
         record("a host that does not read, or floods", fault, "deadline late by", abs(late_s), LATE_S)
 
 
+def test_requests_refused_by_a_full_queue_leave_nothing_behind(start_node: Callable[..., NodeClient]) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0", "--max-queue", "1")
+    node.ready()
+    node.wait_until_healthy()
+    taken = [node.request("predict", prediction(slow(60_000))) for _ in range(2)]
+    large = {**prediction(), Atom("input"): {Atom("subject"): b"x" * 4 * 2**20, Atom("body"): b""}}
+    assert node.ask("predict", large)[1][Atom("error_type")] == Atom("overloaded")
+    before, peak, count = rss_bytes(node), 0, 30
+    for _ in range(count):
+        assert node.ask("predict", large)[1][Atom("error_type")] == Atom("overloaded")
+        peak = max(peak, rss_bytes(node) - before)
+    fault = f"{count} requests of 4 MiB to a full queue"
+    record("a host that does not read, or floods", fault, "growth of the node", peak, 24 * 2**20, unit="bytes")
+    for number in taken:
+        node.ask("cancel", {Atom("id"): number})
+
+
 def audited(node: NodeClient, source: bytes) -> dict[str, Any]:
     """What the audit log says of the request with this source."""
     arguments = list(node.process.args)

@@ -76,6 +76,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Server
   alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.Verbs
 
   @typedoc "A bridge, or a process or struct that stands for several."
   @type bridge :: GenServer.server() | struct
@@ -85,22 +86,6 @@ defmodule Pipeline.DSPy.PythonBridge do
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
-  @default_timeout_ms 60_000
-  @default_timeouts_ms %{
-    health_check: 5_000,
-    cancel: 5_000,
-    list_programs: 5_000,
-    get_program: 5_000,
-    delete_program: 5_000,
-    put_program: 30_000,
-    transfer_status: 30_000,
-    cancel_transfer: 30_000,
-    load_workflow: 30_000,
-    evaluate_pipeline: 300_000,
-    optimize_signature: 600_000,
-    run_pipeline: 600_000,
-    train_model: 3_600_000
-  }
   @workflow_keys [:file, :environment, :signatures]
   @stop_margin_ms 15_000
 
@@ -462,6 +447,6 @@ defmodule Pipeline.DSPy.PythonBridge do
   end
 
   defp put_timeout(opts, verb) do
-    Keyword.put_new(opts, :timeout, Map.get(@default_timeouts_ms, verb, @default_timeout_ms))
+    Keyword.put_new(opts, :timeout, Verbs.default_timeout(verb))
   end
 end
