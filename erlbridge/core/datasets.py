@@ -56,8 +56,8 @@ class Dataset:
         return cls(name.decode(), examples, size, path, lambda: pieces(path))
 
     def terms(self) -> Iterator[object]:
-        """The examples as terms, read as they are asked for. The file is gone through once before, so that no wrong byte
-        is taken for an example's. Raises `NotFound` when it is not what its name says."""
+        """The examples as terms, read as they are asked for. The file is gone through once before, so that no wrong
+        byte is taken for an example's. Raises `NotFound` when it is not what its name says."""
         assert self.pieces is not None  # noqa: S101 - only a worker reads
         import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
