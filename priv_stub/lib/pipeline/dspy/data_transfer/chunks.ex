@@ -126,7 +126,7 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   defp take({bytes, examples}, cutter) do
     cutter = %{
       cutter
-      | raw: [cutter.raw | bytes],
+      | raw: [cutter.raw, bytes],
         raw_bytes: cutter.raw_bytes + IO.iodata_length(bytes),
         examples: cutter.examples + examples
     }
@@ -160,7 +160,7 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   defp add(cutter, packed) do
     %{
       cutter
-      | packed: [cutter.packed | packed],
+      | packed: [cutter.packed, packed],
         packed_bytes: cutter.packed_bytes + IO.iodata_length(packed)
     }
   end

@@ -14,18 +14,18 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
 
   # `asked` is up to where parts have been asked for, `given` up to where they have come. A node with short frames gives
   # shorter parts than it was asked for: `step` is what the first one had.
-  @enforce_keys [:bridge, :name, :size, :opts, :sum]
+  @enforce_keys [:bridge, :name, :size, :opts, :sum, :pending]
   defstruct [
     :bridge,
     :name,
     :size,
     :opts,
     :sum,
+    :pending,
     asked: 0,
     given: 0,
     step: nil,
-    in_vain: 0,
-    pending: :queue.new()
+    in_vain: 0
   ]
 
   @doc "The bytes of a dataset's stream. `about` is what the node says of it."
@@ -36,7 +36,15 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
     Stream.resource(
       fn ->
         sum = :crypto.hash_init(:sha256)
-        %__MODULE__{bridge: bridge, name: name, size: size, opts: opts, sum: sum}
+
+        %__MODULE__{
+          bridge: bridge,
+          name: name,
+          size: size,
+          opts: opts,
+          sum: sum,
+          pending: :queue.new()
+        }
       end,
       &next/1,
       fn state -> drain(state) end

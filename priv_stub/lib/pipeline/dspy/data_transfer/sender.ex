@@ -28,16 +28,16 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   # `next` is the first chunk that has not been sent, those before it are known to be there; `pending` are the chunks in
   # flight, oldest first, each with its request. `last` is the chunk that was acknowledged last; `in_vain` counts how often
   # the transfer has gone on since then.
-  @enforce_keys [:bridge, :transfer, :opts, :until]
+  @enforce_keys [:bridge, :transfer, :opts, :until, :pending]
   defstruct [
     :bridge,
     :transfer,
     :opts,
     :until,
+    :pending,
     :last,
     :chunk_bytes,
     next: 0,
-    pending: :queue.new(),
     sent_bytes: 0,
     resumed: 0,
     in_vain: 0
@@ -55,6 +55,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
       bridge: bridge,
       transfer: opts[:transfer] || random_name(),
       opts: opts,
+      pending: :queue.new(),
       until: if(opts[:timeout] == :infinity, do: :infinity, else: now_ms() + opts[:timeout])
     }
 

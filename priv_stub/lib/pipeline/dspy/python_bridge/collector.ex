@@ -28,7 +28,7 @@ defmodule Pipeline.DSPy.PythonBridge.Collector do
     receive do
       {:data_chunk, %{chunk_index: ^index, data: data, compression: :none} = chunk} ->
         bytes = bytes + byte_size(data)
-        parts = [parts | data]
+        parts = [parts, data]
 
         cond do
           bytes > state.about.bytes ->
