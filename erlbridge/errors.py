@@ -138,7 +138,7 @@ class FrameError(HostError):
 
 
 class TransferError(HostError):
-    """A transfer's chunks do not fit together."""
+    """A transfer's chunks do not fit together, or hold no dataset; `context.reason` says which."""
 
     error_type = "transfer_error"
 

@@ -169,6 +169,30 @@ LM_TIMEOUT_S: Final = 60.0
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 """Longest answer of a model endpoint, a picture's included; an endless one would fill the worker's memory."""
 
+MAX_CHUNK_BYTES: Final = 1024 * 1024
+"""Longest chunk of a transfer: some milliseconds of work for whoever takes it, and other frames pass in between."""
+
+MAX_TRANSFER_NAME_BYTES: Final = 256
+"""Longest name of a transfer."""
+
+MAX_EXAMPLE_BYTES: Final = 16 * 1024 * 1024
+"""Longest example of a dataset: one would fit into a frame, and a worker reads one at a time."""
+
+MAX_OPEN_TRANSFERS: Final = 32
+"""Transfers whose files are open, two each; one beyond is closed, and read again from the disk when it goes on."""
+
+MAX_WAITING_CHUNK_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for the disk before the host is told to slow down."""
+
+MAX_WAITING_DISK_REQUESTS: Final = 1024
+"""The same of requests of any size."""
+
+TRANSFER_KEPT_S: Final = 86_400.0
+"""How long a transfer that nobody goes on with stays on the disk, and how long a finished one is remembered by name."""
+
+MAX_OUTGOING_BYTES: Final = 512 * 1024 * 1024
+"""Answers above the frame limit that wait to go out as chunks; one more is refused as too long."""
+
 MAX_ANSWERS: Final = 200_000
 """Models' answers that a data directory keeps; the oldest are dropped."""
 

@@ -17,7 +17,7 @@ defmodule Pipeline.MixProject do
   def application do
     [
       mod: {Pipeline.Application, []},
-      extra_applications: [:logger, :crypto]
+      extra_applications: [:crypto, :logger]
     ]
   end
 

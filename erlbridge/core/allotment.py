@@ -37,6 +37,11 @@ class WorkerSettings:
         """The directory of what workers keep for each other, the one part of `data` that they write."""
         return f"{self.data}/workers"
 
+    @property
+    def datasets(self) -> str:
+        """The directory of the datasets that jobs name, which workers read."""
+        return f"{self.data}/datasets"
+
     def to_term(self) -> Term:
         """As it goes over the control socket: a map of the fields by name."""
         return {field.name.encode(): _written(getattr(self, field.name)) for field in fields(self)}

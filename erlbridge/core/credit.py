@@ -73,6 +73,13 @@ class CreditLine:
         self.drop(str(event[0]))
         return []
 
+    def take(self) -> bool:
+        """Whether one more chunk of a transfer may go now, which is never dropped; it is paid for with that."""
+        if not self._may_go():
+            return False
+        self.available -= 1
+        return True
+
     def drop(self, kind: str, count: int = 1) -> None:
         """So many events of a kind were dropped, here or before they came here."""
         self.dropped[kind] += count

@@ -1,17 +1,18 @@
 """Training and validation data: the host's maps, checked field by field against a signature.
 
-Knows terms and field types; knows no DSPy. A job keeps the raw list and reads it in the worker, so that a large
-dataset costs the node nothing but its length.
+Knows terms and field types; knows no DSPy. A job keeps the raw list, or where a dataset lies, and reads it in the
+worker, so that many examples cost the node nothing but their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.codec import Atom
 from erlbridge.core.bounds import check_items, check_number, check_text
+from erlbridge.core.datasets import Dataset
 from erlbridge.core.field_types import ANY, FieldType
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.errors import ValidationError
@@ -28,28 +29,34 @@ _TOO_LARGE: Final = 10**MAX_INTEGER_DIGITS
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A list of examples as the host sent it, not read yet."""
+    """A list of examples as the host sent it, or a stored dataset, not read yet."""
 
     place: Place
 
     @classmethod
     def at(cls, place: Place) -> Examples:
-        """The examples at a place: a list that is not empty."""
-        if not isinstance(place.term, list) or not place.term:
-            raise place.refused("a list of at least one example")
+        """The examples at a place: a list that is not empty, or a dataset, which never is."""
+        if not isinstance(place.term, Dataset) and (not isinstance(place.term, list) or not place.term):
+            raise place.refused("a list of at least one example, or {:dataset, name}")
         return cls(place)
 
     def __len__(self) -> int:
-        assert isinstance(self.place.term, list)  # noqa: S101 - `at` has seen to it
-        return len(self.place.term)
+        found = self.place.term
+        assert isinstance(found, list | Dataset)  # noqa: S101 - `at` has seen to it
+        return found.examples if isinstance(found, Dataset) else len(found)
 
     def read(self, signature: Signature) -> list[dict[str, object]]:
         """Each example as field name to value, both inputs and outputs, in order.
 
         An example is a flat map, or `%{input: …, output: …}`. Entries that the signature does not name are left out.
-        Raises `ValidationError` with the path of the first wrong value.
+        Raises `ValidationError` with the path of the first wrong value. Of a dataset one example at a time is a term.
         """
-        return [read_fields(_flat(item, signature), signature.fields, item.path) for item in self.place.items()]
+        return [read_fields(_flat(item, signature), signature.fields, item.path) for item in self._items()]
+
+    def _items(self) -> Iterator[Place]:
+        if not isinstance(self.place.term, Dataset):
+            return self.place.items()
+        return (Place(term, f"{self.place.path}[{index}]") for index, term in enumerate(self.place.term.terms()))
 
 
 def read_inputs(place: Place, signature: Signature) -> dict[str, object]:

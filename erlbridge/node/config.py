@@ -105,6 +105,9 @@ class NodeConfig:
     sandbox_ports: tuple[int, ...] = setting(
         Numbers(1, 65_535), (), "TCP ports that workers may connect to; empty: all"
     )
+    dataset_quota_bytes: int = setting(
+        Size(2**20, 2**20 * _TIB), 16 * 2**30, "what transfers and datasets may take of the data directory, together"
+    )
     audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
     audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
     audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")

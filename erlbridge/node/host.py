@@ -17,6 +17,8 @@ from erlbridge.errors import BridgeError, SerializationError, ValidationError
 from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
+from erlbridge.node.sending import Sending
+from erlbridge.node.transfer_verbs import chunk_bytes
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Request, Term
 
@@ -35,6 +37,7 @@ class Host:
         self.audit = audit
         self._max_frame_bytes = max_frame_bytes
         self._owed: deque[tuple[Term, Term]] = deque()
+        self._sending = Sending(chunk_bytes(max_frame_bytes))
 
     # -- requests
 
@@ -45,6 +48,7 @@ class Host:
     def grant(self, count: int) -> None:
         """The host takes so many more events."""
         self._emit(self.credit.grant(count))
+        self._send_chunks()
 
     def may_have(self, request_id: Term) -> bool:
         """Whether an id is short enough for an answer to hold it."""
@@ -95,13 +99,40 @@ class Host:
         self.credit.forget(key_of(request_id))
 
     def _answer(self, key: bytes, request_id: Term, answer: tuple[Term, ...]) -> None:
-        """Sends an answer; one above the frame limit becomes an error that says so."""
+        """Sends an answer; a result above the frame limit goes in chunks, an error becomes one that says so."""
         frame = messages.encode(answer)
+        if len(frame) > self._max_frame_bytes and str(answer[0]) == "ok":
+            first = self._sending.take(key, request_id, frame)
+            if first is not None:
+                self.channel.send(messages.encode(first))
+                self.audit.answered(key, answer, frame)
+                self._send_chunks()
+                return
         if failure := self._too_long("answer", frame, "ask for less at once"):
             answer = messages.error(request_id, failure)
             frame = messages.encode(answer)
         self.channel.send(frame)
         self.audit.answered(key, answer, frame)
+
+    # -- answers in chunks
+
+    def sends(self, key: bytes) -> bool:
+        """Whether chunks of the answer to the request with this key wait."""
+        return self._sending.holds(key)
+
+    def stop_sending(self, key: bytes) -> bool:
+        """Nobody wants the rest of an answer any more; gives whether there was any."""
+        return self._sending.stop(key)
+
+    def send_the_rest(self) -> None:
+        """The node ends: what waits goes out without credit, as far as the host still reads."""
+        while self._sending:
+            self._emit([self._sending.next()])
+
+    def _send_chunks(self) -> None:
+        """Sends chunks while the host has credit for them and takes what was sent."""
+        while self._sending and self.channel.writer.pending_bytes <= MAX_UNSENT_EVENT_BYTES and self.credit.take():
+            self._emit([self._sending.next()])
 
     # -- events
 
@@ -159,6 +190,7 @@ class Host:
         self.channel.pause(unsent > MAX_UNSENT_ANSWER_BYTES)
         if self.credit.held != (unsent > MAX_UNSENT_EVENT_BYTES):
             self._emit(self.credit.hold(not self.credit.held))
+        self._send_chunks()
         return unsent > MAX_UNSENT_BYTES
 
     def _too_long(self, what: str, frame: bytes, remedy: str) -> SerializationError | None:

@@ -23,6 +23,7 @@ from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_progr
 from erlbridge.core.results import Identity, identity
 from erlbridge.errors import (
     BridgeError,
+    DuplicateId,
     FrameError,
     InternalError,
     Overloaded,
@@ -36,12 +37,13 @@ from erlbridge.limits import (
     MAX_WORKER_FRAME_BYTES,
 )
 from erlbridge.node import pool as workers
-from erlbridge.node import program_verbs
+from erlbridge.node import program_verbs, transfer_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
+from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.host import Host, key_of
@@ -53,7 +55,7 @@ from erlbridge.node.shelves import Shelves
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
-from erlbridge.wire.vocabulary import VERBS
+from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
 
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
@@ -88,7 +90,9 @@ class Node:
             config.recycle_after_jobs,
             config.nested_workers,
         )
-        self.shelves = Shelves(config.data)
+        self.data = transfer_verbs.DataDesk(config.data, config.dataset_quota_bytes, config.max_frame_bytes)
+        self.disk = Disk(self.selector, self._answer_of_disk)
+        self.shelves = Shelves(config.data, self.data.datasets)
         kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
         self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
         self.exit_code: int | None = None
@@ -120,7 +124,9 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.disk.finish(_LAST_WORDS_S)
         self.host.settle_all()
+        self.host.send_the_rest()
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
         return self.exit_code
@@ -258,12 +264,19 @@ class Node:
         if failure := self.scheduler.duplicate(key):
             self.host.refuse(request.id, failure)
             return
+        if self.disk.holds(key) or self.host.sends(key):
+            in_flight = DuplicateId("this id is still in flight; use a fresh one for each request")
+            self.host.refuse(request.id, in_flight)
+            return
         match request.verb:
             case "health_check":
                 self.host.answer(request.id, self._health())
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
+                if self.host.stop_sending(key_of(wanted)):
+                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                    return
                 self._do(self.scheduler.step(events.CancelAsked(request.id, key_of(wanted)), time.monotonic()))
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
@@ -273,6 +286,8 @@ class Node:
                 self.host.answer(request.id, self.results.fetch(request.payload, self.scheduler.sharing))
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
+            case verb if verb in transfer_verbs.VERBS:
+                self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
             case verb if verb in WORKER_VERBS:
                 self._submit(key, request)
             case verb:
@@ -292,9 +307,10 @@ class Node:
         same = None if name is None else identity(request.verb, request.payload)
         if known and same is not None and self._asked_before(key, request, same, runs=runs):
             return
-        job = parse_job(request.verb, request.payload)
+        stored: dict[str, bytes] = {}
+        job = parse_job(request.verb, self.shelves.with_datasets(request.payload, stored))
         programs = stored_programs(job)
-        stored = {name: self.shelves.get(name) for name in programs}
+        stored |= {name: self.shelves.get(name) for name in programs}
         frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
         if len(frame) > MAX_WORKER_FRAME_BYTES:
             raise SerializationError(
@@ -340,6 +356,12 @@ class Node:
                 context={"limit": MAX_QUEUED_BYTES},
                 retry_after_ms=1000,
             )
+
+    def _answer_of_disk(self, request_id: Term, outcome: Term | BridgeError) -> None:
+        if isinstance(outcome, BridgeError):
+            self.host.refuse(request_id, outcome)
+        else:
+            self.host.answer(request_id, outcome)
 
     def _health(self) -> Term:
         return health(

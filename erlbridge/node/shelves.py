@@ -1,25 +1,30 @@
-"""What the node has stored and is asked to store: programs and trained models, under the ids that requests name.
+"""What the node has stored and is asked to store: programs, trained models and datasets, by the names in requests.
 
 The one place that knows which of the two an id means, and what a job hears when the disk refuses what it made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from erlbridge.core.datasets import Dataset, with_datasets
 from erlbridge.core.events import Finished
 from erlbridge.errors import ValidationError
 from erlbridge.node import program_verbs
+from erlbridge.node.datasets import DatasetStore
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.node.models import ModelStore, names_model
 from erlbridge.node.store import ProgramStore
 from erlbridge.wire.messages import Term
+from erlbridge.wire.vocabulary import atom
 
 
 class Shelves:
     """The stores under a data directory, and what they could not keep of jobs that still run."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, datasets: DatasetStore) -> None:
+        self._datasets = datasets
         self._programs = ProgramStore(data / "programs")
         self._models = ModelStore(data / "models")
         self._unkept: dict[int, list[Unkept]] = {}
@@ -38,6 +43,22 @@ class Shelves:
         except OSError as error:
             raise program_verbs.storage_failed(f"{name} was not read", error) from None
 
+    def with_datasets(self, payload: Term, found: dict[str, bytes]) -> Term:
+        """A payload with the datasets that it names in place; `found` gets what their worker has to know, by name.
+
+        Raises `NotFound`, `ValidationError` for what is no name, and `StorageFailed` when the disk does not say.
+        """
+
+        def find(name: str) -> Dataset:
+            try:
+                dataset = self._datasets.find(name)
+            except OSError as error:
+                raise program_verbs.storage_failed(f"{name} was not read", error) from None
+            found[name] = dataset.told()
+            return dataset
+
+        return with_datasets(payload, find, find)
+
     def keep(self, worker: int, name: str, content: bytes, verb: str | None) -> str | None:
         """Stores what a worker's job, of this verb, has made; gives what went wrong, as its outcome will too."""
         try:
@@ -53,5 +74,16 @@ class Shelves:
         self._unkept.pop(worker, None)
 
     def told(self, finished: Finished) -> Finished:
-        """A job's outcome with what was not stored of it."""
+        """A job's outcome with what was not stored of it. A dataset that its worker found damaged is set aside."""
+        if not finished.ok and (name := _damaged(finished.term)) is not None:
+            self._datasets.set_aside(name)
         return told(finished, self._unkept.pop(finished.worker, []))
+
+
+def _damaged(error: Term) -> str | None:
+    """The dataset that an error calls damaged."""
+    context = error.get(atom("context")) if isinstance(error, Mapping) else None
+    if not isinstance(context, Mapping) or context.get(atom("reason")) != atom("damaged"):
+        return None
+    name = context.get(atom("dataset"))
+    return name.decode() if isinstance(name, bytes) else None

@@ -31,6 +31,8 @@ _TEXT: Final = atom("text")
 _IS_LAST: Final = atom("is_last")
 _CALL: Final = atom("call")
 _CALL_OVER: Final = atom("call_over")
+_DATA_CHUNK: Final = atom("data_chunk")
+_TRANSFER: Final = atom("transfer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,16 @@ def progress(request_id: Term, state: Term) -> tuple[Term, ...]:
 def chunk(request_id: Term, piece: Mapping[Term, Term]) -> tuple[Term, ...]:
     """`{:chunk, id, %{field: …, text: …, is_last: …}}`."""
     return (_CHUNK, request_id, piece)
+
+
+def transfer(request_id: Term, name: str, about: Mapping[str, Term]) -> tuple[Term, ...]:
+    """`{:ok, id, {:transfer, name, %{…}}}`: the result follows in chunks."""
+    return (_OK, request_id, (_TRANSFER, name, atom_keys(about)))
+
+
+def data_chunk(request_id: Term, chunk: Mapping[str, Term]) -> tuple[Term, ...]:
+    """`{:data_chunk, id, %{transfer: …, chunk_index: …, data: …, is_final: …, compression: …}}`."""
+    return (_DATA_CHUNK, request_id, atom_keys(chunk))
 
 
 def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[Term, Term]:

@@ -26,6 +26,10 @@ VERBS: Final = (
     "fetch_result",
     "load_workflow",
     "run_pipeline",
+    "data_chunk",
+    "transfer_status",
+    "cancel_transfer",
+    "get_dataset",
     "cancel",
     "shutdown",
 )
@@ -63,6 +67,8 @@ CRASH_REASONS: Final = (
     "signal", "exit", "cancel_grace", "deadline", "forkserver", "protocol", "out_of_memory",
     "memory_limit", "total_memory_limit", "cpu_limit", "stalled", "boot_timeout",
 )  # fmt: skip
+
+TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "empty", "quota", "busy", "damaged")
 
 STATES: Final = (
     "success",
@@ -129,6 +135,9 @@ KEYS: Final = (
     "sandbox", "missing", "landlock", "no_new_privs", "files", "tcp", "signals", "seccomp", "memory", "directory",
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
+    # transfers and datasets
+    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "sha256", "next_index",
+    "received_bytes", "chunks", "receiving", "finished",
     # the audit log
     "audit", "sequence", "head", "lost",
     # stored results
@@ -143,6 +152,7 @@ ATOMS: Final = frozenset(
         *STAGES,
         *ERROR_KINDS,
         *CRASH_REASONS,
+        *TRANSFER_REASONS,
         *STATES,
         *KEYS,
         *BridgeError.owners,

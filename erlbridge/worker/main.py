@@ -4,7 +4,8 @@ It speaks the same frames and terms with the node as the node does with the host
 
     {:deadline, deadline_ms, left_s}                  what the next job has; said only when it has a deadline
     {:time, deadline_ms, left_s}                      what the job that runs has from now on; nil without a deadline
-    {:run, verb, payload, %{program_id => bytes}}     the next job, with the programs and trained models it names
+    {:run, verb, payload, %{name => bytes}}           the next job, with the programs and trained models it names, and
+                                                      where the datasets lie
     :cancel                                           stop the job that runs at its next model call
     {:result, number, outcome}                        what became of a call, as `core.functions` writes it
     {:booted, report}                                 said once, before the first job; the report is `core.sandbox`'s
@@ -31,6 +32,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.core.datasets import Dataset, with_datasets
 from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.sandbox import Report
 from erlbridge.core.spelling import Spelling
@@ -48,6 +50,7 @@ from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
+from erlbridge.worker.datasets import pieces
 from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.logs import Logs
 from erlbridge.worker.outbox import Outbox
@@ -76,7 +79,8 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     """The frame that answers a job, whatever happens in it."""
     failure: BridgeError
     try:
-        outcome: Outcome = run(parse_job(verb, payload), desk, programs, Spelling.of(payload))
+        job = parse_job(verb, _with_datasets(payload, programs))
+        outcome: Outcome = run(job, desk, programs, Spelling.of(payload))
         for name, content in outcome.models.items():
             desk.keep(name, content)
         if outcome.program_id is not None:
@@ -97,6 +101,15 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     except (EncodeError, KeyError) as error:
         unsaid = InternalError(f"the job failed, and its error cannot be sent: {type(error).__name__}: {error}")
         return encode((_ERROR, error_map(unsaid)), head=1)
+
+
+def _with_datasets(payload: object, told: Mapping[str, bytes]) -> object:
+    """The payload with the datasets that it names, to be read when the job reads its examples."""
+
+    def find(name: str) -> Dataset:
+        return Dataset.heard(told[name], pieces)
+
+    return with_datasets(payload, find, lambda name: list(find(name).terms()))
 
 
 class _Desk:

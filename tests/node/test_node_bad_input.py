@@ -231,15 +231,18 @@ def test_a_request_of_exactly_the_frame_limit_is_taken(start_node: Callable[...,
     assert node.answer(1)[0] == "ok"
 
 
-def test_an_answer_above_the_frame_limit_becomes_a_typed_error(start_node: Callable[..., NodeClient]) -> None:
+def test_a_result_above_the_frame_limit_is_announced_and_follows_in_chunks(
+    start_node: Callable[..., NodeClient],
+) -> None:
     node = start_node("--workers", "1", "--max-frame-bytes", "4096")
     node.ready()
     example = {Atom("subject"): b"s", Atom("body"): b"b", Atom("category"): LABELS[0]}
     payload = {Atom("signature"): SIGNATURE, Atom("data"): [example] * 50, Atom("config"): OFFLINE}
     assert len(term_to_binary(payload)) < 4000
-    tag, error = node.ask("evaluate_pipeline", payload)
-    assert (tag, error[Atom("error_type")]) == ("error", Atom("serialization_error"))
-    assert b"limit 4096" in error[Atom("message")]
+    tag, (kind, _name, about) = node.ask("evaluate_pipeline", payload)
+    assert (tag, kind) == ("ok", Atom("transfer"))
+    last = node.until(lambda term: str(term[0]) == "data_chunk" and term[2][Atom("is_final")])
+    assert last[2][Atom("chunk_index")] == about[Atom("chunks")] - 1
 
 
 def test_an_id_that_leaves_no_room_for_an_answer_is_refused_without_it(start_node: Callable[..., NodeClient]) -> None:

@@ -67,6 +67,8 @@ class Keeper:
             return Sandbox(Policy(OFF), self._homes)
         if self._common is None:
             self._common = self._policy(find_reach(os.environ), max_processes())
+        with suppress(OSError):  # what is not there now, no rule can name
+            Path(self._settings.datasets).mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(OSError):  # the worker says so when it finds no file there, and keeps its own in memory
             Path(self._settings.shared).mkdir(mode=0o700, parents=True, exist_ok=True)
         return Sandbox(replace(self._common, home=self._homes.make(number)), self._homes)
@@ -87,7 +89,7 @@ class Keeper:
         return Policy(
             mode=self._settings.sandbox,
             shared=Path(self._settings.shared),
-            reach=reach,
+            reach=replace(reach, readable=(*reach.readable, Path(self._settings.datasets))),
             ports=self._settings.sandbox_ports,
             max_processes=most_processes,
         )

@@ -30,11 +30,14 @@ defmodule Pipeline.DSPy.MessageProtocol do
   @type incoming ::
           {:ready, info :: map}
           | {:answer, id :: term, {:ok, term} | {:error, term}}
-          | {:event, id :: term, {:progress, map} | {:chunk, map}}
+          | {:event, id :: term, {:progress, map} | {:chunk, map} | {:data_chunk, map}}
           | {:log, level :: atom, text :: binary, metadata :: map}
           | {:telemetry, name :: [atom], measurements :: map, metadata :: map}
           | {:call, call_id :: term, id :: term, name :: term, arguments :: term}
           | {:call_over, call_id :: term}
+
+  @typedoc "Examples as they are, or a dataset that the node keeps, see `Pipeline.DSPy.DataTransfer`."
+  @type examples :: [map] | {:dataset, String.t()}
 
   @source "pipeline_ex"
   @version "1.0.0"
@@ -70,7 +73,7 @@ defmodule Pipeline.DSPy.MessageProtocol do
       iex> {request.request_type, Map.keys(request.payload)}
       {:optimize_signature, [:config, :signature, :training_data]}
   """
-  @spec create_optimization_request(map | String.t(), [map], map, keyword) :: t
+  @spec create_optimization_request(map | String.t(), examples, map, keyword) :: t
   def create_optimization_request(signature, training_data, config, opts \\ []) do
     {validation_data, opts} = Keyword.pop(opts, :validation_data)
     payload = %{signature: signature, training_data: training_data, config: config}
@@ -86,7 +89,7 @@ defmodule Pipeline.DSPy.MessageProtocol do
   Asks for a score. `source` is a signature or `{:program, program_id}`. Options: `:metric`, and those of
   `create_request/3`.
   """
-  @spec create_evaluation_request(term, [map], map, keyword) :: t
+  @spec create_evaluation_request(term, examples, map, keyword) :: t
   def create_evaluation_request(source, data, config, opts \\ []) do
     {metric, opts} = Keyword.pop(opts, :metric)
     payload = Map.merge(source(source), %{data: data, config: config})
@@ -97,7 +100,7 @@ defmodule Pipeline.DSPy.MessageProtocol do
   Asks for a trained model. `source` as in `create_evaluation_request/4`. Options: `:validation_data`, `:teacher` (a
   program, by its id or as a map), and those of `create_request/3`.
   """
-  @spec create_training_request(term, [map], map, keyword) :: t
+  @spec create_training_request(term, examples, map, keyword) :: t
   def create_training_request(source, training_data, config, opts \\ []) do
     {given, opts} = Keyword.split(opts, [:validation_data, :teacher])
     payload = Map.merge(source(source), %{training_data: training_data, config: config})
@@ -232,6 +235,17 @@ defmodule Pipeline.DSPy.MessageProtocol do
     ArgumentError -> {:error, :not_a_safe_term}
   end
 
+  @doc "The result that an answer holds which came in chunks."
+  @spec decode_result(binary) :: {:ok, term} | {:error, :not_a_safe_term | :too_large}
+  def decode_result(<<131, 80, _rest::binary>>), do: {:error, :too_large}
+
+  def decode_result(term) when is_binary(term) do
+    Vocabulary.load()
+    {:ok, :erlang.binary_to_term(term, [:safe])}
+  rescue
+    ArgumentError -> {:error, :not_a_safe_term}
+  end
+
   defp classify({:ready, info}) when is_map(info), do: {:ok, {:ready, info}}
   defp classify({:ok, id, result}), do: {:ok, {:answer, id, {:ok, result}}}
   defp classify({:error, id, error}), do: {:ok, {:answer, id, {:error, error}}}
@@ -240,6 +254,10 @@ defmodule Pipeline.DSPy.MessageProtocol do
     do: {:ok, {:event, id, {:progress, state}}}
 
   defp classify({:chunk, id, chunk}) when is_map(chunk), do: {:ok, {:event, id, {:chunk, chunk}}}
+
+  defp classify({:data_chunk, id, %{chunk_index: index, data: data, is_final: _} = chunk})
+       when is_integer(index) and is_binary(data),
+       do: {:ok, {:event, id, {:data_chunk, chunk}}}
 
   defp classify({:log, level, text, metadata})
        when is_atom(level) and is_binary(text) and is_map(metadata),

@@ -114,6 +114,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @type bridge :: GenServer.server() | struct
   @type answer :: {:ok, term} | {:error, PythonError.t()}
   @type signature :: map | String.t()
+  @type examples :: MessageProtocol.examples()
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
@@ -169,7 +170,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @doc """
   Optimizes a signature with the default bridge, or takes a bridge and a whole payload.
   """
-  @spec optimize_signature(bridge | signature, map | [map]) :: answer
+  @spec optimize_signature(bridge | signature, map | examples) :: answer
   def optimize_signature(bridge_or_signature, payload_or_data)
 
   def optimize_signature(bridge, payload) when is_map(payload) do
@@ -181,7 +182,8 @@ defmodule Pipeline.DSPy.PythonBridge do
   end
 
   @doc """
-  Optimizes a signature with examples. Default timeout: 600000 ms.
+  Optimizes a signature with examples, or with a dataset that `Pipeline.DSPy.DataTransfer` has sent. Default timeout:
+  600000 ms.
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
@@ -192,7 +194,7 @@ defmodule Pipeline.DSPy.PythonBridge do
         optimizer: :mipro_v2, lm: :offline, metric: :exact_match, timeout: 60_000)
       #=> {:ok, %{status: :success, program_id: "program:…", optimized_signature: %{…}, optimization_metrics: %{…}}}
   """
-  @spec optimize_signature(bridge, signature, [map], keyword) :: answer
+  @spec optimize_signature(bridge, signature, examples, keyword) :: answer
   def optimize_signature(bridge, signature, training_data, opts \\ []) do
     request(bridge, :optimize_signature, [signature, training_data], opts)
   end
@@ -205,7 +207,7 @@ defmodule Pipeline.DSPy.PythonBridge do
       PythonBridge.evaluate_pipeline(bridge, {:program, program_id}, examples, metric: :exact_match, lm: :offline)
       #=> {:ok, %{status: :success, score: 0.91, results: […], metrics: %{…}}}
   """
-  @spec evaluate_pipeline(bridge, source, [map], keyword) :: answer
+  @spec evaluate_pipeline(bridge, source, examples, keyword) :: answer
   def evaluate_pipeline(bridge, source, data, opts \\ []) do
     request(bridge, :evaluate_pipeline, [source, data], opts)
   end
@@ -224,7 +226,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   A request that times out or is cancelled has the training cancelled at its endpoint as well.
   """
-  @spec train_model(bridge, source, [map], keyword) :: answer
+  @spec train_model(bridge, source, examples, keyword) :: answer
   def train_model(bridge, source, training_data, opts \\ []) do
     request(bridge, :train_model, [source, training_data], opts)
   end

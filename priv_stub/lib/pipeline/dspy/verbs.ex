@@ -23,6 +23,8 @@ defmodule Pipeline.DSPy.Verbs do
     delete_program: 5_000,
     fetch_result: 5_000,
     put_program: 30_000,
+    transfer_status: 30_000,
+    cancel_transfer: 30_000,
     load_workflow: 30_000,
     evaluate_pipeline: 300_000,
     optimize_signature: 600_000,
@@ -38,12 +40,16 @@ defmodule Pipeline.DSPy.Verbs do
     :list_programs,
     :get_program,
     :delete_program,
-    :fetch_result
+    :fetch_result,
+    :data_chunk,
+    :transfer_status,
+    :cancel_transfer,
+    :get_dataset
   ]
   @long [:optimize_signature, :evaluate_pipeline, :train_model, :run_pipeline]
 
-  # They read, or leave the same behind however often they are sent: a stored program has its content's name, and what
-  # is being cancelled stays so.
+  # They read, or leave the same behind however often they are sent: a stored program has its content's name, what is
+  # being cancelled stays so, and a chunk that was taken is acknowledged once more.
   #
   # Not among them are
   #   - the verbs that ask a model (predict too): they cost money, and may call functions and tools, which do whatever
@@ -59,7 +65,10 @@ defmodule Pipeline.DSPy.Verbs do
     :fetch_result,
     :put_program,
     :load_workflow,
-    :fetch_result
+    :data_chunk,
+    :transfer_status,
+    :cancel_transfer,
+    :get_dataset
   ]
 
   @doc """

@@ -11,6 +11,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.PythonBridge.Admission
+  alias Pipeline.DSPy.PythonBridge.Collector
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonBridge.RequestTelemetry
@@ -138,6 +139,15 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   @doc "Passes an event on to the process that wants to hear of this request, if there is one."
   @spec pass_on(t, term, term) :: :ok
+  def pass_on(%__MODULE__{} = exchange, id, {:data_chunk, chunk}) do
+    with {:ok, %Request{collector: collector}} when collector != nil <-
+           Requests.fetch(exchange.requests, id) do
+      Collector.put(collector, chunk)
+    end
+
+    :ok
+  end
+
   def pass_on(%__MODULE__{} = exchange, id, event) do
     with {:ok, request} <- Requests.fetch(exchange.requests, id),
          to when to != nil <- listener(request, event) do
@@ -161,6 +171,40 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
       {request, requests} ->
         send_outcome(exchange, request, outcome)
         {request.verb, %{exchange | requests: requests}}
+    end
+  end
+
+  @doc "A request's answer comes in chunks: from now on they go to a process that puts it together."
+  @spec collect(t, term, map) :: t
+  def collect(%__MODULE__{} = exchange, id, about) do
+    case Requests.fetch(exchange.requests, id) do
+      {:ok, request} ->
+        collector = Collector.start_link(exchange.tag, id, about)
+        requests = Requests.put(exchange.requests, %{request | collector: collector})
+        %{exchange | requests: requests}
+
+      :error ->
+        exchange
+    end
+  end
+
+  @doc "Such an answer has gone to its caller."
+  @spec collected(t, term, :ok | {:error, PythonError.t()}) :: t
+  def collected(%__MODULE__{} = exchange, id, outcome) do
+    case Requests.pop(exchange.requests, id) do
+      {nil, _requests} ->
+        exchange
+
+      {request, requests} ->
+        release(request)
+
+        RequestTelemetry.answered(
+          request,
+          if(outcome == :ok, do: {:ok, nil}, else: outcome),
+          :told
+        )
+
+        %{exchange | requests: requests}
     end
   end
 
@@ -268,7 +312,8 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
        when byte_size(frame) > limit do
     # The node would have to give up the connection over it.
     message =
-      "request of #{byte_size(frame)} bytes, limit #{limit}; send less or raise max_frame_bytes"
+      "request of #{byte_size(frame)} bytes, limit #{limit}; send its data with " <>
+        "Pipeline.DSPy.DataTransfer, or raise max_frame_bytes"
 
     error = PythonError.new(:serialization_error, message, context: %{limit: limit})
     finish(exchange, request, {:error, error})
@@ -311,8 +356,14 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   # Every request ends here, once.
   defp release(request) do
+    if request.collector, do: stop(request.collector)
     if request.watcher, do: send(request.watcher, {:request_over, request.id})
     if request.timer, do: Process.cancel_timer(request.timer)
     if request.monitor, do: Process.demonitor(request.monitor, [:flush])
+  end
+
+  defp stop(collector) do
+    Process.unlink(collector)
+    Process.exit(collector, :kill)
   end
 end

@@ -17,6 +17,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
     `parent` is the request whose function makes this one, `depth` how many wait for it in turn (`Nesting`).
+    `collector` is the process that puts the answer together once it has begun to come in chunks.
     """
 
     alias Pipeline.DSPy.Affinity
@@ -36,6 +37,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :timer,
       :started_at,
       :watcher,
+      :collector,
       timeout: :infinity,
       grace: 0,
       functions: %{},
@@ -57,6 +59,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             timer: reference | nil,
             started_at: integer | nil,
             watcher: pid | nil,
+            collector: pid | nil,
             timeout: timeout,
             grace: non_neg_integer,
             functions: %{String.t() => function},

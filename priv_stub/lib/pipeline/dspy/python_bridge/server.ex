@@ -168,6 +168,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     continue(state, Exchange.written(state.exchange, bytes))
   end
 
+  def handle_info({:collected, id, outcome}, state) do
+    continue(state, Exchange.collected(state.exchange, id, outcome))
+  end
+
   def handle_info({:timed_out, id}, state) do
     case Exchange.time_out(state.exchange, id) do
       # A node that does not even shut down is ended by terminate/2.
@@ -319,6 +323,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     fault = PythonError.from_node(error)
     Logger.warning("Python node: #{Exception.message(fault)}")
     {:noreply, %{state | fault: fault}}
+  end
+
+  defp answered(id, {:ok, {:transfer, _name, %{bytes: _, sha256: _} = about}}, state) do
+    continue(state, Exchange.collect(state.exchange, id, about))
   end
 
   defp answered(id, outcome, state) do

@@ -1,0 +1,188 @@
+"""A transfer: one stream of examples in chunks. Sans-IO: chunks in, the plain stream out, piece by piece.
+
+The stream is examples, each a 4-byte length and a term; chunks are cuts of it, or of one zlib stream over all of it.
+Everything is checked as it comes, so that nothing has to be held: the framing, the sizes, the sum. Knows bytes; knows
+no disk and no message.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from erlbridge.codec import tags
+from erlbridge.errors import TransferError
+from erlbridge.limits import MAX_EXAMPLE_BYTES
+from erlbridge.wire.frames import HEADER_BYTES
+from erlbridge.wire.vocabulary import atom
+
+COMPRESSIONS: Final = ("zlib", "none")
+
+_PIECE_BYTES: Final = 1024 * 1024
+"""Most that is unpacked at once: what bounds the memory that a bomb gets."""
+_HEAD: Final = struct.Struct(">IH")
+"""An example's length, and the first two bytes of its term."""
+_MAP: Final = tags.VERSION_MAGIC << 8 | tags.MAP_EXT
+_LEAST_BYTES: Final = 6
+"""The empty map."""
+
+
+def refused(reason: str, message: str, **context: object) -> TransferError:
+    """The error of a transfer; `reason` is one of `vocabulary.TRANSFER_REASONS`."""
+    details: Mapping[str, object] = {"reason": atom(reason), **context}
+    return TransferError(message, context=details)
+
+
+class Framing:
+    """Counts the examples of a stream, cut anywhere, without building them.
+
+    An example is a map, not compressed by itself: what unpacks to gigabytes later would pass all limits here.
+
+    >>> framing = Framing()
+    >>> framing.feed(bytes.fromhex("00000006 837400"))
+    >>> framing.feed(bytes.fromhex("000000"))
+    >>> framing.finish()
+    1
+    """
+
+    def __init__(self, limit_bytes: int = MAX_EXAMPLE_BYTES) -> None:
+        self.examples = 0
+        self._limit_bytes = limit_bytes
+        self._head = b""
+        self._left = 0
+        """Bytes of the example that has begun."""
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next bytes. Raises `TransferError` for what is no example."""
+        data = self._head + piece if self._head else piece
+        self._head = b""
+        at, end = self._left, len(data)
+        while at + _HEAD.size <= end:
+            length, head = _HEAD.unpack_from(data, at)
+            if head != _MAP or not _LEAST_BYTES <= length <= self._limit_bytes:
+                raise self._refused(length, head)
+            at += HEADER_BYTES + length
+            self.examples += 1
+        self._head = data[at:end] if at < end else b""
+        self._left = max(0, at - end)
+
+    def finish(self) -> int:
+        """The stream has ended: how many examples it held. Raises `TransferError` for one that is cut off."""
+        if self._head or self._left:
+            raise refused("corrupt", f"the stream ends inside example {self.examples}; send it anew, whole")
+        if not self.examples:
+            raise refused("empty", "a dataset has at least one example, and this stream has none")
+        return self.examples
+
+    def _refused(self, length: int, head: int) -> TransferError:
+        if length > self._limit_bytes:
+            text = f"is {length} bytes long, limit {self._limit_bytes}"
+        else:
+            text = f"is {length} bytes that begin with {head >> 8}, {head & 0xFF}"
+        return refused(
+            "corrupt",
+            f"example {self.examples} {text}; each is a 4-byte length and a map in External Term Format, uncompressed",
+        )
+
+
+class Incoming:
+    """A transfer as far as it has come. After an error it is of no use any more.
+
+    >>> import hashlib
+    >>> stream = bytes.fromhex("00000006 8374 00000000")
+    >>> incoming = Incoming("none")
+    >>> [bytes(piece) for piece in incoming.take(stream)] == [stream], incoming.next_index
+    (True, 1)
+    >>> incoming.finish(hashlib.sha256(stream).hexdigest())
+    1
+    """
+
+    def __init__(self, compression: str) -> None:
+        import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
+
+        self.compression = compression
+        self.next_index = 0
+        self.received_bytes = 0
+        self._sum = hashlib.sha256()
+        self._framing = Framing()
+        self._inflater = zlib.decompressobj() if compression == "zlib" else None
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        """Takes the next chunk; gives the plain stream that it holds, piece by piece. It counts as taken when the last
+        piece has been asked for. Raises `TransferError` as soon as something is no stream of examples."""
+        for piece in self._plain(data):
+            self._framing.feed(piece)
+            self._sum.update(piece)
+            yield piece
+        self.next_index += 1
+        self.received_bytes += len(data)
+
+    def finish(self, sha256: str) -> int:
+        """The last chunk has been taken: how many examples there are. Raises `TransferError` when the stream is not
+        whole, or is not the one whose SHA-256, 64 hexadecimal digits, is given."""
+        if self._inflater is not None and not self._inflater.eof:
+            raise refused("corrupt", "the zlib stream does not end with the last chunk; send it anew, whole")
+        examples = self._framing.finish()
+        if (found := self._sum.hexdigest()) != sha256:
+            raise refused("checksum", f"the stream's sha256 is {found}, expected {sha256}; send it anew, from chunk 0")
+        return examples
+
+    def _plain(self, data: bytes) -> Iterator[bytes]:
+        inflater = self._inflater
+        if inflater is None:
+            if data:
+                yield data
+            return
+        if data and inflater.eof:
+            raise refused("corrupt", "the zlib stream ended in an earlier chunk; send it anew, as one stream")
+        while True:
+            try:
+                piece = inflater.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                raise refused("corrupt", f"no zlib stream goes on like this: {error}; send it anew") from None
+            data = inflater.unconsumed_tail
+            if inflater.unused_data:
+                raise refused("corrupt", "bytes follow the end of the zlib stream; send it anew, as one stream")
+            if piece:
+                yield piece
+            if inflater.eof or (not data and len(piece) < _PIECE_BYTES):
+                return
+
+
+class Outgoing:
+    """One term on its way out in chunks, uncompressed: a 4-byte length and the term.
+
+    >>> outgoing = Outgoing(b"term", chunk_bytes=6)
+    >>> outgoing.chunks, outgoing.total_bytes
+    (2, 8)
+    >>> outgoing.next(), outgoing.next()
+    ((0, b'\\x00\\x00\\x00\\x04te', False), (1, b'rm', True))
+    """
+
+    def __init__(self, term: bytes, chunk_bytes: int) -> None:
+        import hashlib  # noqa: PLC0415 - as above
+
+        self._header = len(term).to_bytes(HEADER_BYTES)
+        self._term = memoryview(term)
+        self._chunk_bytes = chunk_bytes
+        self._index = 0
+        summed = hashlib.sha256(self._header)
+        summed.update(term)
+        self.sha256 = summed.hexdigest()
+        self.total_bytes = HEADER_BYTES + len(term)
+        self.chunks = -(-self.total_bytes // chunk_bytes)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every chunk has been given."""
+        return self._index == self.chunks
+
+    def next(self) -> tuple[int, bytes, bool]:
+        """The next chunk: its index, its bytes, and whether it is the last."""
+        index = self._index
+        start = index * self._chunk_bytes - HEADER_BYTES
+        data = bytes(self._term[max(0, start) : start + self._chunk_bytes])
+        self._index += 1
+        return index, (self._header + data if index == 0 else data), self.is_over

@@ -1,0 +1,153 @@
+defmodule Pipeline.DSPy.DataTransfer do
+  @moduledoc """
+  Datasets of any size on their way to a node and back, with flat memory on both sides.
+
+      {:ok, dataset} =
+        "examples.tsv"
+        |> File.stream!()
+        |> Stream.map(&MyApp.Examples.parse/1)
+        |> DataTransfer.transfer_large_dataset(MyApp.DSPy)
+
+      dataset
+      #=> {:dataset, "sha256:3f1c…"}
+
+      PythonBridge.optimize_signature(MyApp.DSPy, "question -> answer", dataset, lm: :offline)
+
+  What comes back names the dataset by its content, and stands wherever a request takes training, validation or
+  evaluation data. The node keeps it: the name is good for any number of requests, also after a restart.
+
+  An example is a map, as it would stand in a request. Any `Enumerable` of them will do; it is gone through once, and
+  as fast as the node takes what it gives.
+
+  ## When something breaks
+
+  A node or a bridge that ends in the middle costs nothing but time: the transfer waits for the next one and goes on
+  behind the last chunk that was acknowledged. Only when the next node has less than that (it has another data
+  directory, or the machine lost its power) the enumerable is gone through again from its beginning, and what the node has
+  is skipped. That, and going on after the *calling* process has ended, takes an enumerable that gives the same
+  examples each time, as files and lists do; one that does not ends in a `:transfer_error` whose `context.reason` is
+  `:checksum` or `:corrupt`, and never in a wrong dataset.
+
+  To go on after the calling process has ended, give the transfer a name, of these very data, and call again:
+
+      DataTransfer.transfer_large_dataset(stream, MyApp.DSPy, transfer: "examples-2024-06")
+
+  A full disk is a `:storage_error`; the same call goes on once there is room. A transfer that nobody goes on with is
+  forgotten after a day.
+  """
+
+  alias Pipeline.DSPy.DataTransfer.Chunks
+  alias Pipeline.DSPy.DataTransfer.Parts
+  alias Pipeline.DSPy.DataTransfer.Sender
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonError
+
+  @typedoc "A dataset that a node keeps, by the SHA-256 of its stream."
+  @type dataset :: {:dataset, String.t()}
+
+  @doc """
+  Sends examples to a node, which keeps them.
+
+  Options:
+
+    * `:dataset` - the name of these data, from an earlier transfer or `dataset/1`. Where the node has it, nothing is
+      sent and the enumerable is not touched.
+    * `:transfer` - the transfer's name, under which it is gone on with; a random one if not given.
+    * `:progress` - a function, called in this process after each chunk that is acknowledged, with `%{chunks: …,
+      examples: …, bytes: …, sent_bytes: …}`: how far it is, in bytes before and after compression.
+    * `:compression` - `:zlib`, the default, or `:none`: several times as fast, and as large on the disk as the data are.
+    * `:window` - how many chunks of 1 MiB are on their way at once, 8.
+    * `:timeout` - for all of it, in milliseconds or `:infinity`, the default. `:chunk_timeout` - for each chunk, 60000.
+    * `:resume_within` - how long a node may be away in the middle of it, 30000 ms; 0 to give up at once.
+
+  `cancel/2` ends it from another process.
+  """
+  @spec transfer_large_dataset(Enumerable.t(), PythonBridge.bridge(), keyword) ::
+          {:ok, dataset} | {:error, PythonError.t()}
+  def transfer_large_dataset(data, bridge \\ PythonBridge, opts \\ []) do
+    {known, opts} = Keyword.pop(opts, :dataset)
+
+    case known && about(bridge, known) do
+      {:ok, %{dataset: name}} -> {:ok, {:dataset, name}}
+      _unknown -> Sender.send_all(fn -> Chunks.examples(data) end, bridge, opts)
+    end
+  end
+
+  @doc """
+  The name that these examples will have, without a node. Goes through all of them.
+
+      iex> Pipeline.DSPy.DataTransfer.dataset([%{question: "1 + 1", answer: "2"}])
+      {:ok, {:dataset, "sha256:63a05d00b0c686b1048f5a091cc845e976dc2bcffe53dc8d0d10e6aeccdc8bb0"}}
+  """
+  @spec dataset(Enumerable.t()) :: {:ok, dataset} | {:error, PythonError.t()}
+  def dataset(data) do
+    with {:ok, sha256} <- Chunks.sha256(Chunks.examples(data)) do
+      {:ok, {:dataset, "sha256:" <> sha256}}
+    end
+  end
+
+  @doc """
+  What a node knows of a dataset: `{:ok, %{examples: …, bytes: …}}`, or `:not_found`.
+  """
+  @spec about(PythonBridge.bridge(), dataset | String.t(), keyword) :: PythonBridge.answer()
+  def about(bridge, dataset, opts \\ []) do
+    PythonBridge.request(bridge, :get_dataset, %{dataset: name(dataset), limit: 0}, opts)
+  end
+
+  @doc """
+  A dataset of a node as a lazy stream of its examples, with flat memory.
+
+      {:ok, examples} = DataTransfer.fetch(MyApp.DSPy, dataset)
+      Enum.take(examples, 10)
+
+  The stream asks for no more than `:window` parts of 1 MiB ahead of who reads it. It outlives a restart of the node as a
+  transfer does, and raises `Pipeline.DSPy.PythonError` when it cannot go on, or when its end does not match the
+  dataset's name. Atoms in the examples must exist here.
+
+  Options: `:window` (4), `:chunk_timeout` (60000 ms) and `:resume_within` (30000 ms).
+  """
+  @spec fetch(PythonBridge.bridge(), dataset | String.t(), keyword) ::
+          {:ok, Enumerable.t()} | {:error, PythonError.t()}
+  def fetch(bridge, dataset, opts \\ []) do
+    with {:ok, about} <- about(bridge, dataset) do
+      {:ok, bridge |> Parts.stream(about, opts) |> Parts.examples()}
+    end
+  end
+
+  @doc """
+  Copies a dataset from one node to another, byte by byte, so that its name stays. Options as in
+  `transfer_large_dataset/3`; nothing is sent where it is already.
+  """
+  @spec copy(PythonBridge.bridge(), dataset | String.t(), PythonBridge.bridge(), keyword) ::
+          {:ok, dataset} | {:error, PythonError.t()}
+  def copy(from, dataset, to, opts \\ []) do
+    with {:error, %PythonError{error_type: :not_found}} <- about(to, dataset),
+         {:ok, about} <- about(from, dataset) do
+      pieces = fn -> from |> Parts.stream(about, []) |> Stream.map(&{&1, 0}) end
+      Sender.send_all(pieces, to, Keyword.put_new(opts, :compression, :none))
+    else
+      {:ok, %{dataset: name}} -> {:ok, {:dataset, name}}
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  @doc """
+  How far a transfer is: `{:ok, %{status: :receiving | :finished | :not_found, next_index: …, received_bytes: …,
+  dataset: …}}`.
+  """
+  @spec status(PythonBridge.bridge(), String.t(), keyword) :: PythonBridge.answer()
+  def status(bridge, transfer, opts \\ []) do
+    PythonBridge.request(bridge, :transfer_status, %{transfer: transfer}, opts)
+  end
+
+  @doc """
+  Has a node forget a transfer. Whoever sends it gets a `:cancelled` error with the next chunk.
+  """
+  @spec cancel(PythonBridge.bridge(), String.t(), keyword) :: PythonBridge.answer()
+  def cancel(bridge, transfer, opts \\ []) do
+    PythonBridge.request(bridge, :cancel_transfer, %{transfer: transfer}, opts)
+  end
+
+  defp name({:dataset, name}), do: name
+  defp name(name) when is_binary(name), do: name
+end

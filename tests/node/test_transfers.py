@@ -1,0 +1,250 @@
+"""Transfers on the disk: gone on with from what lies there, held to the quota, never mixed, never half a dataset."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streams import chunks, framed, name_of, rows
+
+from erlbridge.codec import Atom
+from erlbridge.core.transfers import DataChunk, parse_chunk
+from erlbridge.errors import Cancelled, NotFound, TransferError
+from erlbridge.limits import MAX_OPEN_TRANSFERS
+from erlbridge.node.datasets import DatasetStore
+from erlbridge.node.transfers import Transfers
+
+NEXT, DATASET, STATUS = Atom("next_index"), Atom("dataset"), Atom("status")
+STREAM = framed(rows(300))
+
+
+def parsed(transfer: str, stream: bytes = STREAM, **how: Any) -> list[DataChunk]:
+    return [parse_chunk(payload) for payload in chunks(transfer, stream, **{"chunk_bytes": 2000, **how})]
+
+
+def transfers(data: Path, quota_bytes: int = 2**30) -> Transfers:
+    return Transfers(data / "transfers", DatasetStore(data / "datasets"), quota_bytes)
+
+
+def next_index(told: Any) -> int:
+    return int(told[NEXT])
+
+
+def reason(refusal: pytest.ExceptionInfo[TransferError]) -> str:
+    return str(refusal.value.context["reason"])
+
+
+@pytest.mark.parametrize("compression", ["zlib", "none"])
+def test_a_transfer_goes_on_from_the_disk_after_any_chunk(tmp_path: Path, compression: str) -> None:
+    wanted = parsed("t", compression=compression)
+    for chunk in wanted:
+        taker = transfers(tmp_path)
+        assert next_index(taker.status("t")) == chunk.index
+        told = taker.take(chunk)
+        taker.close()
+    assert told[DATASET] == name_of(STREAM)  # type: ignore[index]
+    found = DatasetStore(tmp_path / "datasets").find(name_of(STREAM))
+    assert (found.examples, found.size_bytes) == (300, len(STREAM))
+    assert Path(os.fsdecode(found.path)).read_bytes() == STREAM
+    assert [path.suffix for path in (tmp_path / "transfers").iterdir()] == [".over"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        (lambda data: data[:-1], 2),
+        (lambda data: data + b"\0\0\1", 3),
+        (lambda data: data + bytes(4096), 3),
+        (lambda data: data[:-500] + bytes(500), 2),
+        (lambda data: data[:9], 0),
+        (lambda _data: b"", 0),
+    ],
+    ids=["cut", "a header's beginning", "zeros behind it", "zeros in it", "nearly all gone", "emptied"],
+)
+def test_what_a_crash_left_of_a_record_does_not_count(tmp_path: Path, damage: Any, left: int) -> None:
+    wanted = parsed("t")
+    taker = transfers(tmp_path)
+    for chunk in wanted[:3]:
+        taker.take(chunk)
+    taker.close()
+    (path,) = (tmp_path / "transfers").glob("*.chunks")
+    path.write_bytes(damage(path.read_bytes()))
+    taker = transfers(tmp_path)
+    assert next_index(taker.status("t")) == left
+    for chunk in wanted[left:]:
+        told = taker.take(chunk)
+    assert told[DATASET] == name_of(STREAM)  # type: ignore[index]
+
+
+def test_chunks_out_of_order_change_nothing(tmp_path: Path) -> None:
+    taker, wanted = transfers(tmp_path), parsed("t")
+    with pytest.raises(TransferError, match="chunk 1 came where 0 is the next") as refusal:
+        taker.take(wanted[1])
+    assert (reason(refusal), refusal.value.context["next_index"]) == ("gap", 0)
+    taker.take(wanted[0])
+    with pytest.raises(TransferError) as refusal:
+        taker.take(wanted[2])
+    assert refusal.value.context["next_index"] == 1
+    assert next_index(taker.take(wanted[0])) == 1, "a replay is acknowledged with where to go on"
+    for chunk in wanted[1:]:
+        told = taker.take(chunk)
+    assert told[DATASET] == name_of(STREAM)  # type: ignore[index]
+    assert taker.take(wanted[-1])[DATASET] == name_of(STREAM)  # type: ignore[index]
+    other = parsed("t", framed(rows(301)))
+    with pytest.raises(TransferError) as refusal:
+        taker.take(other[-1])
+    assert reason(refusal) == "checksum"
+    for chunk in other:
+        told = taker.take(chunk)
+    assert told[DATASET] == name_of(framed(rows(301)))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("fault", ["corrupt", "checksum", "compression"])
+def test_a_stream_that_is_wrong_leaves_nothing_and_begins_anew(tmp_path: Path, fault: str) -> None:
+    taker, wanted = transfers(tmp_path), parsed("t")
+    taker.take(wanted[0])
+    bad = {
+        "corrupt": DataChunk("t", 1, b"no zlib", "zlib", None),
+        "checksum": DataChunk("t", 1, zlib.compress(STREAM), "zlib", "0" * 64),
+        "compression": DataChunk("t", 1, wanted[1].data, "none", None),
+    }[fault]
+    if fault == "checksum":
+        taker.take(wanted[1])
+        for chunk in wanted[2:-1]:
+            taker.take(chunk)
+        bad = DataChunk("t", wanted[-1].index, wanted[-1].data, "zlib", "0" * 64)
+    with pytest.raises(TransferError) as refusal:
+        taker.take(bad)
+    assert reason(refusal) == ("checksum" if fault == "checksum" else "corrupt")
+    assert list((tmp_path / "transfers").iterdir()) == []
+    assert next_index(taker.status("t")) == 0
+    for chunk in wanted:
+        told = taker.take(chunk)
+    assert told[DATASET] == name_of(STREAM)  # type: ignore[index]
+
+
+def test_a_bomb_ends_at_the_quota_and_leaves_nothing(tmp_path: Path) -> None:
+    taker = transfers(tmp_path, quota_bytes=5_000_000)
+    bomb = zlib.compress(framed([{}]) * 2_000_000, 1)
+    with pytest.raises(TransferError, match="dataset_quota_bytes") as refusal:
+        taker.take(DataChunk("bomb", 0, bomb[: 2**20], "zlib", None))
+    assert reason(refusal) == "quota"
+    assert list((tmp_path / "transfers").iterdir()) == []
+
+
+def test_what_lies_there_counts_for_the_quota(tmp_path: Path) -> None:
+    stream = framed(rows(300, size=1000))
+    taker = transfers(tmp_path, quota_bytes=int(2.5 * len(stream)))
+    for chunk in parsed("one", stream, compression="none", chunk_bytes=2**20):
+        taker.take(chunk)
+    more = parsed("two", framed(rows(301, size=1000)), compression="none", chunk_bytes=2**17)
+    taker = transfers(tmp_path, quota_bytes=int(2.5 * len(stream)))
+    for chunk in more[:-1]:
+        try:
+            taker.take(chunk)
+        except TransferError as error:
+            assert str(error.context["reason"]) == "quota"  # noqa: PT017 - which chunk it is depends on other files
+            return
+    pytest.fail("nothing was refused")
+
+
+def test_a_cancelled_transfer_is_forgotten_until_it_begins_anew(tmp_path: Path) -> None:
+    taker, wanted = transfers(tmp_path), parsed("t")
+    assert next_index(taker.cancel("t")) == 0
+    taker.take(wanted[0])
+    taker.cancel("t")
+    with pytest.raises(Cancelled):
+        taker.take(wanted[1])
+    with pytest.raises(Cancelled):
+        transfers(tmp_path).take(wanted[1])
+    for chunk in wanted:
+        taker.take(chunk)
+    assert str(taker.cancel("t")[STATUS]) == "finished"  # type: ignore[index]
+
+
+def test_more_transfers_than_files_may_be_open_go_on_all_the_same(tmp_path: Path) -> None:
+    taker = transfers(tmp_path)
+    names = [f"t{number}" for number in range(MAX_OPEN_TRANSFERS + 3)]
+    wanted = {name: parsed(name, framed([{b"name": name.encode() * 30}] * 40), compression="none") for name in names}
+    for index in range(max(map(len, wanted.values()))):
+        for name in names:
+            if index < len(wanted[name]):
+                taker.take(wanted[name][index])
+    assert all(str(taker.status(name)[STATUS]) == "finished" for name in names)  # type: ignore[index]
+
+
+def test_what_nobody_goes_on_with_is_removed_and_what_another_node_holds_is_not(tmp_path: Path) -> None:
+    old, other = transfers(tmp_path), transfers(tmp_path)
+    old.take(parsed("abandoned")[0])
+    old.close()
+    other.take(parsed("held")[0])
+    for chunk in parsed("finished"):
+        old.take(chunk)
+    for path in (tmp_path / "transfers").iterdir():
+        os.utime(path, (1, 1))
+    taker = transfers(tmp_path)
+    taker.take(parsed("new")[0])
+    assert next_index(taker.status("abandoned")) == 0
+    assert str(taker.status("finished")[STATUS]) == "not_found"  # type: ignore[index]
+    with pytest.raises(TransferError) as refusal:
+        taker.status("held")
+    assert reason(refusal) == "busy"
+    assert next_index(other.take(parsed("held")[1])) == 2
+
+
+def test_a_full_disk_costs_no_chunk_that_was_acknowledged(tmp_path: Path) -> None:
+    """A real refusal of the kernel: the process may write no file of more than 16 KiB."""
+    code = textwrap.dedent(
+        """
+        import resource, signal, sys
+        from pathlib import Path
+        from streams import framed, rows
+        from test_transfers import next_index, parsed, transfers
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        taker = transfers(Path(sys.argv[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))
+        refused = 0
+        for chunk in parsed("t", framed(rows(1000)), chunk_bytes=3000):
+            try:
+                taker.take(chunk)
+            except OSError as error:
+                refused += 1
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+                assert next_index(taker.status("t")) == chunk.index
+                taker.take(chunk)
+        print(refused, taker.status("t"))
+        """
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("1 ")
+    assert name_of(framed(rows(1000))) in ran.stdout
+
+
+def test_a_dataset_that_is_there_whole_is_kept_and_a_damaged_one_is_replaced(tmp_path: Path) -> None:
+    store, taker = DatasetStore(tmp_path / "datasets"), transfers(tmp_path)
+    for chunk in parsed("one"):
+        taker.take(chunk)
+    stream = tmp_path / "datasets" / name_of(STREAM)[7:] / "stream"
+    first = stream.stat().st_ino
+    for chunk in parsed("two"):
+        taker.take(chunk)
+    assert stream.stat().st_ino == first
+    stream.write_bytes(STREAM[:-1] + b"?")
+    for chunk in parsed("three"):
+        taker.take(chunk)
+    assert stream.read_bytes() == STREAM
+    (stream.parent / "about").write_bytes(b"?")
+    with pytest.raises(NotFound, match="send it first"):
+        store.find(name_of(STREAM))
+    assert str(taker.status("three")[STATUS]) == "not_found", "a dataset that is gone is not said to be there"  # type: ignore[index]
+    assert {path.suffix for path in (tmp_path / "datasets").iterdir()} == {".damaged"}
