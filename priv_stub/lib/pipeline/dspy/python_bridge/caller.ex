@@ -14,8 +14,10 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.PythonError
 
   @meta_options [:priority, :idempotency_key, :source, :version, :trace]
-  @options [:timeout, :grace, :progress, :stream_to, :functions | @meta_options]
+  @options [:timeout, :grace, :progress, :stream_to, :functions, :idempotent | @meta_options]
   @default_grace_ms 1_000
+  # How long a bridge of another BEAM node has to say that the time is up, before its caller takes it to hang.
+  @remote_margin_ms 500
   # What a timer of the BEAM can count.
   @max_timeout_ms 4_294_967_295
 
@@ -69,7 +71,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   def request(bridge, verb, payload, opts) do
     case Enum.filter(listeners(opts), fn {_option, heard_by} -> is_function(heard_by, 1) end) do
-      [] -> bridge |> submit(verb, payload, opts) |> await()
+      [] -> await_from(bridge, submit(bridge, verb, payload, opts), opts)
       heard -> request_heard(bridge, verb, payload, opts, heard)
     end
   end
@@ -81,12 +83,11 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     ref = submit(bridge, verb, payload, opts)
 
     try do
-      await(ref, heard)
+      await_from(bridge, ref, opts, heard)
     catch
       # Only the functions can get here; nobody waits for the answer any more.
       kind, reason ->
-        Process.demonitor(ref, [:flush])
-        GenServer.cast(bridge, {:abandon, ref})
+        abandon(bridge, ref)
         :erlang.raise(kind, reason, __STACKTRACE__)
     after
       :erlang.unalias(heard_at)
@@ -100,8 +101,39 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   """
   @spec await(reference, keyword, timeout) :: PythonBridge.answer()
   def await(ref, functions \\ [], timeout \\ :infinity) do
-    until = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
-    receive_answer(ref, Map.new(listeners(functions)), until)
+    with :none <- receive_answer(ref, Map.new(listeners(functions)), until(timeout)) do
+      {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
+    end
+  end
+
+  @doc """
+  Waits for the answer to a request that was submitted with these options. A bridge of this BEAM node gives one in time
+  or ends; one of another may hang with its node, and is not waited for much longer than the request may take.
+  """
+  @spec await_from(PythonBridge.bridge(), reference, keyword, keyword) :: PythonBridge.answer()
+  def await_from(bridge, ref, opts, functions \\ []) do
+    patience = patience(bridge, opts[:timeout] || :infinity, opts[:grace] || @default_grace_ms)
+
+    with :none <- receive_answer(ref, Map.new(functions), until(patience)) do
+      abandon(bridge, ref)
+      message = "no answer within #{opts[:timeout]} ms; the bridge's BEAM node says nothing"
+      context = %{reason: :silent, deadline_ms: opts[:timeout]}
+      {:error, PythonError.new(:timeout_error, message, context: context)}
+    end
+  end
+
+  defp patience({_name, node}, timeout, grace) when node != node() and is_integer(timeout) do
+    timeout + grace + @remote_margin_ms
+  end
+
+  defp patience(_local, _timeout, _grace), do: :infinity
+
+  @doc "Nobody waits for a request any more: its work is stopped, and what is said of it dropped."
+  @spec abandon(PythonBridge.bridge(), reference) :: :ok
+  def abandon(bridge, ref) do
+    Process.demonitor(ref, [:flush])
+    GenServer.cast(bridge, {:abandon, ref})
+    flush(ref)
   end
 
   @doc "The options that say who hears of events."
@@ -153,8 +185,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       {:DOWN, ^ref, :process, _pid, reason} ->
         {:error, down_error(reason)}
     after
-      left_ms(until) ->
-        {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
+      left_ms(until) -> :none
     end
   end
 
@@ -165,6 +196,11 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   defp down_error(:noproc) do
     message = "no bridge runs under this name"
     PythonError.new(:process_crashed, message, context: %{reason: :noproc})
+  end
+
+  defp down_error(:noconnection) do
+    message = "the BEAM node of the bridge is gone, or the connection to it"
+    PythonError.new(:process_crashed, message, context: %{reason: :nodedown})
   end
 
   defp down_error(reason) when reason in [:normal, :shutdown] do
@@ -184,6 +220,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       0 -> :ok
     end
   end
+
+  defp until(:infinity), do: :infinity
+  defp until(timeout), do: now_ms() + timeout
 
   defp left_ms(:infinity), do: :infinity
   defp left_ms(until), do: max(until - now_ms(), 0)
