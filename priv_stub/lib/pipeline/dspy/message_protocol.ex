@@ -164,6 +164,43 @@ defmodule Pipeline.DSPy.MessageProtocol do
     )
   end
 
+  @doc """
+  How many bytes at the end of a request's frame hold its metadata, for `metadata/2` and `put_deadline/3`.
+  """
+  @spec metadata_bytes(t) :: pos_integer
+  def metadata_bytes(%__MODULE__{metadata: metadata}) do
+    # All but the version byte, which only a whole frame begins with.
+    byte_size(:erlang.term_to_binary(metadata)) - 1
+  end
+
+  @doc "The metadata of a request's frame, read without its payload."
+  @spec metadata(binary, pos_integer) :: map
+  def metadata(frame, metadata_bytes) do
+    tail = binary_part(frame, byte_size(frame), -metadata_bytes)
+    :erlang.binary_to_term(<<131, tail::binary>>)
+  end
+
+  @doc """
+  The frame with another deadline, for a request that has waited on its way. The payload is not read for it.
+
+      iex> alias Pipeline.DSPy.MessageProtocol
+      iex> request = MessageProtocol.create_request(:predict, %{input: %{}}, message_id: 7, deadline_ms: 5_000)
+      iex> frame = request |> MessageProtocol.encode()
+      iex> frame = MessageProtocol.put_deadline(frame, MessageProtocol.metadata_bytes(request), 300)
+      iex> {:predict, 7, %{input: %{}}, %{deadline_ms: 300}} = :erlang.binary_to_term(frame)
+  """
+  @spec put_deadline(binary, pos_integer, non_neg_integer) :: binary
+  def put_deadline(frame, metadata_bytes, deadline_ms) do
+    metadata = frame |> metadata(metadata_bytes) |> Map.put(:deadline_ms, deadline_ms)
+    head = binary_part(frame, 0, byte_size(frame) - metadata_bytes)
+    <<131, tail::binary>> = :erlang.term_to_binary(metadata)
+    <<head::binary, tail::binary>>
+  end
+
+  @doc "The payload of a request's frame."
+  @spec payload(binary) :: term
+  def payload(frame), do: frame |> :erlang.binary_to_term() |> elem(2)
+
   @doc "The frame that grants the node `count` more events."
   @spec encode_credit(pos_integer) :: binary
   def encode_credit(count), do: :erlang.term_to_binary({:credit, count})

@@ -121,7 +121,8 @@ defmodule Pipeline.DSPy.PythonBridge do
       ms or `:infinity`.
     * `:log_level` - at which level the node's log goes to Logger: a level (`:debug`), `:as_sent` or `:none`.
     * `:notify` - a pid that gets `{Pipeline.DSPy.PythonBridge, bridge, event}` for each of `{:ready, info}`,
-      `{:log, level, text, metadata}`, `{:telemetry, name, measurements, metadata}` and `{:down, error}`.
+      `{:log, level, text, metadata}`, `{:telemetry, name, measurements, metadata}` and `{:down, error}`; `{pid, kinds}`,
+      of these kinds only, such as `{self(), [:ready, :down]}`; or a list of both.
   """
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts \\ []) do

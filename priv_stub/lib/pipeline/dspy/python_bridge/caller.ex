@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   runtime and can reach nobody else.
   """
 
+  alias Pipeline.DSPy.Affinity
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Functions
@@ -42,13 +43,17 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     {payload, functions} = if payload, do: Functions.take_out(payload), else: {nil, %{}}
     functions = Map.merge(Functions.new(opts[:functions]), functions)
     ref = monitor(bridge, alias: :reply_demonitor)
+    # Encoded here, so that a large payload costs its caller and not the bridge.
+    {frame, metadata_bytes} =
+      if payload, do: frame(ref, verb, payload, timeout, progress_to, opts), else: {nil, nil}
 
     request = %Request{
       id: ref,
       owner: self(),
       verb: verb,
-      # Encoded here, so that a large payload costs its caller and not the bridge.
-      frame: payload && frame(ref, verb, payload, timeout, progress_to, opts),
+      frame: frame,
+      metadata_bytes: metadata_bytes,
+      affinity: Affinity.of(payload),
       progress_to: progress_to,
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
@@ -157,9 +162,8 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
     meta = if timeout == :infinity, do: meta, else: Keyword.put(meta, :deadline_ms, timeout)
 
-    verb
-    |> MessageProtocol.create_request(payload, [{:message_id, ref} | meta])
-    |> MessageProtocol.encode()
+    request = MessageProtocol.create_request(verb, payload, [{:message_id, ref} | meta])
+    {MessageProtocol.encode(request), MessageProtocol.metadata_bytes(request)}
   end
 
   defp checked(:infinity), do: :infinity
@@ -189,25 +193,28 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     end
   end
 
-  # A bridge that ended before it read the request says why in its exit reason.
-  defp down_error({:node_down, %PythonError{} = error}), do: error
-  defp down_error({:shutdown, {:node_down, %PythonError{} = error}}), do: error
+  @doc """
+  The error that a bridge's exit reason stands for: one that ended before it read a request says why in it.
+  """
+  @spec down_error(term) :: PythonError.t()
+  def down_error({:node_down, %PythonError{} = error}), do: error
+  def down_error({:shutdown, {:node_down, %PythonError{} = error}}), do: error
 
-  defp down_error(:noproc) do
+  def down_error(:noproc) do
     message = "no bridge runs under this name"
     PythonError.new(:process_crashed, message, context: %{reason: :noproc})
   end
 
-  defp down_error(:noconnection) do
+  def down_error(:noconnection) do
     message = "the BEAM node of the bridge is gone, or the connection to it"
     PythonError.new(:process_crashed, message, context: %{reason: :nodedown})
   end
 
-  defp down_error(reason) when reason in [:normal, :shutdown] do
+  def down_error(reason) when reason in [:normal, :shutdown] do
     PythonError.new(:shutting_down, "the bridge has been stopped")
   end
 
-  defp down_error(reason) do
+  def down_error(reason) do
     shown = inspect(reason, limit: 10, printable_limit: 200)
     message = "the bridge ended: #{shown}"
     PythonError.new(:process_crashed, message, context: %{reason: :bridge})

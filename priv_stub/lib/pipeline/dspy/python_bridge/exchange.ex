@@ -284,8 +284,9 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   end
 
   defp send_outcome(exchange, request, outcome) do
-    release(request)
+    # The watcher hears of it last: where it hears nothing, because the bridge was killed, it answers the caller itself.
     send(request.id, {exchange.tag, request.id, outcome})
+    release(request)
 
     if request.started_at && request.verb != :await_ready do
       duration = System.monotonic_time() - request.started_at

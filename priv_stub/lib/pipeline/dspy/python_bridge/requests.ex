@@ -10,11 +10,14 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     One request between a caller and the node.
 
     `id` is the alias and monitor that the caller made: the answer is sent to it. `frame` is the encoded request, nil
-    once it is written (and for `:await_ready`, which the bridge answers itself). `progress_to` and `stream_to`, which
-    hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
+    once it is written (and for `:await_ready`, which the bridge answers itself); its last `metadata_bytes` are the
+    request's metadata. `affinity` is what it is best sent after, where there are several bridges. `progress_to` and
+    `stream_to`, which hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
     """
+
+    alias Pipeline.DSPy.Affinity
 
     @enforce_keys [:id, :owner, :verb]
     defstruct [
@@ -22,6 +25,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :owner,
       :verb,
       :frame,
+      :metadata_bytes,
+      :affinity,
       :progress_to,
       :stream_to,
       :monitor,
@@ -38,6 +43,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             owner: pid,
             verb: atom,
             frame: binary | nil,
+            metadata_bytes: pos_integer | nil,
+            affinity: Affinity.t() | nil,
             progress_to: pid | reference | nil,
             stream_to: pid | reference | nil,
             monitor: reference | nil,

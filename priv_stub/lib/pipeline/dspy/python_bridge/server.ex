@@ -319,6 +319,13 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   defp notify(%State{options: options}, event) do
-    with pid when is_pid(pid) <- options[:notify], do: send(pid, {PythonBridge, self(), event})
+    for to <- List.wrap(options[:notify]), {pid, kinds} = listener(to) do
+      if kinds == :all or elem(event, 0) in kinds, do: send(pid, {PythonBridge, self(), event})
+    end
+
+    :ok
   end
+
+  defp listener({pid, kinds}) when is_pid(pid) and is_list(kinds), do: {pid, kinds}
+  defp listener(pid) when is_pid(pid), do: {pid, :all}
 end

@@ -1,0 +1,162 @@
+defmodule Pipeline.DSPy.ConnectionPool.Roster do
+  @moduledoc """
+  The bridges of a pool: which of them is there, what each has to do, and which gets the next request. A value.
+
+  A bridge has so many slots in each lane. Beyond that, quick work never comes behind long work: a bridge takes it only
+  while long work has left it a worker, and long work leaves the pool one such bridge, if the pool has two.
+  """
+
+  alias Pipeline.DSPy.Affinity
+  alias Pipeline.DSPy.PythonError
+  alias Pipeline.DSPy.Verbs
+
+  defmodule Bridge do
+    @moduledoc """
+    One bridge. `pid` is nil while its supervisor starts it anew, `info` what its node said of itself. `used` counts its
+    slots by lane. A `{:failed, error}` is one that is not started again.
+    """
+
+    @enforce_keys [:index]
+    defstruct [:index, :pid, :info, status: :starting, used: %{instant: 0, quick: 0, long: 0}]
+
+    @type t :: %__MODULE__{
+            index: pos_integer,
+            pid: pid | nil,
+            info: map | nil,
+            status: :starting | :ready | {:failed, PythonError.t()},
+            used: %{Verbs.lane() => non_neg_integer}
+          }
+  end
+
+  @enforce_keys [:bridges, :workers, :slots]
+  defstruct [:bridges, :workers, :slots]
+
+  @type t :: %__MODULE__{
+          bridges: %{pos_integer => Bridge.t()},
+          workers: pos_integer,
+          slots: %{Verbs.lane() => pos_integer}
+        }
+
+  @doc "A roster of bridges that have yet to start. `workers` and `slots` are those of each."
+  @spec new(pos_integer, pos_integer, %{Verbs.lane() => pos_integer}) :: t
+  def new(size, workers, slots) do
+    bridges = Map.new(1..size, &{&1, %Bridge{index: &1}})
+    %__MODULE__{bridges: bridges, workers: workers, slots: slots}
+  end
+
+  # -- life
+
+  @doc "A bridge has been started, or started anew: it has nothing to do yet."
+  @spec started(t, pos_integer, pid) :: t
+  def started(%__MODULE__{} = roster, index, pid),
+    do: put(roster, %Bridge{index: index, pid: pid})
+
+  @doc "The node of a bridge is ready."
+  @spec ready(t, pid, map) :: t
+  def ready(%__MODULE__{} = roster, pid, info) do
+    case find(roster, pid) do
+      nil -> roster
+      bridge -> put(roster, %{bridge | status: :ready, info: info})
+    end
+  end
+
+  @doc "A bridge is gone: for good where there is an error, else until its supervisor has started it anew."
+  @spec down(t, pos_integer, PythonError.t() | nil) :: t
+  def down(%__MODULE__{} = roster, index, nil), do: put(roster, %Bridge{index: index})
+
+  def down(%__MODULE__{} = roster, index, error) do
+    put(roster, %Bridge{index: index, status: {:failed, error}})
+  end
+
+  @doc "The bridge that is this process."
+  @spec find(t, pid) :: Bridge.t() | nil
+  def find(%__MODULE__{} = roster, pid), do: Enum.find(all(roster), &(&1.pid == pid))
+
+  @spec fetch!(t, pos_integer) :: Bridge.t()
+  def fetch!(%__MODULE__{bridges: bridges}, index), do: Map.fetch!(bridges, index)
+
+  @spec all(t) :: [Bridge.t()]
+  def all(%__MODULE__{bridges: bridges}), do: Map.values(bridges)
+
+  @doc "How many bridges there are, whatever they are at."
+  @spec size(t) :: pos_integer
+  def size(%__MODULE__{bridges: bridges}), do: map_size(bridges)
+
+  @doc "How many bridges are ready."
+  @spec count_ready(t) :: non_neg_integer
+  def count_ready(%__MODULE__{} = roster), do: Enum.count(all(roster), &(&1.status == :ready))
+
+  @doc "Why no bridge will ever be ready again; nil while one may be."
+  @spec hopeless(t) :: PythonError.t() | nil
+  def hopeless(%__MODULE__{} = roster) do
+    if usable(roster) == [] do
+      {:failed, error} = hd(all(roster)).status
+      error
+    end
+  end
+
+  # -- slots
+
+  @doc "The bridge for a request of this lane: the one that suits its affinity best, else the one with least to do."
+  @spec choose(t, Verbs.lane(), Affinity.t() | nil) :: {:ok, Bridge.t()} | :none
+  def choose(%__MODULE__{} = roster, lane, affinity) do
+    case Enum.filter(all(roster), &takes?(roster, &1, lane)) do
+      [] -> :none
+      free -> {:ok, best(free, affinity)}
+    end
+  end
+
+  @spec take(t, pos_integer, Verbs.lane()) :: t
+  def take(%__MODULE__{} = roster, index, lane), do: use_slots(roster, index, lane, 1)
+
+  @spec give_back(t, pos_integer, Verbs.lane()) :: t
+  def give_back(%__MODULE__{} = roster, index, lane), do: use_slots(roster, index, lane, -1)
+
+  @doc "How many slots of a lane are taken."
+  @spec used(t, Verbs.lane()) :: non_neg_integer
+  def used(%__MODULE__{} = roster, lane) do
+    roster |> all() |> Enum.map(& &1.used[lane]) |> Enum.sum()
+  end
+
+  @doc "How many slots a lane has, counting those of bridges that are being started."
+  @spec slots(t, Verbs.lane()) :: non_neg_integer
+  def slots(%__MODULE__{} = roster, lane), do: length(usable(roster)) * roster.slots[lane]
+
+  @doc "How many of them are of bridges that are not ready yet."
+  @spec awaited_slots(t, Verbs.lane()) :: non_neg_integer
+  def awaited_slots(%__MODULE__{} = roster, lane) do
+    (length(usable(roster)) - count_ready(roster)) * roster.slots[lane]
+  end
+
+  defp takes?(roster, %Bridge{status: :ready} = bridge, lane) do
+    bridge.used[lane] < roster.slots[lane] and spares_quick?(roster, bridge, lane)
+  end
+
+  defp takes?(_roster, _bridge, _lane), do: false
+
+  defp spares_quick?(_roster, _bridge, :instant), do: true
+  defp spares_quick?(roster, bridge, :quick), do: bridge.used.long < roster.workers
+
+  defp spares_quick?(roster, bridge, :long) do
+    bridge.used.long + 1 < roster.workers or
+      length(usable(roster)) == 1 or
+      Enum.any?(all(roster), fn other ->
+        other.index != bridge.index and other.status == :ready and
+          other.used.long < roster.workers
+      end)
+  end
+
+  # The same bridge each time for the same affinity, as long as it is free, without having to remember anything
+  # (rendezvous hashing): a bridge that comes or goes moves only what was its own.
+  defp best(free, nil), do: Enum.min_by(free, &(&1.used.quick + &1.used.long))
+  defp best(free, affinity), do: Enum.max_by(free, &:erlang.phash2({affinity, &1.index}))
+
+  defp usable(roster), do: Enum.reject(all(roster), &match?({:failed, _error}, &1.status))
+
+  defp use_slots(roster, index, lane, change) do
+    bridge = fetch!(roster, index)
+    put(roster, %{bridge | used: Map.update!(bridge.used, lane, &(&1 + change))})
+  end
+
+  defp put(roster, bridge), do: put_in(roster.bridges[bridge.index], bridge)
+end
