@@ -112,6 +112,10 @@ MAX_OPEN_CALLS_OF_JOB: Final = 256
 MAX_OPEN_CALLS: Final = 1024
 """The same for all jobs of a node: the host runs a process for each, and calls are never dropped."""
 
+NESTED_WORKERS: Final = 4
+"""Workers beside the others for what Elixir functions ask while jobs wait for them. A function that leads to itself
+would otherwise go on until the memory is full."""
+
 MAX_REASON_CHARACTERS: Final = 2000
 """How much of an Elixir function's reason for a failure an error repeats."""
 

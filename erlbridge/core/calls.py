@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from erlbridge.core.deadlines import Deadlines
-from erlbridge.core.events import Ask, Called, Return, Returned, Warn
+from erlbridge.core.events import Ask, Called, Release, Return, Returned, Warn
 from erlbridge.core.functions import call_failed, refused, returned
 from erlbridge.errors import Overloaded
 from erlbridge.limits import MAX_OPEN_CALLS, MAX_OPEN_CALLS_OF_JOB
@@ -96,12 +96,13 @@ class OpenCalls:
         if (call := self._take(call_id)) is not None:
             yield Return(call.event.worker, call.event.number, outcome)
 
-    def expire(self, now: float) -> Iterator[Return]:
-        """Ends the calls whose own timeout has passed."""
+    def expire(self, now: float) -> Iterator[Return | Release]:
+        """Ends the calls whose own timeout has passed. Their jobs may go on, so the host is told not to."""
         for number in self._deadlines.due(now):
             event = self._open[number].event
             failure = call_failed(event.name, f"gave no result within {event.timeout_ms} ms (config.call_timeout_ms)")
             yield from self.refuse(number, refused(failure))
+            yield Release(number)
 
     def end(self, job: bytes) -> None:
         """The job has been answered or interrupted; nobody waits for its calls any more."""

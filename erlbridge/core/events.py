@@ -19,13 +19,15 @@ from erlbridge.wire.messages import Request, Term
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
-    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it."""
+    programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it; `parent` the key of
+    the request whose Elixir function made this one, if one did."""
 
     key: bytes
     request: Request
     frame: bytes
     programs: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    parent: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,13 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Tell the host that nobody waits for a call any more, though its request goes on."""
+
+    call_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Return:
     """Give a worker the outcome of the call that it numbered so, as `core.functions` writes it."""
 
@@ -247,4 +256,4 @@ class Exit:
     code: int
 
 
-Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Return | Warn | Exit
+Action: TypeAlias = Fork | Send | Interrupt | Trace | Kill | Answer | Refuse | Ask | Release | Return | Warn | Exit

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from erlbridge.core.bounds import KEYWORDS, parse_bounds
+from erlbridge.core.bounds import parse_bounds
 from erlbridge.core.field_types import FieldType, Reading, bounded, innermost
 from erlbridge.core.options import Option
+from erlbridge.core.rewards import Judge, Wishes, parse_reward, reward_term
 from erlbridge.core.signatures import Signature
 from erlbridge.core.tools import Tool, parse_tools, tool_term
 from erlbridge.errors import ValidationError
@@ -20,9 +21,6 @@ from erlbridge.wire.place import Place, given, nearest
 
 INNER: Final = ("predict", "chain_of_thought")
 """The modules that best_of_n, refine and knn may be built around."""
-
-REWARDS: Final = ("constraints",)
-"""What an attempt can be judged by where no right answer is known: whether it keeps to its signature."""
 
 _INNER: Final = Option("choice", choices=INNER)
 _THRESHOLD: Final = Option("number", 0.0, 1.0)
@@ -71,12 +69,14 @@ class Module:
     Attributes:
         wishes: What a reward holds output fields to beside their types: JSON Schema's bounds by field.
         tools: What an agent may call.
+        judge: The Elixir function that is the reward, where one is.
     """
 
     name: str = "predict"
     options: Mapping[str, object] = field(default_factory=dict)
-    wishes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    wishes: Wishes = field(default_factory=dict)
     tools: tuple[Tool, ...] = ()
+    judge: Judge | None = None
 
     def count(self, name: str) -> int:
         """An option that is an integer."""
@@ -144,9 +144,9 @@ def parse_module(place: Place) -> Module:
     beside = ("reward",) if name in _REWARDED else ("tools",) if name == _AGENT else ()
     place.only(("name", *beside, *table))
     options = {key: option.read(entries[key]) for key, option in table.items() if given(entries, key)}
-    wishes = _parse_reward(entries["reward"]) if given(entries, "reward") else {}
+    wishes, judge = parse_reward(entries["reward"]) if given(entries, "reward") else ({}, None)
     tools = parse_tools(place.required(entries, "tools")) if name == _AGENT else ()
-    return Module(name, {**_DEFAULTS.get(name, {}), **options}, wishes, tools)
+    return Module(name, {**_DEFAULTS.get(name, {}), **options}, wishes, tools, judge)
 
 
 def check_module(module: Module, signature: Signature, path: str) -> None:
@@ -164,8 +164,8 @@ def module_term(module: Module) -> object:
     if not module.options:
         return module.name
     term: dict[str, object] = {"name": module.name, **module.options}
-    if module.wishes:
-        term["reward"] = {"name": REWARDS[0], "fields": {name: dict(wish) for name, wish in module.wishes.items()}}
+    if reward := reward_term(module.wishes, module.judge):
+        term["reward"] = reward
     if module.tools:
         term["tools"] = [tool_term(tool) for tool in module.tools]
     return term
@@ -177,21 +177,3 @@ def _name(place: Place) -> str:
     if name not in OPTIONS:
         raise place.refused(f"one of {', '.join(sorted(OPTIONS))}{nearest(found, (*OPTIONS, *ALIASES))}")
     return name
-
-
-def _parse_reward(place: Place) -> dict[str, dict[str, object]]:
-    if not isinstance(place.term, Mapping):
-        place.choice(REWARDS)
-        return {}
-    entries = place.only(("name", "fields"))
-    place.required(entries, "name").choice(REWARDS)
-    if not given(entries, "fields"):
-        return {}
-    return {
-        name: {word: _word(bound) for word, bound in wish.only(tuple(KEYWORDS)).items() if bound.term is not None}
-        for name, wish in entries["fields"].entries().items()
-    }
-
-
-def _word(bound: Place) -> object:
-    return bound.text() if isinstance(bound.term, bytes) else bound.term

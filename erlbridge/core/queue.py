@@ -32,6 +32,7 @@ class Entry:
         frame: What the worker gets; let go of when it has it.
         programs: The stored programs that it names.
         quotas: What it counts against while it runs.
+        parent: The key of the request whose Elixir function made this one, if one did.
         number: Its place in the order of arrival while it waits, else None.
         worker: Who runs it.
         late: Its deadline has passed, and its answer waits for the worker's stack.
@@ -50,6 +51,7 @@ class Entry:
     answered: bool = False
     cancelled: bool = False
     late: bool = False
+    parent: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)

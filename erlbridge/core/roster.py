@@ -65,7 +65,8 @@ class Worker:
 
 @dataclass(slots=True)
 class Roster:
-    """Keeps `worker_count` workers and `spare_workers` more booted; at most `worker_count` run jobs at once.
+    """Keeps `worker_count` workers and `spare_workers` more booted; at most `worker_count` run jobs at once, and beside
+    them nested requests in the places that are lent (`core.nesting`).
 
     A worker that was killed or is worn does not count any more: its replacement is forked at once. A worn one goes when
     it is idle and as many others are ready as may run, so that capacity does not dip.
@@ -120,10 +121,15 @@ class Roster:
         failures = [worker.failures for worker in self.lasting()] + [count for _, count in self._forks] + self._failed
         return min(failures, default=0) >= MAX_BOOT_FAILURES
 
-    def free(self) -> int:
-        """How many jobs could begin now."""
+    def free(self, lent: int = 0) -> int:
+        """How many jobs could begin now that are nobody's nested ones; `lent` places are there beside the usual."""
+        own = sum(worker.entry is not None and worker.entry.parent is None for worker in self.workers.values())
+        return max(0, min(self.free_for_nested(lent), self.worker_count - own))
+
+    def free_for_nested(self, lent: int) -> int:
+        """The same for nested ones, which may take any place."""
         idle = sum(worker.state == "idle" for worker in self.workers.values())
-        return max(0, min(idle, self.worker_count - self.running))
+        return max(0, min(idle, self.worker_count + lent - self.running))
 
     def lasting(self) -> list[Worker]:
         """The workers that are there to stay: neither killed nor worn."""
@@ -207,6 +213,12 @@ class Roster:
                 if worker.worn and worker.state == "idle":
                     self.recycled += 1
                     yield from self._end(worker, now)
+
+    def shrink(self, now: float, wanted: int) -> Iterator[Kill]:
+        """Ends idle workers beyond those wanted, the youngest first: places were lent that nobody needs any more."""
+        surplus = len(self.lasting()) - wanted
+        for worker in [worker for worker in reversed(self.lasting()) if worker.state == "idle"][: max(0, surplus)]:
+            yield from self._end(worker, now)
 
     def bury(self, number: int) -> Worker | None:
         """A worker is gone. None when it was gone already."""

@@ -38,6 +38,7 @@ from erlbridge.core.events import (
     Unsendable,
 )
 from erlbridge.core.functions import refused
+from erlbridge.core.nesting import Nesting
 from erlbridge.core.pace import Pace
 from erlbridge.core.queue import Entry, FairQueue
 from erlbridge.core.quotas import Quotas
@@ -55,6 +56,7 @@ from erlbridge.limits import (
     BOOT_TIMEOUT_S,
     MAX_QUEUE,
     MAX_SHUTDOWNS,
+    NESTED_WORKERS,
 )
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -74,6 +76,7 @@ class Scheduler:
         verb_limits: Jobs of a verb that may run at once, as `endpoint_limits` for who answers models: `core.quotas`.
         boot_timeout_s: How long a worker may take to boot.
         recycle_after_jobs: Jobs after which a worker is replaced; 0 is never.
+        nested_workers: Workers beside all of those, for what Elixir functions ask while jobs wait for them.
 
     >>> scheduler = Scheduler(worker_count=1)
     >>> scheduler.start(now=0.0)
@@ -89,12 +92,14 @@ class Scheduler:
     endpoint_limits: Mapping[str, int] = field(default_factory=dict)
     boot_timeout_s: float = BOOT_TIMEOUT_S
     recycle_after_jobs: int = 0
+    nested_workers: int = NESTED_WORKERS
     queue: FairQueue = field(init=False, default_factory=FairQueue)
     roster: Roster = field(init=False)
     entries: dict[bytes, Entry] = field(init=False, default_factory=dict)
     frame_bytes: int = field(init=False, default=0)
     """Bytes of the jobs that wait for a worker."""
     calls: OpenCalls = field(init=False, default_factory=OpenCalls)
+    nesting: Nesting = field(init=False)
     _quotas: Quotas = field(init=False)
     _endings: Endings = field(init=False)
     _deadlines: Deadlines[bytes] = field(init=False, default_factory=Deadlines)
@@ -106,6 +111,7 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)
+        self.nesting = Nesting(self.nested_workers)
         self._quotas = Quotas(self.verb_limits, self.endpoint_limits)
         self._endings = Endings(self.roster, self._quotas, self.calls, self._answer_error)
 
@@ -120,13 +126,16 @@ class Scheduler:
         """The workers to begin with."""
         return list(self.roster.top_up(now, self.roster.full))
 
-    def refusal(self, key: bytes) -> BridgeError | None:
-        """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can."""
+    def refusal(self, key: bytes, parent: bytes | None = None) -> BridgeError | None:
+        """Why a request with this key cannot be taken now, asked before anything is spent on it; None when it can.
+        `parent` is the key of the one whose Elixir function made it."""
         if self._stop_at is not None or self._exit_code is not None:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
         if failure := self.duplicate(key):
             return failure
-        return self._overloaded() if self._full() and not self.roster.free() else None
+        if parent is not None:
+            return self._overloaded() if self.nesting.full else None
+        return self._overloaded() if self._full() and not self._free() else None
 
     def duplicate(self, key: bytes) -> BridgeError | None:
         """Why no request of any verb may have this id now; None when it may."""
@@ -147,7 +156,7 @@ class Scheduler:
     def status(self) -> tuple[str, str]:
         """How the node is, as health_check says it: `healthy`, `degraded` or `overloaded`, and why."""
         ready = self.roster.ready
-        if self._full() and not self.roster.free():
+        if self._full() and not self._free():
             return "overloaded", f"{len(self.queue)} requests wait, limit {self.max_queue}"
         if ready < self.worker_count:
             return "degraded", f"{ready} of {self.worker_count} workers are ready"
@@ -162,7 +171,9 @@ class Scheduler:
         if self._exit_code is None:
             actions += self.roster.retire(now)
             actions += self._dispatch(now)
+            actions += self._untangle()
             actions += self.roster.top_up(now, self._wanted_workers())
+            actions += self.roster.shrink(now, self.roster.full + self.nesting.lent)
             actions += self._stop(now)
         return actions
 
@@ -204,19 +215,24 @@ class Scheduler:
 
     def _submit(self, event: Submitted, now: float) -> Iterator[Action]:
         request = event.request
-        quotas = self._quotas.of(request.verb, event.endpoints)
-        failure = self.refusal(event.key)
-        if failure is None and self._full() and not self._quotas.allows(quotas):
+        nested = event.parent is not None
+        # It runs in the place of one that has been counted, and must not wait for that one to end.
+        quotas = () if nested else self._quotas.of(request.verb, event.endpoints)
+        failure = self.refusal(event.key, event.parent)
+        if failure is None and not nested and self._full() and not self._quotas.allows(quotas):
             failure = self._overloaded()
         if failure is not None:
             yield Refuse(request.id, failure)
             return
         span_ms = request.meta.deadline_ms
         deadline = None if span_ms is None else now + span_ms / 1000
-        entry = Entry(event.key, request, event.frame, now, deadline, event.programs, quotas)
+        entry = Entry(event.key, request, event.frame, now, deadline, event.programs, quotas, parent=event.parent)
         self.entries[event.key] = entry
         self.frame_bytes += len(entry.frame)
-        self.queue.add(entry)
+        if nested:
+            self.nesting.add(entry)
+        else:
+            self.queue.add(entry)
         if deadline is not None:
             self._deadlines.set(event.key, deadline)
 
@@ -227,7 +243,7 @@ class Scheduler:
             return
         yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
         if entry.worker is None:
-            self.queue.remove(entry)
+            self._leave_queue(entry)
             yield self._answer_error(entry, Cancelled("cancelled while it waited for a worker"))
         elif not entry.cancelled:
             entry.cancelled = True
@@ -278,7 +294,7 @@ class Scheduler:
         for key in self._deadlines.due(now):
             entry = self.entries[key]
             if entry.worker is None:
-                self.queue.remove(entry)
+                self._leave_queue(entry)
                 yield self._answer_error(entry, too_late(entry))
             else:
                 yield from self._endings.pass_deadline(entry, now)
@@ -289,15 +305,13 @@ class Scheduler:
     def _wanted_workers(self) -> int:
         """How many workers are kept; a node that is going away replaces only those that its work needs."""
         if self._stop_at is None:
-            return self.roster.full
+            return self.roster.full + self.nesting.lent
         busy = sum(worker.entry is not None for worker in self.roster.lasting())
-        return min(self.worker_count, len(self.queue) + busy)
+        waiting = len(self.queue) + len(self.nesting.waiting)
+        return min(self.worker_count + self.nesting.lent, waiting + busy)
 
     def _dispatch(self, now: float) -> Iterator[Action]:
-        for _ in range(self.roster.free()):
-            entry = self.queue.take(self._quotas.allows)
-            if entry is None:
-                return
+        while (entry := self._next()) is not None:
             worker = self.roster.choose(entry)
             self._quotas.take(entry.quotas)
             self.roster.begin(worker, entry, now)
@@ -305,6 +319,20 @@ class Scheduler:
             yield Send(worker.number, entry.frame, entry.request.meta.deadline_ms, left_s)
             self.frame_bytes -= len(entry.frame)
             entry.frame = b""  # the pool has it; a queue of large jobs must not be held twice
+
+    def _next(self) -> Entry | None:
+        """The request that gets a worker now, if one is free for it; others wait for what is nested."""
+        if self.nesting.waiting and self.roster.free_for_nested(self.nesting.lent):
+            return self.nesting.take()
+        return self.queue.take(self._quotas.allows) if self._free() else None
+
+    def _untangle(self) -> Iterator[Action]:
+        """Refuses nested requests where otherwise all would wait for each other."""
+        while self.roster.running >= self.worker_count + self.nesting.lent:
+            running = [worker.entry for worker in self.workers.values() if worker.entry is not None]
+            if (entry := self.nesting.one_too_many(running)) is None:
+                return
+            yield self._answer_error(entry, self._entangled())
 
     def _stop(self, now: float) -> Iterator[Action]:
         if self._stop_at is not None and (not self.entries or now >= self._stop_at):
@@ -329,6 +357,26 @@ class Scheduler:
 
     # -- answers
 
+    def _free(self) -> int:
+        return self.roster.free(self.nesting.lent)
+
+    def _leave_queue(self, entry: Entry) -> None:
+        if entry.parent is None:  # the others leave when they are answered
+            self.queue.remove(entry)
+
+    def _entangled(self) -> Overloaded:
+        running, limit = self.roster.running, self.nested_workers
+        return Overloaded(
+            f"all {running} jobs that run wait for requests that their Elixir functions have made, and none would end; "
+            f"let functions ask for less, or raise nested_workers, which is {limit}",
+            context={
+                "waiting": len(self.nesting.waiting),
+                "running": running,
+                "workers": self.worker_count,
+                "limit": limit,
+            },
+        )
+
     def _full(self) -> bool:
         return len(self.queue) >= self.max_queue
 
@@ -350,4 +398,5 @@ class Scheduler:
         self.calls.end(entry.key)
         self._deadlines.drop(entry.key)
         del self.entries[entry.key]
+        self.nesting.ended(entry, self.entries.keys())
         self.frame_bytes -= len(entry.frame)

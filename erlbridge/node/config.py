@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Numbers, Seconds, Size, Whole
-from erlbridge.limits import BOOT_TIMEOUT_S, CREDIT, MAX_FRAME_BYTES, MAX_QUEUE, SHUTDOWN_GRACE_S
+from erlbridge.limits import BOOT_TIMEOUT_S, CREDIT, MAX_FRAME_BYTES, MAX_QUEUE, NESTED_WORKERS, SHUTDOWN_GRACE_S
 from erlbridge.wire.vocabulary import VERBS
 
 PREFIX: Final = "ERLBRIDGE_"
@@ -45,6 +45,9 @@ class NodeConfig:
 
     workers: int = setting(Whole(1, 256), default_workers, "worker processes that run jobs")
     spare_workers: int = setting(Whole(0, 64), 1, "booted workers that wait to take a lost one's place")
+    nested_workers: int = setting(
+        Whole(0, 64), NESTED_WORKERS, "workers beside them for what Elixir functions ask while jobs wait for them"
+    )
     data: Path = setting(Directory(), default_data, "directory of what lasts; made when first written to")
     max_frame_bytes: int = setting(Size(4096, 2**31 - 1), MAX_FRAME_BYTES, "longest frame taken or sent")
     max_queue: int = setting(Whole(0, 1_000_000), MAX_QUEUE, "requests that may wait for a worker")

@@ -129,6 +129,10 @@ class Host:
             self.channel.send(frame)
         return failure
 
+    def release(self, call_id: int) -> None:
+        """Tells the host that a function need not go on, though its request does."""
+        self.channel.send(messages.encode(messages.call_over(call_id)))
+
     # -- what waits
 
     def hold_back(self) -> bool:

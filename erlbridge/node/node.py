@@ -83,6 +83,7 @@ class Node:
             config.endpoint_limits,
             config.boot_timeout_s,
             config.recycle_after_jobs,
+            config.nested_workers,
         )
         self.shelves = Shelves(config.data)
         self.exit_code: int | None = None
@@ -261,7 +262,8 @@ class Node:
 
     def _submit(self, key: bytes, request: Request) -> None:
         """Refuses before anything is spent; checks and encodes before a worker is taken."""
-        if failure := self.scheduler.refusal(key):
+        parent = self._parent_key(request)
+        if failure := self.scheduler.refusal(key, parent):
             raise failure
         job = parse_job(request.verb, request.payload)
         programs = stored_programs(job)
@@ -274,8 +276,16 @@ class Node:
             )
         self._refuse_too_much(len(frame))
         # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
-        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job))
+        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), parent)
         self._do(self.scheduler.step(taken, time.monotonic()))
+
+    def _parent_key(self, request: Request) -> bytes | None:
+        parent = request.meta.parent
+        if parent is None:
+            return None
+        if not self.host.may_have(parent):
+            raise Place(parent, "meta.parent").refused("the id of a request, of at most an eighth of a frame")
+        return key_of(parent)
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
         held = self.scheduler.frame_bytes
@@ -326,6 +336,8 @@ class Node:
                 case events.Ask(call_id):
                     if refusal := self.host.ask(action):
                         self._do(self.scheduler.step(events.Unsendable(call_id, refusal), time.monotonic()))
+                case events.Release(call_id):
+                    self.host.release(call_id)
                 case events.Return(number, call_number, outcome):
                     self._pool.give_back(number, call_number, outcome)
                 case events.Warn(message):

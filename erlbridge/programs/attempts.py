@@ -2,22 +2,29 @@
 
 At the time of a prediction nobody knows the right answer. So an attempt is judged by what can be checked without it:
 the share of output fields that are there, are not blank, and keep to their types and bounds. That finds answers of the
-wrong form, not wrong answers; a longer text is never preferred to a shorter one, nor one label to another.
+wrong form, not wrong answers; a longer text is never preferred to a shorter one, nor one label to another. Where the
+host knows better, an Elixir function judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy  # type: ignore[import-untyped]
 
 from erlbridge.core.examples import read_value
 from erlbridge.core.field_types import FieldType
+from erlbridge.core.rewards import Judge
 from erlbridge.errors import ValidationError
-from erlbridge.programs.predictions import outputs
+from erlbridge.programs.host_metric import read_judgement
+from erlbridge.programs.predictions import outputs, plain
+from erlbridge.programs.tools import Elixir
 from erlbridge.wire.place import Place
+
+RewardFunction: TypeAlias = Callable[[Mapping[str, Any], Any], float]
+"""Inputs and a prediction to a number from 0.0 to 1.0."""
 
 
 class Reward:
@@ -35,6 +42,24 @@ class Reward:
     def __call__(self, inputs: Mapping[str, Any], prediction: Any) -> float:  # noqa: ARG002 - DSPy's shape
         found = outputs(prediction, self.kinds)
         return sum(_keeps(found.get(name), kind) for name, kind in self.kinds.items()) / len(self.kinds)
+
+
+class HostReward:
+    """What the function `judge` of the Elixir application makes of inputs and outputs, 0.0 to 1.0."""
+
+    def __init__(self, judge: Judge, kinds: Mapping[str, FieldType]) -> None:
+        self.judge = judge
+        self.kinds = kinds
+
+    def __call__(self, inputs: Mapping[str, Any], prediction: Any) -> float:
+        elixir: Elixir = dspy.settings.elixir  # of the job's context, as for an agent's tools
+        fields = [{name: plain(value) for name, value in side.items()} for side in (inputs, self._found(prediction))]
+        # A failure ends the job: DSPy would take it for a failed attempt.
+        function = elixir.host(self.judge.function)
+        return function.demand([elixir.spelling.fields(side) for side in fields], read_judgement).score
+
+    def _found(self, prediction: Any) -> Mapping[str, Any]:
+        return outputs(prediction, self.kinds)
 
 
 def _keeps(value: object, kind: FieldType) -> bool:
@@ -59,15 +84,19 @@ class Attempts(dspy.Module):  # type: ignore[misc]
         n: Most attempts.
         threshold: The reward that ends the search.
         reward: Judges an attempt.
+        criteria: What it looks for, in words for a model; without them `dspy.Refine` shows the reward's source.
     """
 
-    def __init__(self, make: type[Any], module: Any, *, n: int, threshold: float, reward: Reward) -> None:
+    def __init__(
+        self, make: type[Any], module: Any, *, n: int, threshold: float, reward: RewardFunction, criteria: str = ""
+    ) -> None:
         super().__init__()
         self.module = module
         self.make = make
         self.n = n
         self.threshold = threshold
         self.reward = reward
+        self.criteria = criteria
 
     def forward(self, **inputs: Any) -> Any:
         made = self.make(
@@ -79,6 +108,8 @@ class Attempts(dspy.Module):  # type: ignore[misc]
             # of n attempts raises when all before it have failed, and no other does.
             fail_count=2 * self.n - 3,
         )
+        if self.criteria:
+            made.reward_fn_code = self.criteria
         with _traced(self.module):
             return made(**inputs)
 

@@ -21,7 +21,7 @@ from erlbridge.core.field_types import FieldType
 from erlbridge.core.modules import PREDICT, Module, check_module
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.errors import MissingPackage
-from erlbridge.programs.attempts import Attempts, Reward
+from erlbridge.programs.attempts import Attempts, HostReward, Reward, RewardFunction
 from erlbridge.programs.neighbours import Index, Nearest
 from erlbridge.programs.signatures import REASONING, build_signature
 from erlbridge.programs.tools import build_tool
@@ -208,8 +208,16 @@ def _inner(made: Recipe) -> Any:
 
 def _attempts(make: type[Any], made: Recipe) -> Any:
     module = made.module
-    reward = Reward(module.wished(made.signature, "module"))
-    return Attempts(make, _inner(made), n=module.count("n"), threshold=module.number("threshold"), reward=reward)
+    kinds = module.wished(made.signature, "module")
+    reward: RewardFunction = Reward(kinds) if module.judge is None else HostReward(module.judge, kinds)
+    return Attempts(
+        make,
+        _inner(made),
+        n=module.count("n"),
+        threshold=module.number("threshold"),
+        reward=reward,
+        criteria="" if module.judge is None else module.judge.description,
+    )
 
 
 def _comparison(made: Recipe) -> Any:

@@ -30,12 +30,14 @@ _CHUNK: Final = atom("chunk")
 _TEXT: Final = atom("text")
 _IS_LAST: Final = atom("is_last")
 _CALL: Final = atom("call")
+_CALL_OVER: Final = atom("call_over")
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
     """What a request says about itself. `deadline_ms` is a span, counted from arrival; `priority` is at most
-    `MAX_PRIORITY` from 0, higher first; `source` is who asks, for turns between callers."""
+    `MAX_PRIORITY` from 0, higher first; `source` is who asks, for turns between callers; `parent` the id
+    of the request whose Elixir function makes this one, nil for none."""
 
     deadline_ms: int | None = None
     idempotency_key: str | None = None
@@ -44,6 +46,7 @@ class Meta:
     source: str | None = None
     version: str | None = None
     trace: str | None = None
+    parent: Term = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ def _parse_meta(place: Place) -> Meta:
         source=text("source"),
         version=text("version"),
         trace=text("trace"),
+        parent=None if (parent := given("parent")) is None else parent.term,
     )
 
 
@@ -252,6 +256,11 @@ def joined(earlier: Mapping[Term, Term], later: Mapping[Term, Term]) -> Mapping[
 def call(call_id: int, request_id: Term, name: Atom | bytes, arguments: Term) -> tuple[Term, ...]:
     """`{:call, call_id, id, name, arguments}`: the node asks the host to call an Elixir function."""
     return (_CALL, call_id, request_id, name, arguments)
+
+
+def call_over(call_id: int) -> tuple[Term, ...]:
+    """`{:call_over, call_id}`: nobody waits for the function's value any more."""
+    return (_CALL_OVER, call_id)
 
 
 def telemetry(what: str, measurements: Mapping[str, Term], metadata: Mapping[str, Term]) -> tuple[Term, ...]:

@@ -28,7 +28,7 @@ VERBS: Final = (
     "shutdown",
 )
 
-MESSAGES: Final = ("ready", "ok", "error", "progress", "chunk", "call", "log", "telemetry", "transfer")
+MESSAGES: Final = ("ready", "ok", "error", "progress", "chunk", "call", "call_over", "log", "telemetry", "transfer")
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 

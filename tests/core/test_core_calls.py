@@ -21,6 +21,7 @@ from erlbridge.core.events import (
     Forked,
     Interrupt,
     Refuse,
+    Release,
     Return,
     Returned,
     Submitted,
@@ -119,7 +120,9 @@ def test_a_call_that_outlives_its_own_timeout_fails_and_the_job_goes_on() -> Non
     scheduler = running()
     scheduler.step(Called(1, 1, SCORE, [], timeout_ms=500), 1.0)
     assert scheduler.next_deadline() == 1.5
-    assert refusal(scheduler.step(Tick(), 1.5)) == "callback_error"
+    failed, released = scheduler.step(Tick(), 1.5)
+    assert refusal([failed]) == "callback_error"
+    assert released == Release(1), "the host hears that it need not go on"
     assert scheduler.next_deadline() is None
     assert scheduler.step(Called(1, 2, SCORE, []), 2.0) == [Ask(2, 1, SCORE, [])]
 

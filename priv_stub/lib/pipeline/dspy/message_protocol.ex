@@ -34,6 +34,7 @@ defmodule Pipeline.DSPy.MessageProtocol do
           | {:log, level :: atom, text :: binary, metadata :: map}
           | {:telemetry, name :: [atom], measurements :: map, metadata :: map}
           | {:call, call_id :: term, id :: term, name :: term, arguments :: term}
+          | {:call_over, call_id :: term}
 
   @source "pipeline_ex"
   @version "1.0.0"
@@ -250,6 +251,8 @@ defmodule Pipeline.DSPy.MessageProtocol do
 
   defp classify({:call, call_id, id, name, arguments}),
     do: {:ok, {:call, call_id, id, name, arguments}}
+
+  defp classify({:call_over, call_id}), do: {:ok, {:call_over, call_id}}
 
   defp classify(other), do: {:error, {:unknown_message, other}}
 

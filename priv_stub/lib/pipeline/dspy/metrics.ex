@@ -5,6 +5,7 @@ defmodule Pipeline.DSPy.Metrics do
   | event | measurements | metadata |
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
+  | `[:pipeline, :dspy, :callback]`, a call of an Elixir function | `duration` (native units), `success` (1 or 0) | `name` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
   `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they

@@ -22,6 +22,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :cached,
     :cached_calls,
     :call,
+    :call_over,
     :callback_error,
     :calls,
     :cancel,

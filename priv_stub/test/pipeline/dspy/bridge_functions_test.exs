@@ -140,7 +140,7 @@ defmodule Pipeline.DSPy.BridgeFunctionsTest do
                ask(bridge, lm: {:call, :ecoh})
 
       assert message =~ "no function :ecoh"
-      assert message =~ "echo, same"
+      assert message =~ "there are: echo, same"
     end
 
     test "a call that takes too long is ended by either side" do

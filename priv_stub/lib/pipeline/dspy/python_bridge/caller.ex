@@ -11,6 +11,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Functions
+  alias Pipeline.DSPy.PythonBridge.Nesting
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
 
@@ -42,10 +43,13 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     progress_to = opts[:progress] || nil
     {payload, functions} = if payload, do: Functions.take_out(payload), else: {nil, %{}}
     functions = Map.merge(Functions.new(opts[:functions]), functions)
+    within = Nesting.current()
     ref = monitor(bridge, alias: :reply_demonitor)
     # Encoded here, so that a large payload costs its caller and not the bridge.
     {frame, metadata_bytes} =
-      if payload, do: frame(ref, verb, payload, timeout, progress_to, opts), else: {nil, nil}
+      if payload,
+        do: frame(ref, verb, payload, timeout, within, progress_to, opts),
+        else: {nil, nil}
 
     request = %Request{
       id: ref,
@@ -58,7 +62,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
       grace: Keyword.get(opts, :grace, @default_grace_ms),
-      functions: functions
+      functions: functions,
+      parent: within && within.parent,
+      depth: Nesting.depth(within)
     }
 
     GenServer.cast(bridge, {:submit, request})
@@ -158,8 +164,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   # Stands for :global and :via names, which cannot be monitored as such.
   defp local_name(_global_or_via), do: :"$pipeline_no_such_bridge"
 
-  defp frame(ref, verb, payload, timeout, progress_to, opts) do
+  defp frame(ref, verb, payload, timeout, within, progress_to, opts) do
     meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
+    meta = if within, do: Keyword.put(meta, :parent, within.parent), else: meta
     meta = if timeout == :infinity, do: meta, else: Keyword.put(meta, :deadline_ms, timeout)
 
     request = MessageProtocol.create_request(verb, payload, [{:message_id, ref} | meta])

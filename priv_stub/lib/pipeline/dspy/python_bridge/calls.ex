@@ -3,19 +3,25 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
   The calls of Elixir functions that a node has asked for: those that run, each in a task of its own under
   `Pipeline.DSPy.FunctionSupervisor`, and those that wait because `:max_calls` run already.
 
+  Functions may make requests, whose jobs call functions again. These must not wait for a place that the first ones
+  hold, so `:max_calls` is for each depth of this by itself; how deep it goes is limited by the node.
+
   A value of the bridge's process, which passes on what its tasks, monitors and timers report. Each call is answered
   with one frame, or with none once its request is over.
   """
 
   alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge.Functions
+  alias Pipeline.DSPy.PythonBridge.Nesting
 
   @supervisor Pipeline.DSPy.FunctionSupervisor
 
   defmodule Call do
     @moduledoc """
     One call: `call_id` is the node's, `request_id` that of the request whose job asks, `owner` the process that waits
-    for this request. `max_frame_bytes` bounds its answer. `task` and `timer` are set while it runs.
+    for this request, `depth` how many others wait for it in turn. `max_frame_bytes` bounds its answer. `timeout` is its
+    own, in milliseconds. `task` and `timer` are set while it runs.
     """
 
     @enforce_keys [
@@ -27,7 +33,7 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
       :arguments,
       :max_frame_bytes
     ]
-    defstruct @enforce_keys ++ [:task, :timer]
+    defstruct @enforce_keys ++ [:task, :timer, :timeout, :started_at, depth: 0]
 
     @type t :: %__MODULE__{
             call_id: term,
@@ -37,19 +43,23 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
             name: term,
             arguments: term,
             max_frame_bytes: pos_integer,
+            depth: non_neg_integer,
+            timeout: timeout | nil,
             task: Task.t() | nil,
-            timer: reference | nil
+            timer: reference | nil,
+            started_at: integer | nil
           }
   end
 
   @enforce_keys [:max_running, :timeout]
-  defstruct [:max_running, :timeout, running: %{}, waiting: :queue.new()]
+  defstruct [:max_running, :timeout, running: %{}, running_at: %{}, waiting: %{}]
 
   @type t :: %__MODULE__{
           max_running: pos_integer,
           timeout: timeout,
           running: %{reference => Call.t()},
-          waiting: :queue.queue(Call.t())
+          running_at: %{(depth :: non_neg_integer) => pos_integer},
+          waiting: %{(depth :: non_neg_integer) => :queue.queue(Call.t())}
         }
 
   @doc "No calls. Options: `:max_calls` at once, `:call_timeout` of each in milliseconds or `:infinity`."
@@ -59,7 +69,8 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
   @doc "Takes a call: it runs at once, or as soon as another one has ended."
   @spec take(t, Call.t()) :: t
   def take(%__MODULE__{} = calls, %Call{} = call) do
-    start(%{calls | waiting: :queue.in(call, calls.waiting)})
+    queue = Map.get(calls.waiting, call.depth, :queue.new())
+    start(put_waiting(calls, call.depth, :queue.in(call, queue)), call.depth)
   end
 
   @doc "Whether a monitor or task reference is that of a call."
@@ -70,7 +81,7 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
   @spec finished(t, reference, binary) :: {binary | nil, t}
   def finished(%__MODULE__{} = calls, ref, frame) do
     {call, calls} = pop(calls, ref)
-    {call && frame, start(calls)}
+    if call, do: {frame, start(calls, call.depth)}, else: {nil, calls}
   end
 
   @doc "A call's task died without a word: it was killed, by somebody or through a link."
@@ -82,27 +93,46 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
   @doc "A call has run for as long as it may: it is killed."
   @spec timed_out(t, reference) :: {binary | nil, t}
   def timed_out(%__MODULE__{} = calls, ref) do
-    fail(calls, ref, "it gave nothing within #{calls.timeout} ms (:call_timeout)")
+    limit =
+      case calls.running do
+        %{^ref => %Call{timeout: nil}} -> "#{calls.timeout} ms (:call_timeout)"
+        %{^ref => %Call{timeout: ms}} -> "#{ms} ms (its :timeout)"
+        _gone -> "its time"
+      end
+
+    fail(calls, ref, "it gave nothing within #{limit}")
   end
 
   @doc "Ends the calls of requests that are over, those for which `in_flight?` is false. The node waits for none of them."
   @spec retain(t, (reference -> boolean)) :: t
   def retain(%__MODULE__{} = calls, in_flight?) do
-    over = for {ref, call} <- calls.running, not in_flight?.(call.request_id), do: ref
-    waiting = :queue.filter(&in_flight?.(&1.request_id), calls.waiting)
+    end_those(calls, &(not in_flight?.(&1.request_id)))
+  end
 
-    over
-    |> Enum.reduce(%{calls | waiting: waiting}, fn ref, calls ->
+  @doc "Ends a call that the node waits for no longer, though its request goes on."
+  @spec release(t, call_id :: term) :: t
+  def release(%__MODULE__{} = calls, call_id), do: end_those(calls, &(&1.call_id == call_id))
+
+  defp end_those(calls, over?) do
+    kept =
+      Enum.reduce(calls.waiting, calls, fn {depth, queue}, calls ->
+        put_waiting(calls, depth, :queue.filter(&(not over?.(&1)), queue))
+      end)
+
+    for({ref, call} <- calls.running, over?.(call), do: ref)
+    |> Enum.reduce(kept, fn ref, calls ->
       {call, calls} = pop(calls, ref)
       kill(call)
-      calls
+      start(calls, call.depth)
     end)
-    |> start()
   end
 
   @doc "How many calls run or wait."
   @spec count(t) :: non_neg_integer
-  def count(%__MODULE__{} = calls), do: map_size(calls.running) + :queue.len(calls.waiting)
+  def count(%__MODULE__{} = calls) do
+    waiting = for {_depth, queue} <- calls.waiting, do: :queue.len(queue)
+    map_size(calls.running) + Enum.sum(waiting)
+  end
 
   defp fail(calls, ref, text) do
     case pop(calls, ref) do
@@ -111,24 +141,53 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
 
       {call, calls} ->
         kill(call)
-        {MessageProtocol.encode_result(call.call_id, {:error, text}), start(calls)}
+        measure(call, 0)
+        {MessageProtocol.encode_result(call.call_id, {:error, text}), start(calls, call.depth)}
     end
   end
 
-  defp start(%__MODULE__{running: running, max_running: max} = calls)
-       when map_size(running) >= max,
-       do: calls
+  # Starts what waits at this depth, as far as there is room.
+  defp start(calls, depth) do
+    running = Map.get(calls.running_at, depth, 0)
 
-  defp start(calls) do
-    case :queue.out(calls.waiting) do
-      {:empty, _waiting} ->
-        calls
+    with true <- running < calls.max_running,
+         %{^depth => queue} <- calls.waiting,
+         {{:value, call}, queue} <- :queue.out(queue) do
+      call = %{call | timeout: own_timeout(call), started_at: System.monotonic_time()}
+      # Linked as well: a bridge that is killed takes its functions along.
+      task = Task.Supervisor.async(@supervisor, fn -> run(call) end)
+      call = %{call | task: task, timer: start_timer(task.ref, call.timeout || calls.timeout)}
 
-      {{:value, call}, waiting} ->
-        # Linked as well: a bridge that is killed takes its functions along.
-        task = Task.Supervisor.async(@supervisor, fn -> run(call) end)
-        call = %{call | task: task, timer: start_timer(task.ref, calls.timeout)}
-        start(%{calls | waiting: waiting, running: Map.put(calls.running, task.ref, call)})
+      start(
+        put_waiting(
+          %{
+            calls
+            | running: Map.put(calls.running, task.ref, call),
+              running_at: Map.put(calls.running_at, depth, running + 1)
+          },
+          depth,
+          queue
+        ),
+        depth
+      )
+    else
+      _no_room_or_none -> calls
+    end
+  end
+
+  defp put_waiting(calls, depth, queue) do
+    if :queue.is_empty(queue),
+      do: %{calls | waiting: Map.delete(calls.waiting, depth)},
+      else: %{calls | waiting: Map.put(calls.waiting, depth, queue)}
+  end
+
+  # Of a registered function; nil where the bridge's own holds.
+  defp own_timeout(%Call{functions: functions, name: name}) do
+    with :error <- Functions.given(functions, name),
+         {:ok, entry} <- Functions.registered(name) do
+      entry.timeout
+    else
+      _given_or_unknown -> nil
     end
   end
 
@@ -137,8 +196,8 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
 
   # In the task: the frame is made here, so that a large value costs its function and not the bridge.
   defp run(%Call{max_frame_bytes: limit} = call) do
-    Process.put(:"$callers", [call.owner])
-    outcome = Functions.call(call.functions, call.name, call.arguments)
+    outcome = perform(call)
+    measure(call, if(match?({:ok, _value}, outcome), do: 1, else: 0))
     frame = MessageProtocol.encode_result(call.call_id, outcome)
 
     if byte_size(frame) > limit do
@@ -149,13 +208,40 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
     end
   end
 
-  defp pop(calls, ref) do
-    {call, running} = Map.pop(calls.running, ref)
-    if call, do: release(call)
-    {call, %{calls | running: running}}
+  # In the process that runs the function, wherever that is.
+  defp perform(call) do
+    Process.put(:"$callers", [call.owner])
+    Nesting.enter(call.request_id, call.depth)
+    Functions.call(call.functions, call.name, call.arguments)
   end
 
-  defp release(call) do
+  defp measure(call, success) do
+    duration = System.monotonic_time() - call.started_at
+
+    Metrics.execute([:pipeline, :dspy, :callback], %{duration: duration, success: success}, %{
+      name: call.name
+    })
+  end
+
+  defp pop(calls, ref) do
+    case Map.pop(calls.running, ref) do
+      {nil, _running} ->
+        {nil, calls}
+
+      {call, running} ->
+        forget(call)
+        {call, %{calls | running: running, running_at: less(calls.running_at, call.depth)}}
+    end
+  end
+
+  defp less(running_at, depth) do
+    case running_at do
+      %{^depth => 1} -> Map.delete(running_at, depth)
+      %{^depth => count} -> %{running_at | depth => count - 1}
+    end
+  end
+
+  defp forget(call) do
     if call.timer, do: Process.cancel_timer(call.timer)
     Process.demonitor(call.task.ref, [:flush])
   end

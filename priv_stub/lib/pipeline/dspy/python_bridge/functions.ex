@@ -1,11 +1,14 @@
 defmodule Pipeline.DSPy.PythonBridge.Functions do
   @moduledoc """
-  Elixir functions by name, as a bridge and its requests hold them, and how one is called. Keeps nothing.
+  Elixir functions by name, as a bridge and its requests hold them, and how one is called. Keeps nothing; what neither
+  of them has may be registered in `Pipeline.DSPy.Callbacks`.
 
   A name is an atom or a binary; `:score` and `"score"` are the same function.
   """
 
   require Logger
+
+  alias Pipeline.DSPy.Callbacks
 
   @type t :: %{String.t() => function}
 
@@ -107,13 +110,13 @@ defmodule Pipeline.DSPy.PythonBridge.Functions do
       iex> Pipeline.DSPy.PythonBridge.Functions.call(functions, :half, [3])
       {:ok, 1.5}
       iex> Pipeline.DSPy.PythonBridge.Functions.call(functions, "third", [3])
-      {:error, "no function \\"third\\" is given to this bridge or request; given are: half"}
+      {:error, "no function \\"third\\" is given to this bridge or request, or registered; there are: half"}
   """
   @spec call(t, term, term) :: {:ok, term} | {:error, String.t()}
   def call(functions, name, arguments) do
-    with {:ok, function} <- fetch(functions, name),
-         :ok <- check_arity(function, arguments) do
-      case apply(function, arguments) do
+    with {:ok, found} <- fetch(functions, name),
+         :ok <- check_arity(found, arguments) do
+      case run(found, arguments) do
         {:ok, value} -> {:ok, value}
         {:error, reason} -> {:error, text(reason)}
         value -> {:ok, value}
@@ -129,15 +132,40 @@ defmodule Pipeline.DSPy.PythonBridge.Functions do
       {:error, failure(kind, reason, __STACKTRACE__)}
   end
 
-  defp fetch(functions, name) when is_atom(name) or is_binary(name) do
-    with :error <- Map.fetch(functions, to_string(name)) do
-      given = functions |> Map.keys() |> Enum.sort() |> Enum.join(", ")
-      shown = inspect(name, printable_limit: 100)
-      {:error, "no function #{shown} is given to this bridge or request; given are: #{given}"}
+  @doc "A function that a request or its bridge was given."
+  @spec given(t, term) :: {:ok, function} | :error
+  def given(functions, name) when is_atom(name) or is_binary(name) do
+    Map.fetch(functions, to_string(name))
+  end
+
+  def given(_functions, _name), do: :error
+
+  @doc "A function that is registered for the whole application."
+  @spec registered(term) :: {:ok, Callbacks.Entry.t()} | :error
+  def registered(name) when is_atom(name) or is_binary(name), do: Callbacks.fetch(name)
+  def registered(_name), do: :error
+
+  defp fetch(functions, name) do
+    with :error <- given(functions, name),
+         :error <- registered(name) do
+      {:error, unknown(functions, name)}
     end
   end
 
-  defp fetch(_functions, name), do: {:error, "#{inspect(name, limit: 5)} names no function"}
+  defp unknown(functions, name) when is_atom(name) or is_binary(name) do
+    names = Map.keys(functions) ++ Enum.map(Callbacks.list(), & &1.name)
+    known = names |> Enum.uniq() |> Enum.sort() |> Enum.join(", ")
+    shown = inspect(name, printable_limit: 100)
+    "no function #{shown} is given to this bridge or request, or registered; there are: #{known}"
+  end
+
+  defp unknown(_functions, name), do: "#{inspect(name, limit: 5)} names no function"
+
+  defp run(%Callbacks.Entry{} = entry, arguments), do: Callbacks.call(entry, arguments)
+  defp run(function, arguments), do: apply(function, arguments)
+
+  defp check_arity(%Callbacks.Entry{function: function}, arguments),
+    do: check_arity(function, arguments)
 
   defp check_arity(function, arguments) do
     {:arity, arity} = Function.info(function, :arity)

@@ -15,6 +15,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     `stream_to`, which hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
+    `parent` is the request whose function makes this one, `depth` how many wait for it in turn (`Nesting`).
     """
 
     alias Pipeline.DSPy.Affinity
@@ -35,7 +36,9 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       :watcher,
       timeout: :infinity,
       grace: 0,
-      functions: %{}
+      functions: %{},
+      parent: nil,
+      depth: 0
     ]
 
     @type t :: %__MODULE__{
@@ -53,7 +56,9 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             watcher: pid | nil,
             timeout: timeout,
             grace: non_neg_integer,
-            functions: %{String.t() => function}
+            functions: %{String.t() => function},
+            parent: reference | nil,
+            depth: non_neg_integer
           }
   end
 

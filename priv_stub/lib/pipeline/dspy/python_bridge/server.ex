@@ -235,6 +235,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
           functions: Map.merge(state.options[:functions], request.functions),
           name: name,
           arguments: arguments,
+          depth: request.depth,
           max_frame_bytes: state.exchange.max_frame_bytes
         }
 
@@ -245,6 +246,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
         refusal = MessageProtocol.encode_result(call_id, {:error, "the request is over"})
         continue(state, Exchange.write(state.exchange, refusal))
     end
+  end
+
+  defp incoming({:call_over, call_id}, state) do
+    {:noreply, %{state | calls: Calls.release(state.calls, call_id)}}
   end
 
   defp incoming(_other, state), do: {:noreply, state}
