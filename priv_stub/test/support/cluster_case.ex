@@ -11,7 +11,9 @@ defmodule Pipeline.ClusterCase do
   using do
     quote do
       import Pipeline.ClusterCase
-      import Pipeline.NodeCase, only: [eventually: 1, eventually: 2, tmp_dir: 1, python: 0, signal: 2]
+
+      import Pipeline.NodeCase,
+        only: [eventually: 1, eventually: 2, tmp_dir: 1, python: 0, signal: 2]
 
       alias Pipeline.ClusterNode
       alias Pipeline.DSPy.Cluster
@@ -30,7 +32,10 @@ defmodule Pipeline.ClusterCase do
     nodes = labels |> Enum.map(&Task.async(fn -> start_beam_node(&1, run, directory) end))
     nodes = nodes |> Task.await_many(20_000) |> Map.new()
     [{_label, first} | others] = Enum.to_list(nodes)
-    for {_label, %{peer: peer}} <- others, do: true = call(peer, :net_kernel, :connect_node, [first.node])
+
+    for {_label, %{peer: peer}} <- others,
+        do: true = call(peer, :net_kernel, :connect_node, [first.node])
+
     nodes
   end
 
@@ -61,8 +66,12 @@ defmodule Pipeline.ClusterCase do
 
   @doc "Runs a function of a module on a BEAM node."
   def call(peer, module, function, arguments, timeout \\ 20_000)
-  def call(%{peer: peer}, module, function, arguments, timeout), do: call(peer, module, function, arguments, timeout)
-  def call(peer, module, function, arguments, timeout), do: :peer.call(peer, module, function, arguments, timeout)
+
+  def call(%{peer: peer}, module, function, arguments, timeout),
+    do: call(peer, module, function, arguments, timeout)
+
+  def call(peer, module, function, arguments, timeout),
+    do: :peer.call(peer, module, function, arguments, timeout)
 
   @doc "Has a BEAM node serve a cluster with a bridge of its own, or without one only send to it."
   def serve(node, bridge_options \\ nil), do: call(node, ClusterNode, :serve, [bridge_options])

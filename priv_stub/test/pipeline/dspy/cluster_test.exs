@@ -7,7 +7,11 @@ defmodule Pipeline.DSPy.ClusterTest do
     on_exit(fn -> stop_beam_nodes(nodes) end)
 
     for label <- [:a, :b] do
-      serve(nodes[label], python: python(), workers: 1, data_dir: Path.join(directory, "data-#{label}"))
+      serve(nodes[label],
+        python: python(),
+        workers: 1,
+        data_dir: Path.join(directory, "data-#{label}")
+      )
     end
 
     serve(nodes.asker)
@@ -15,12 +19,22 @@ defmodule Pipeline.DSPy.ClusterTest do
   end
 
   test "every member is known", %{asker: asker, a: a, b: b} do
-    IO.inspect {:ok, %{members: _}} = call(asker, ClusterNode, :ask, [:await_ready, []])
+    IO.inspect({:ok, %{members: _}} = call(asker, ClusterNode, :ask, [:await_ready, []]))
+
     eventually(fn ->
       members = call(asker, ClusterNode, :members, [])
-      Enum.sort(for %{usable: true, node: node} <- members, do: node) == Enum.sort([a.node, b.node])
+
+      Enum.sort(for %{usable: true, node: node} <- members, do: node) ==
+        Enum.sort([a.node, b.node])
     end)
-    IO.inspect call(asker, ClusterNode, :ask, [:health_check, []])
-    IO.inspect call(asker, ClusterNode, :ask, [:predict, ["question -> answer", %{question: "1 + 1"}, [lm: :offline]]])
+
+    IO.inspect(call(asker, ClusterNode, :ask, [:health_check, []]))
+
+    IO.inspect(
+      call(asker, ClusterNode, :ask, [
+        :predict,
+        ["question -> answer", %{question: "1 + 1"}, [lm: :offline]]
+      ])
+    )
   end
 end

@@ -14,6 +14,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Nesting
   alias Pipeline.DSPy.PythonError
   alias Pipeline.DSPy.Verbs
 
@@ -62,7 +63,9 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
          most = Enum.max(Map.values(holders), fn -> 0 end),
          best =
            Enum.filter(entries, fn {member, _} -> Map.get(holders, member.node, 0) == most end),
-         member when member != nil <- Placement.pick(best) || Placement.pick(entries) do
+         parent = [prefer: parent_at()],
+         member when member != nil <-
+           Placement.pick(best, %{}, parent) || Placement.pick(entries, %{}, parent) do
       Directory.count(name, member.node, 1)
       Caller.submit(Member.address(member), verb, payload, opts)
     else
@@ -85,7 +88,8 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
     holders = Directory.holders(name, run.needs)
 
     with {:ok, entries} <- Directory.usable(name),
-         member when member != nil <- Placement.pick(entries, holders, run.tried) do
+         member when member != nil <-
+           Placement.pick(entries, holders, tried: run.tried, prefer: parent_at()) do
       at(run, member)
     else
       :error -> {:error, no_cluster(name)}
@@ -107,6 +111,12 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
       {:ok, _members} -> place(%{run | waited: true})
       {:error, _none} -> {:error, no_member(run.cluster.name)}
     end
+  end
+
+  # A function that a job calls has its own requests run where that job waits for it: only there is it known that they
+  # must not wait behind the job.
+  defp parent_at do
+    with %{node: node} <- Nesting.current(), do: node
   end
 
   # -- one attempt

@@ -23,7 +23,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
     :held,
     ready: false,
     leaving: false,
-    workers: 1,
+    workers: 0,
     busy: 0,
     waiting: 0,
     interval: 1_000,
@@ -44,7 +44,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
           held: [String.t()] | nil,
           ready: boolean,
           leaving: boolean,
-          workers: pos_integer,
+          workers: non_neg_integer,
           busy: non_neg_integer,
           waiting: non_neg_integer,
           interval: pos_integer,
@@ -87,7 +87,8 @@ defmodule Pipeline.DSPy.Cluster.Member do
   end
 
   @doc """
-  The member with the load that its target's answer to `health_check` tells, of a bridge or of a pool.
+  The member with the load that its target's answer to `health_check` tells, of a bridge or of a pool. Workers that are
+  not up yet do not count.
 
       iex> alias Pipeline.DSPy.Cluster.Member
       iex> health = %{workers: [%{state: :busy}, %{state: :idle}], queue: %{waiting: 3, running: 1}}
@@ -101,8 +102,9 @@ defmodule Pipeline.DSPy.Cluster.Member do
 
     %{
       member
-      | ready: true,
-        workers: max(length(Map.get(health, :workers, [])), 1),
+      | # A pool answers itself, whether or not one of its bridges is there.
+        ready: not match?(%{pool: %{ready: 0}}, health),
+        workers: health |> Map.get(:workers, []) |> Enum.count(&(&1.state in [:idle, :busy])),
         busy: Map.get(queue, :running, 0),
         waiting: Map.get(queue, :waiting, 0)
     }
@@ -145,8 +147,11 @@ defmodule Pipeline.DSPy.Cluster.Member do
   def from_map(_other, _now), do: :error
 
   defp sane?({key, value}) when key in [:ready, :leaving], do: is_boolean(value)
-  defp sane?({key, value}) when key in [:workers, :interval], do: is_integer(value) and value > 0
-  defp sane?({key, value}) when key in [:busy, :waiting], do: is_integer(value) and value >= 0
+  defp sane?({:interval, value}), do: is_integer(value) and value > 0
+
+  defp sane?({key, value}) when key in [:workers, :busy, :waiting],
+    do: is_integer(value) and value >= 0
+
   defp sane?({:held, nil}), do: true
 
   defp sane?({:held, ids}) do
