@@ -73,6 +73,24 @@ defmodule Pipeline.ClusterCase do
   def call(peer, module, function, arguments, timeout),
     do: :peer.call(peer, module, function, arguments, timeout)
 
-  @doc "Has a BEAM node serve a cluster with a bridge of its own, or without one only send to it."
-  def serve(node, bridge_options \\ nil), do: call(node, ClusterNode, :serve, [bridge_options])
+  @doc "Has a BEAM node serve a cluster with a bridge or pool of its own, or without one only send to it."
+  def serve(node, target \\ nil), do: call(node, ClusterNode, :serve, [target])
+
+  @doc "A bridge for `serve/2`. Its function `where` says where it runs."
+  def bridge(data_dir, options \\ []) do
+    defaults = [
+      python: Pipeline.NodeCase.python(),
+      workers: 1,
+      data_dir: data_dir,
+      functions: %{"where" => &ClusterNode.where/1}
+    ]
+
+    {Pipeline.DSPy.PythonBridge, Keyword.merge(defaults, options)}
+  end
+
+  @doc "Waits until exactly these are members that this node sends requests to."
+  def await_members(node, members) do
+    nodes = members |> Enum.map(& &1.node) |> Enum.sort()
+    Pipeline.NodeCase.eventually(fn -> call(node, ClusterNode, :usable, []) == nodes end, 15_000)
+  end
 end
