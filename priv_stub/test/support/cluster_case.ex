@@ -92,5 +92,6 @@ defmodule Pipeline.ClusterCase do
   def await_members(node, members) do
     nodes = members |> Enum.map(& &1.node) |> Enum.sort()
     Pipeline.NodeCase.eventually(fn -> call(node, ClusterNode, :usable, []) == nodes end, 15_000)
+    :ok
   end
 end

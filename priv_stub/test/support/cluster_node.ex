@@ -121,6 +121,12 @@ defmodule Pipeline.ClusterNode do
     {PythonBridge.cancel(cluster(), ref), PythonBridge.await(ref)}
   end
 
+  def cancel_unknown, do: PythonBridge.cancel(cluster(), make_ref())
+
+  @doc "Sends a request without the cluster's further care, and waits for its answer."
+  def once(verb, payload),
+    do: cluster() |> PythonBridge.async(verb, payload) |> PythonBridge.await()
+
   @doc "Sends a job and stays, in a process of its own."
   def hold(bridge, verb, payload, opts \\ []) do
     spawn(fn -> bridge |> PythonBridge.async(verb, payload, opts) |> PythonBridge.await() end)

@@ -13,7 +13,7 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     on_exit(fn -> stop_beam_nodes(nodes) end)
     for label <- [:a, :b, :c], do: serve(nodes[label], bridge(Path.join(directory, "#{label}")))
     # A bridge that holds what it gets, since its node never is ready: no member that is chosen.
-    slow = script(directory, "exec sleep 60")
+    slow = script(directory, "exec cat >/dev/null")
 
     serve(
       nodes.idle,
@@ -66,6 +66,29 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     assert count > 0
     await_members(asker, [a, b])
   end
+
+  test "a BEAM node that hangs costs no more than the request's own time, and one that dies is known at once",
+       %{asker: asker, idle: idle} do
+    there = ClusterNode.at(idle.node)
+    health = &call(asker, ClusterNode, :ask, [there, :health_check, [[timeout: &1, grace: 0]]])
+    waits = Task.async(fn -> {health.(20_000), now()} end)
+    # It has come there: what is asked behind it is answered, if only with a refusal to wait.
+    assert {:error, %PythonError{error_type: :timeout_error}} = health.(1)
+
+    signal("STOP", idle.os_pid)
+    started = now()
+    assert {:error, %PythonError{error_type: :timeout_error} = error} = health.(200)
+    assert error.context == %{reason: :silent, deadline_ms: 200}
+    assert now() - started < 2_000
+
+    signal("KILL", idle.os_pid)
+    killed = now()
+    assert {{:error, %PythonError{error_type: :process_crashed} = error}, at} = Task.await(waits)
+    assert error.context.reason == :nodedown
+    assert at - killed < 1_000
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp table(repeatable, others, nodes, retried) do
     rows =

@@ -155,7 +155,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
   defp sane?({:held, nil}), do: true
 
   defp sane?({:held, ids}) do
-    is_list(ids) and length(ids) <= @max_held and
+    is_list(ids) and not List.improper?(ids) and length(ids) <= @max_held and
       Enum.all?(ids, &(is_binary(&1) and byte_size(&1) <= @max_id_bytes))
   end
 end

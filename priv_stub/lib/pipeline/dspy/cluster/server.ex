@@ -77,7 +77,10 @@ defmodule Pipeline.DSPy.Cluster.Server do
   end
 
   @impl true
-  def handle_continue(:round, state), do: {:noreply, take_round(state)}
+  def handle_continue(:round, state) do
+    state = if state.self, do: put_self(state, state.self), else: state
+    {:noreply, take_round(state)}
+  end
 
   @impl true
   def terminate(_reason, state) do
@@ -228,9 +231,10 @@ defmodule Pipeline.DSPy.Cluster.Server do
 
   defp watch_target(state), do: state
 
-  # One question at a time: a target that is not ready yet answers when it is.
+  # One question at a time; its answer is told to the others. A target that does not answer is no reason to be silent:
+  # that would look as if the BEAM node hung.
   defp probe(%State{probe: nil} = state), do: %{state | probe: ask(state, :health_check, %{})}
-  defp probe(state), do: state
+  defp probe(state), do: put_self(state, state.self)
 
   defp list(%State{listing: nil, round: round} = state)
        when rem(round, @rounds_per_listing) == 0 do

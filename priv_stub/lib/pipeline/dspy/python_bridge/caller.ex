@@ -10,6 +10,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.Affinity
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Atoms
   alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Nesting
   alias Pipeline.DSPy.PythonBridge.Requests.Request
@@ -58,6 +59,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       frame: frame,
       metadata_bytes: metadata_bytes,
       affinity: Affinity.of(payload),
+      atoms: if(payload && far?(bridge), do: Atoms.of(payload), else: []),
       progress_to: progress_to,
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
@@ -133,11 +135,11 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     end
   end
 
-  defp patience({_name, node}, timeout, grace) when node != node() and is_integer(timeout) do
-    timeout + grace + @remote_margin_ms
+  defp patience(bridge, timeout, grace) do
+    if timeout != :infinity and far?(bridge),
+      do: timeout + grace + @remote_margin_ms,
+      else: :infinity
   end
-
-  defp patience(_local, _timeout, _grace), do: :infinity
 
   @doc "Nobody waits for a request any more: its work is stopped, and what is said of it dropped."
   @spec abandon(PythonBridge.bridge(), reference) :: :ok
@@ -163,6 +165,20 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   defp local_name(name) when is_atom(name), do: name
   # Stands for :global and :via names, which cannot be monitored as such.
   defp local_name(_global_or_via), do: :"$pipeline_no_such_bridge"
+
+  # Whether a bridge is on another BEAM node.
+  defp far?({name, node}) when is_atom(name) and is_atom(node) and name not in [:global, :via],
+    do: node != node()
+
+  defp far?(pid) when is_pid(pid), do: node(pid) != node()
+  defp far?(name) when is_atom(name), do: false
+
+  defp far?(name) do
+    case GenServer.whereis(name) do
+      pid when is_pid(pid) -> node(pid) != node()
+      _nobody -> false
+    end
+  end
 
   defp frame(ref, verb, payload, timeout, within, progress_to, opts) do
     meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
