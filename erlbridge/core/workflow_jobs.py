@@ -59,6 +59,7 @@ class RunPipeline:
         inputs: The workflow's inputs, a map; None for none.
         training: Examples for steps, by step; they win over those in the workflow.
         programs: Stored programs to use as they are, by step.
+        optimize_only: Whether its DSPy steps are optimized and none is run.
         config: How its DSPy steps run, where the workflow does not say; what the request says wins.
         entries: The same, as the request has it.
     """
@@ -67,6 +68,7 @@ class RunPipeline:
     inputs: Place | None
     training: Mapping[str, Place]
     programs: Mapping[str, str]
+    optimize_only: bool
     config: Config
     entries: Mapping[str, Place]
 
@@ -77,8 +79,11 @@ def parse_load(place: Place) -> LoadWorkflow:
 
 
 def parse_run(place: Place) -> RunPipeline:
-    """The same with `inputs`, `training_data`, `programs` and `config`. Raises `ValidationError` with the path."""
-    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "config"))
+    """The same with `inputs`, `training_data`, `programs`, `optimize_only` and `config`.
+
+    Raises `ValidationError` with the path.
+    """
+    entries = place.only((*_SOURCE_KEYS, "inputs", "training_data", "programs", "optimize_only", "config"))
     config = place.required(entries, "config")
     if given(entries, "inputs"):
         entries["inputs"].entries()
@@ -87,6 +92,7 @@ def parse_run(place: Place) -> RunPipeline:
         entries["inputs"] if given(entries, "inputs") else None,
         {name: Examples.at(found).place for name, found in _map(entries, "training_data").items()},
         {name: read_program_id(found) for name, found in _map(entries, "programs").items()},
+        given(entries, "optimize_only") and entries["optimize_only"].boolean(),
         parse_config(config, None, count=_ANY_COUNT, outputs=None),
         {name: found for name, found in config.entries().items() if found.term is not None},
     )

@@ -77,7 +77,9 @@ class Runner:
         observer = StepObserver(self.observer, f"step {number} of {count}: {step.name}", self.total)
         observer.progress(Progress("executing", number - 1, count))
         try:
-            if step.signature is None:
+            if self.job.optimize_only:
+                self._optimize(step, result, observer)
+            elif step.signature is None:
                 result.value = self._by_host(step, result, observer)
             else:
                 self._by_dspy_or_host(step, step.signature, result, observer)
@@ -147,6 +149,11 @@ class Runner:
         payload = {**source, "input": inputs, "config": self._with_budget(asked)}
         prediction = self._sub_job("predict", payload, result, observer)[atom("prediction")]
         result.value = {name.decode(): value for name, value in prediction.items()}
+
+    def _optimize(self, step: Step, result: Result, observer: Observer) -> None:
+        """What running the step would do first. Nothing is asked for an answer, and nothing falls back to the host."""
+        if step.signature is not None:
+            self._program(step, step.signature, step_config(step, self.job.entries), result, observer)
 
     def _program(
         self, step: Step, signature: Signature, config: ConfigTerm, result: Result, observer: Observer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from erlbridge.codec import Atom
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.jobs import GivenEnsemble, OptimizeSignature, Predict, StoredProgram, parse_job, stored_programs
 from erlbridge.core.modules import Module, module_term, parse_module
 from erlbridge.core.pipelines import Pipeline, Source, parse_pipeline
@@ -107,6 +107,23 @@ def test_a_module_is_a_name_or_a_map_and_has_all_its_options(
     assert module(module_term(found)) == found
 
 
+@pytest.mark.parametrize(
+    ("reward", "description"),
+    [
+        ((Atom("call"), Atom("judge")), ""),
+        ({b"name": (Atom("call"), b"judge")}, ""),
+        ({b"name": (Atom("call"), b"judge"), b"description": b"Short is good."}, "Short is good."),
+    ],
+)
+def test_a_reward_may_be_an_elixir_function(reward: object, description: str) -> None:
+    found = module({b"name": b"refine", b"reward": reward})
+    assert found.judge is not None
+    assert (found.judge.function.text, found.judge.description, found.wishes) == ("judge", description, {})
+    again = module(binary_to_term(term_to_binary(module_term(found))))
+    assert again.judge is not None
+    assert (again.judge.function.text, again.judge.description) == ("judge", description)
+
+
 def test_a_reward_may_wish_for_more_than_the_signature() -> None:
     found = module({b"name": b"refine", b"reward": {b"name": b"constraints", b"fields": {b"a": {b"maxLength": 9}}}})
     assert module(module_term(found)) == found
@@ -125,6 +142,13 @@ WRONG_MODULES: list[tuple[object, str, str]] = [
     ({b"name": b"best_of_n", b"threshold": 2}, ".module.threshold", "at most 1"),
     ({b"name": b"best_of_n", b"module": b"refine"}, ".module.module", "one of chain_of_thought, predict"),
     ({b"name": b"best_of_n", b"reward": b"judge"}, ".module.reward", "one of constraints"),
+    ({b"name": b"best_of_n", b"reward": (Atom("cal"), b"judge")}, ".module.reward", "{:call, name}"),
+    (
+        {b"name": b"best_of_n", b"reward": {b"name": (Atom("call"), b"judge"), b"fields": {}}},
+        ".module.reward",
+        "description",
+    ),
+    ({b"name": b"predict", b"reward": (Atom("call"), b"judge")}, ".module", "reward"),
     (
         {b"name": b"best_of_n", b"reward": {b"name": b"constraints", b"fields": {b"zz": {}}}},
         ".module.reward.fields.zz",

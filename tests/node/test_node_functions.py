@@ -199,3 +199,43 @@ def test_a_deadline_during_a_call_brings_the_best_program_so_far(node: NodeClien
     assert (term[0], term[1], term[2][Atom("error_type")]) == (ERROR, number, Atom("timeout_error"))
     assert term[2][Atom("context")][Atom("best_score")] == 0.5
     assert {worker[Atom("os_pid")] for worker in node.health()[Atom("workers")]} == before
+
+
+def test_a_request_that_names_its_parent_runs_while_the_only_worker_waits_for_it(small_node: NodeClient) -> None:
+    outer = small_node.request("predict", questions(1))
+    _, call_id, *_ = small_node.until(lambda term: term[0] == CALL)
+    inner = small_node.request("predict", questions(1), {Atom("parent"): outer, Atom("deadline_ms"): 20_000})
+    tag, result, count = serve(small_node, inner, {b"answer": echo})
+    assert (tag, count) == ("ok", 1), result
+    small_node.send((RESULT, call_id, (OK, chat(b"after"))))
+    tag, result = small_node.answer(outer)
+    assert tag == "ok", result
+
+
+def test_a_parent_that_is_no_id_for_an_answer_is_refused(small_node: NodeClient) -> None:
+    tag, error = small_node.ask("predict", questions(1), {Atom("parent"): b"x" * 2000})
+    assert (tag, error_type(error)) == ("error", "validation_error")
+    assert error[Atom("context")][Atom("path")] == b"meta.parent"
+
+
+def test_a_call_whose_job_goes_on_without_it_is_over_for_the_host_too(node: NodeClient) -> None:
+    look = {Atom("name"): b"look", Atom("call"): (CALL, b"look")}
+    agent = {Atom("name"): Atom("react"), Atom("tools"): [look], Atom("max_iters"): 1}
+    number = node.request("predict", questions(1, call_timeout_ms=200, module=agent))
+    looked = None
+    while (term := node.receive())[0] not in (OK, ERROR):
+        if term[0] == CALL and term[3] == b"look":
+            looked = term[1]
+        elif term[0] == CALL:
+            content = term[4][0][Atom("messages")][-1][Atom("content")]
+            step = (
+                b"[[ ## next_thought ## ]]\nlook\n\n[[ ## next_tool_name ## ]]\nlook\n\n[[ ## next_tool_args ## ]]\n{}"
+            )
+            last = b"[[ ## reasoning ## ]]\nnothing\n\n[[ ## answer ## ]]\nnone"
+            text = step if b"next_tool_name" in content.partition(b"Respond with")[2] else last
+            node.send((RESULT, term[1], (OK, text + b"\n\n[[ ## completed ## ]]")))
+        elif term[0] == Atom("call_over"):
+            assert term == (Atom("call_over"), looked)
+            looked = "over"
+    assert (term[0], term[1]) == (OK, number), term
+    assert looked == "over"

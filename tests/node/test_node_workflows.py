@@ -125,3 +125,18 @@ def test_a_billion_laughs_cost_one_answer(node: NodeClient) -> None:
     tag, error = node.ask("load_workflow", payload(laughs))
     assert (tag, error[Atom("error_type")]) == ("error", Atom("validation_error"))
     assert b"aliases counted" in error[Atom("message")]
+
+
+def test_a_workflow_that_is_only_optimized_needs_no_inputs_and_no_host(node: NodeClient) -> None:
+    training = {Atom("classify"): TICKETS[:8]}
+    node.send((Atom("run_pipeline"), 771, payload(config=OFFLINE, training_data=training, optimize_only=True)))
+    tag, found = serve(node, 771)
+    assert tag == "ok", found
+    assert [result[b"output"] for result in found[Atom("results")]] == [None, None]
+    classified, answered = found[Atom("results")]
+    assert classified[b"program_id"].startswith(b"program:")
+    assert classified[b"score_after"] >= classified[b"score_before"]
+    assert answered[b"metrics"][b"host_calls"] == 0
+    assert b"dspy_optimized:" in found[Atom("optimized_yaml")]
+    tag, error = node.ask("run_pipeline", payload(config=OFFLINE, optimize_only=Atom("yes")))
+    assert (tag, error[Atom("context")][Atom("path")]) == ("error", b"payload.optimize_only")

@@ -339,3 +339,60 @@ def test_two_tools_of_one_name_are_refused() -> None:
     assert parse_tools(Place([one], "tools")) == (Tool("look", "", (), Function(b"f")),)
     with pytest.raises(ValidationError, match="twice"):
         parse_tools(Place([one, one], "tools"))
+
+
+# -- rewards
+
+
+def test_an_elixir_reward_picks_among_attempts_and_refine_tells_the_model_what_it_looks_for(
+    jobs: Jobs, endpoint: Endpoint
+) -> None:
+    judged: list[Any] = []
+
+    def judge(inputs: dict[str, str], prediction: dict[str, str]) -> float:
+        judged.append((inputs, prediction))
+        return len(prediction["answer"]) / 3
+
+    endpoint.script(
+        turn(answer="x"),
+        turn(discussion="Too short.", advice='{"self": "more"}'),
+        turn(answer="xxx"),
+    )
+    jobs.watcher.functions["judge"] = judge
+    reward = {Atom("name"): (Atom("call"), b"judge"), Atom("description"): b"Three letters are best."}
+    outcome = reward_job(jobs, {Atom("name"): Atom("refine"), Atom("reward"): reward}, endpoint.lm())
+    result = plain(outcome)
+    assert result["prediction"]["answer"] == "xxx"
+    assert judged == [({"question": "why?"}, {"answer": "x"}), ({"question": "why?"}, {"answer": "xxx"})]
+    assert result["metrics"]["host_calls"] == 2
+    assert "Three letters are best." in str(endpoint.requests[1])
+
+
+def test_an_elixir_reward_that_fails_ends_the_job_instead_of_counting_as_a_failed_attempt(jobs: Jobs) -> None:
+    module = {Atom("name"): Atom("best_of_n"), Atom("reward"): (Atom("call"), Atom("judge"))}
+    for value, text in ((2.0, "a number from 0 to 1"), (b"good", "a number from 0 to 1")):
+        jobs.watcher.functions["judge"] = lambda inputs, prediction, value=value: value
+        with pytest.raises(CallbackFailed, match=text):
+            reward_job(jobs, module, Atom("offline"))
+    assert len(jobs.watcher.called) == 2
+
+
+def reward_job(jobs: Jobs, module: object, lm: object) -> Any:
+    payload = {
+        Atom("signature"): b"question -> answer",
+        Atom("input"): {Atom("question"): b"why?"},
+        Atom("config"): {**atoms({"lm": lm, "cache": False}), Atom("module"): module},  # type: ignore[dict-item]
+    }
+    return run(parse_job("predict", payload), jobs.watcher, {}, Spelling.of(payload)).result
+
+
+def test_a_program_is_kept_with_its_reward() -> None:
+    reward = {Atom("name"): (Atom("call"), Atom("judge")), Atom("description"): b"Short is good."}
+    module = parse_module(Place({Atom("name"): Atom("best_of_n"), Atom("reward"): reward}, "module"))
+    kept = fresh(recipe(parse_signature(Place(b"question -> answer", "signature")), module, "signature"))
+    name, data = pack(envelope(kept))
+    again = unpack(name, data)
+    assert isinstance(again.recipe, Recipe)
+    assert again.recipe.module.judge is not None
+    assert again.recipe.module.judge.function.text == "judge"
+    assert pack(envelope(again))[0] == name

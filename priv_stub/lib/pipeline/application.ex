@@ -4,17 +4,21 @@ defmodule Pipeline.Application do
 
       config :pipeline, :bridges, [[name: MyApp.DSPy, workers: 2]]
 
-  Each entry is the options of `Pipeline.DSPy.PythonBridge.start_link/1`. A host that wants its bridges in its own
-  tree leaves this empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children. The functions of
-  `config :pipeline, :callbacks` are registered before any of them starts (`Pipeline.DSPy.Callbacks`).
+  What can be configured stands in `Pipeline.DSPy.Configuration`. A host that wants its bridges in its own tree leaves this
+  empty and lists `{Pipeline.DSPy.PythonBridge, options}` among its children. The functions of `config :pipeline, :callbacks`
+  are registered before any bridge starts (`Pipeline.DSPy.Callbacks`).
   """
 
   use Application
 
   alias Pipeline.DSPy.Callbacks
+  alias Pipeline.DSPy.Configuration
+  alias Pipeline.DSPy.PythonBridge.Restarts
 
   @impl true
   def start(_type, _args) do
+    # Owned by the process that runs this, which lives as long as the application does.
+    Restarts.create_table()
     Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
 
     # First, so that they outlive the bridges whose functions they run.
@@ -23,11 +27,13 @@ defmodule Pipeline.Application do
       {Callbacks.Gate, name: Callbacks.Gate}
     ]
 
-    bridges =
-      for options <- Application.get_env(:pipeline, :bridges, []) do
-        {Pipeline.DSPy.PythonBridge, options}
-      end
+    configured = Configuration.children()
 
-    Supervisor.start_link(functions ++ bridges, strategy: :one_for_one, name: Pipeline.Supervisor)
+    Supervisor.start_link(functions ++ configured,
+      strategy: :one_for_one,
+      # Each of them may fail as often as one alone under a supervisor of its own.
+      max_restarts: 3 * max(length(configured), 1),
+      name: Pipeline.Supervisor
+    )
   end
 end

@@ -23,6 +23,18 @@ defmodule Pipeline.ApplicationTest do
     eventually(fn -> not running?(os_pid) end)
   end
 
+  test "a wrong configuration keeps the application from starting, and says what is wrong" do
+    Application.stop(:pipeline)
+    Application.put_env(:pipeline, :bridges, [[wrokers: 2]])
+    on_exit(fn -> restart_with([]) end)
+
+    assert {:error, {:bad_return, {_mfa, {:EXIT, {%ArgumentError{message: message}, _stack}}}}} =
+             Application.start(:pipeline)
+
+    assert message ==
+             "config :pipeline, :bridges, entry 1: Pipeline.DSPy.PythonBridge has no option :wrokers; did you mean :workers?"
+  end
+
   defp restart_with(bridges) do
     Application.stop(:pipeline)
     Application.put_env(:pipeline, :bridges, bridges)

@@ -195,11 +195,25 @@ defmodule Pipeline.DSPy.Callbacks do
   def start(configured) do
     :ets.new(@table, [:named_table, :public, read_concurrency: true])
 
+    register_all(configured)
+  end
+
+  @doc """
+  Registers what a configuration lists, as `config :pipeline, :callbacks` does.
+
+      iex> alias Pipeline.DSPy.Callbacks
+      iex> Callbacks.register_all(size: {{String, :length}, timeout: 1_000}, shout: {String, :capitalize})
+      ** (ArgumentError) expected String.capitalize with one arity, or a :kind, for shout, got [1, 2]
+      iex> Callbacks.unregister(:size)
+      :ok
+  """
+  @spec register_all(Enumerable.t()) :: :ok
+  def register_all(configured) do
     for {name, spec} <- configured do
       {given, opts} = with_options(spec)
 
       with {:error, :already_registered} <- register(name, given, opts) do
-        raise ArgumentError, "config :pipeline, :callbacks names #{inspect(name)} twice"
+        raise ArgumentError, "#{inspect(name)} is registered already"
       end
     end
 

@@ -39,6 +39,9 @@ defmodule Pipeline.DSPy.ConnectionPool do
         context: %{reason: :pool_exhausted, lane: :quick, waiting: 10, limit: 10, running: 6, slots: 6, ready: 3, size: 3}
       }}
 
+  A request that an Elixir function makes while a job waits for it never waits here: it goes to the job's own bridge, whose
+  node lends it a worker.
+
   ## Verbs that concern no single bridge
 
     * `await_ready/2` of the bridge's functions waits for the first bridge that is ready, and gives what its node said.
@@ -70,16 +73,28 @@ defmodule Pipeline.DSPy.ConnectionPool do
 
   alias Pipeline.DSPy.ConnectionPool.Connection
   alias Pipeline.DSPy.ConnectionPool.Server
+  alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Options, as: BridgeOptions
   alias Pipeline.DSPy.PythonError
 
   @default_wait_ms 5_000
   @stop_margin_ms 5_000
 
-  @defaults [pool_size: 3, max_queue_size: 10, workers: 2, lanes: []]
   # Nobody sees that these pass, they are so quick; it is only that not a million of them should.
   @instant_slots 100
+
+  @owner "Pipeline.DSPy.ConnectionPool"
+
+  @schema [
+    {:pool_size, {:count, 1}, 3, "how many bridges"},
+    {:max_queue_size, {:count, 0}, 10, "how many requests wait in each lane; with 0 none waits"},
+    {:workers, {:count, 1}, 2, "how many workers each bridge's node has"},
+    {:lanes, :entries, [],
+     "the slots of each bridge by lane: `:quick`, as many as workers unless given, `:long`, one less than that and at " <>
+       "least one, and `:instant`, #{@instant_slots}"}
+  ]
 
   @doc """
   A child that is restarted when it fails, and not when it was shut down. Its id is the pool's name.
@@ -97,52 +112,44 @@ defmodule Pipeline.DSPy.ConnectionPool do
   @doc """
   Starts a pool and its bridges; returns before their nodes are ready.
 
-  Options, beside those of `Pipeline.DSPy.PythonBridge.start_link/1`, which all bridges get:
+  Raises `ArgumentError` for options that are wrong. `:name` is this module's own unless given, and nil for none; the
+  bridges are named after it. All other options of `Pipeline.DSPy.PythonBridge.start_link/1` are those of each bridge.
+  Beside them:
 
-    * `:name` - this module's own name unless given; `nil` for none. The bridges are named after it.
-    * `:pool_size` - how many bridges, 3.
-    * `:max_queue_size` - how many requests wait in each lane, 10. With 0 none waits.
-    * `:workers` - how many workers each bridge's node has, 2.
-    * `:lanes` - the slots of each bridge: `:quick`, as many as workers unless given, `:long`, one less than that and at
-      least one, and `:instant`, #{@instant_slots}.
-
-  Raises `ArgumentError` for options that are not known or out of range.
+  #{Options.docs(@schema)}
   """
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts \\ []) do
-    {name, opts} = Keyword.pop(opts, :name, __MODULE__)
-    {pool, bridges} = Keyword.split(opts, Keyword.keys(@defaults))
-    pool = Keyword.merge(@defaults, pool)
-    workers = whole!(pool, :workers, 1)
+    names = Options.names(@schema)
+    opts = Options.known!(opts, names ++ Options.names(BridgeOptions.schema()), @owner)
+    {pool, bridges} = Keyword.split(opts, names)
+    pool = Options.validate!(pool, @schema, @owner)
+    name = Keyword.get(opts, :name, __MODULE__)
+    bridges = Keyword.merge(bridges, name: name, workers: pool[:workers])
+
+    # What is wrong with them shall be the caller's to know, and not that of a supervisor behind the pool.
+    _checked = BridgeOptions.new!(bridges)
 
     settings = %{
       name: name,
-      size: whole!(pool, :pool_size, 1),
-      workers: workers,
-      max_queue_size: whole!(pool, :max_queue_size, 0),
-      slots: slots!(pool[:lanes], workers),
-      bridges: [{:name, name}, {:workers, workers} | bridges]
+      size: pool[:pool_size],
+      workers: pool[:workers],
+      max_queue_size: pool[:max_queue_size],
+      slots: slots!(pool[:lanes], pool[:workers]),
+      bridges: bridges
     }
 
     GenServer.start_link(Server, settings, if(name, do: [name: name], else: []))
   end
 
   defp slots!(lanes, workers) do
-    lanes =
-      Keyword.validate!(lanes, quick: workers, long: max(workers - 1, 1), instant: @instant_slots)
+    schema = [
+      {:quick, {:count, 1}, workers, "slots for what a worker has for moments"},
+      {:long, {:count, 1}, max(workers - 1, 1), "slots for what a worker has for long"},
+      {:instant, {:count, 1}, @instant_slots, "slots for what the node answers itself"}
+    ]
 
-    Map.new(lanes, fn {lane, _slots} -> {lane, whole!(lanes, lane, 1)} end)
-  end
-
-  defp whole!(opts, key, least) do
-    case Keyword.fetch!(opts, key) do
-      number when is_integer(number) and number >= least ->
-        number
-
-      other ->
-        raise ArgumentError,
-              "expected #{inspect(key)} to be a whole number from #{least} on, got #{inspect(other)}"
-    end
+    lanes |> Enum.to_list() |> Options.validate!(schema, "the lanes of #{@owner}") |> Map.new()
   end
 
   @doc """

@@ -136,12 +136,12 @@ defmodule Pipeline.DSPy.MessageProtocol do
   end
 
   @doc """
-  Asks for a workflow to be run with these inputs. Options: `:training_data`, `:programs`, and those of
-  `create_workflow_request/2`.
+  Asks for a workflow to be run with these inputs. Options: `:training_data`, `:programs`, `:optimize_only`,
+  and those of `create_workflow_request/2`.
   """
   @spec create_pipeline_request(String.t() | map, map, map, keyword) :: t
   def create_pipeline_request(workflow, inputs, config, opts \\ []) do
-    keys = [:file, :environment, :signatures, :training_data, :programs]
+    keys = [:file, :environment, :signatures, :training_data, :programs, :optimize_only]
     {given, opts} = Keyword.split(opts, keys)
     payload = Map.merge(workflow(workflow), %{inputs: inputs, config: config})
     create_request(:run_pipeline, Enum.into(given, payload), opts)

@@ -101,7 +101,9 @@ defmodule Pipeline.DSPy.ProcessManager do
 
   # -- the command
 
-  defp python(opts) do
+  @doc "The Python that a node would be started with: a path, or a name on the search path."
+  @spec python(keyword) :: String.t()
+  def python(opts) do
     opts[:python] || Application.get_env(:pipeline, :python) || from_environment() ||
       neighbour() || "python3"
   end

@@ -28,6 +28,26 @@ defmodule Pipeline.DSPy.PythonBridge do
   Every call gives `{:ok, result}` or `{:error, %Pipeline.DSPy.PythonError{}}`. None exits because of a fault of the
   node: a node that died, is not ready, or does not answer in time is an error like any other.
 
+  ## Three ways to ask
+
+  Each verb is a function that waits, as above. `async/4` starts a request and `await/2` takes its answer; `stream/4` is a
+  lazy `Stream` of what the request says and of its answer. Both take a verb's name and its arguments in a list, with the
+  options that its function takes:
+
+      bridge
+      |> PythonBridge.stream(:optimize_signature, ["question -> answer", examples], lm: "openai/gpt-4o-mini")
+      |> Enum.each(fn
+        {:progress, state} -> IO.inspect(state.stage)
+        {:ok, result} -> IO.inspect(result.program_id)
+        {:error, error} -> raise error
+      end)
+
+  Where tasks are at home, a verb in a task needs nothing more. `Task.shutdown/2` and `Task.async_stream/3` that is left
+  early end the work in Python as well, since a caller that dies takes its requests along:
+
+      task = Task.async(fn -> PythonBridge.predict(bridge, program, input, lm: lm) end)
+      Task.yield(task, 5_000) || Task.shutdown(task)
+
   ## Options of every request
 
     * `:timeout` - the budget in milliseconds, or `:infinity`. The node gets it as the request's deadline and stops the
@@ -69,14 +89,26 @@ defmodule Pipeline.DSPy.PythonBridge do
   bridge stops, so that its supervisor starts a new one. A fault that a restart cannot help (no such Python, no
   erlbridge in it, another protocol) stops it with `{:shutdown, {:node_down, error}}`, which a `:transient` child is
   not restarted for.
+
+  A node that ends soon after its start is not followed by another one at once: the new bridge waits, 0.2 seconds the
+  first time, then 1, 5, 25, 30 (`:restart_delay`, `:max_restart_delay`), and opens no port meanwhile. So a node that
+  always fails does not use up the restarts of its supervisor. A supervisor with several bridges needs as many more of
+  them, `max_restarts: 3 * count`. Requests wait too, within their time; one whose time would be over before there is a node is
+  answered at once, with a `:process_crashed` error of the reason `:restarting` that says when to come again.
+
+  A node that is stopped or stuck ends nothing by itself. The bridge asks it at intervals how it is (`:health_interval`), and
+  kills it after some of them without any sign of life (`:health_misses`): a `:process_crashed` error with the reason
+  `:wedged` for every request in flight, and a new node.
   """
 
-  alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.PythonBridge.Arguments
   alias Pipeline.DSPy.PythonBridge.Caller
-  alias Pipeline.DSPy.PythonBridge.Functions
+  alias Pipeline.DSPy.PythonBridge.EventStream
+  alias Pipeline.DSPy.PythonBridge.Options
+  alias Pipeline.DSPy.PythonBridge.Programs
   alias Pipeline.DSPy.PythonBridge.Server
+  alias Pipeline.DSPy.PythonBridge.Workflows
   alias Pipeline.DSPy.PythonError
-  alias Pipeline.DSPy.Verbs
 
   @typedoc "A bridge, or a process or struct that stands for several."
   @type bridge :: GenServer.server() | struct
@@ -85,7 +117,6 @@ defmodule Pipeline.DSPy.PythonBridge do
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
-  @workflow_keys [:file, :environment, :signatures]
   @stop_margin_ms 15_000
 
   # -- starting
@@ -99,37 +130,21 @@ defmodule Pipeline.DSPy.PythonBridge do
       id: Keyword.get(opts, :name) || __MODULE__,
       start: {__MODULE__, :start_link, [opts]},
       restart: :transient,
-      shutdown: Keyword.get(opts, :stop_timeout, Server.defaults()[:stop_timeout]) + 5_000
+      shutdown: Options.stop_timeout(opts) + 5_000
     }
   end
 
   @doc """
   Starts a bridge and its node; returns before the node is ready (`await_ready/2` waits for that).
 
-  Options, all with defaults:
+  Raises `ArgumentError` for options that are wrong, with the nearest right name. Options, all with defaults:
 
-    * `:name` - this module's own name unless given; `nil` for none.
-    * `:python`, `:workers`, `:data_dir`, `:max_frame_bytes`, `:max_queue`, `:credit`, `:settings`, `:env`, `:args` - the
-      node's command, see `Pipeline.DSPy.ProcessManager.command/1`. `:settings` are the node's others, by name:
-      `[spare_workers: 2, worker_hard_bytes: "2GiB", verb_limits: [train_model: 1]]`.
-    * `:handshake_timeout` - how long the node may take to be ready, 15000 ms.
-    * `:stop_timeout` - how long it may take to end once its port is closed, 3000 ms; then it is killed.
-    * `:max_in_flight` - requests beyond this many get `:overloaded`, 1000.
-    * `:max_unsent_bytes` - the same for bytes that the node has not taken yet, 256 MiB.
-    * `:functions` - Elixir functions that jobs may call, by name, see above.
-    * `:max_calls` - how many of them run at once, 100; further calls wait. `:call_timeout` - how long each may run, 60000
-      ms or `:infinity`.
-    * `:log_level` - at which level the node's log goes to Logger: a level (`:debug`), `:as_sent` or `:none`.
-    * `:notify` - a pid that gets `{Pipeline.DSPy.PythonBridge, bridge, event}` for each of `{:ready, info}`,
-      `{:log, level, text, metadata}`, `{:telemetry, name, measurements, metadata}` and `{:down, error}`; `{pid, kinds}`,
-      of these kinds only, such as `{self(), [:ready, :down]}`; or a list of both.
+  #{Options.docs()}
   """
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts \\ []) do
-    opts = Keyword.validate!(opts, [{:name, __MODULE__} | Server.defaults()])
-    {name, opts} = Keyword.pop(opts, :name)
-    opts = Keyword.update!(opts, :functions, &Functions.new/1)
-    server_opts = if name, do: [name: name], else: []
+    opts = Options.new!(opts)
+    server_opts = if opts[:name], do: [name: opts[:name]], else: []
     GenServer.start_link(Server, opts, server_opts)
   end
 
@@ -148,7 +163,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @doc "How the node is. It answers itself, whatever its workers do. Default timeout: 5000 ms."
   @spec health_check(bridge, keyword) :: {:ok, map} | {:error, PythonError.t()}
   def health_check(bridge \\ __MODULE__, opts \\ []) do
-    request(bridge, :health_check, %{}, opts)
+    request(bridge, :health_check, [], opts)
   end
 
   @doc """
@@ -178,9 +193,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec optimize_signature(bridge, signature, [map], keyword) :: answer
   def optimize_signature(bridge, signature, training_data, opts \\ []) do
-    {request_opts, config, rest} = split(opts, [:validation_data])
-    message = MessageProtocol.create_optimization_request(signature, training_data, config, rest)
-    request(bridge, message.request_type, message.payload, request_opts)
+    request(bridge, :optimize_signature, [signature, training_data], opts)
   end
 
   @doc """
@@ -193,9 +206,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec evaluate_pipeline(bridge, source, [map], keyword) :: answer
   def evaluate_pipeline(bridge, source, data, opts \\ []) do
-    {request_opts, config, rest} = split(opts, [:metric])
-    message = MessageProtocol.create_evaluation_request(source, data, config, rest)
-    request(bridge, message.request_type, message.payload, request_opts)
+    request(bridge, :evaluate_pipeline, [source, data], opts)
   end
 
   @doc """
@@ -214,16 +225,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec train_model(bridge, source, [map], keyword) :: answer
   def train_model(bridge, source, training_data, opts \\ []) do
-    {request_opts, config, rest} = split(opts, [:validation_data, :teacher])
-
-    rest =
-      Enum.map(rest, fn
-        {:teacher, {:program, program}} -> {:teacher, program}
-        given -> given
-      end)
-
-    message = MessageProtocol.create_training_request(source, training_data, config, rest)
-    request(bridge, message.request_type, message.payload, request_opts)
+    request(bridge, :train_model, [source, training_data], opts)
   end
 
   @doc """
@@ -247,97 +249,36 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec predict(bridge, source, map | [map], keyword) :: answer
   def predict(bridge, source, input, opts \\ []) do
-    {request_opts, config, []} = split(opts, [])
-    stream = if request_opts[:stream_to], do: true
-    message = MessageProtocol.create_prediction_request(source, input, config, stream: stream)
-    request(bridge, message.request_type, message.payload, request_opts)
+    request(bridge, :predict, [source, input], opts)
   end
 
   # -- workflows of pipeline_ex
 
-  @doc """
-  Reads a workflow, YAML text or a map, and says what it is; see `docs/workflows.md`. Default timeout: 30000 ms.
-
-  Options: those of every request, `:file` (what to call it in messages), `:environment`, and `:signatures`, a map of
-  what signatures that are only names stand for.
-
-      PythonBridge.load_workflow(bridge, File.read!("triage.yaml"), file: "triage.yaml", environment: :production)
-      #=> {:ok, %{status: :success, name: "triage", steps: [%{name: "classify", kind: :dspy, …}], warnings: []}}
-
-  An error's `context.errors` lists everything that is wrong, each with `:path`, `:line` and `:message`.
-  """
+  @doc "Reads a workflow and says what it is, see `Pipeline.DSPy.PythonBridge.Workflows.load_workflow/3`."
   @spec load_workflow(bridge, String.t() | map, keyword) :: answer
-  def load_workflow(bridge, workflow, opts \\ []) do
-    {payload_opts, request_opts} = Keyword.split(opts, @workflow_keys)
-    message = MessageProtocol.create_workflow_request(workflow, payload_opts)
-    request(bridge, message.request_type, message.payload, request_opts)
-  end
+  defdelegate load_workflow(bridge, workflow, opts \\ []), to: Workflows
 
-  @doc """
-  Runs a workflow's steps in order with these inputs. Default timeout: 600000 ms.
-
-  Steps with a signature are DSPy's: optimized where the workflow says so, then predicted. The others are executed here,
-  by the function `execute_step` of the bridge or the request, which gets the step and
-  `%{"workflow" => name, "inputs" => map, "steps" => outputs_so_far, "previous" => name_or_nil}`.
-
-  Options: those of every request, those of `load_workflow/3`, `:training_data` and `:programs` (maps by step), and the
-  job's configuration as in `optimize_signature/4`, which wins over what the workflow says.
-
-      PythonBridge.run_pipeline(bridge, yaml, %{subject: "…", body: "…"},
-        lm: "openai/gpt-4o-mini",
-        functions: %{"execute_step" => fn step, context -> MyApp.Steps.run(step, context) end}
-      )
-      #=> {:ok, %{outputs: %{"classify" => %{"category" => "billing"}}, results: […], optimized_yaml: "…", metrics: %{…}}}
-  """
+  @doc "Runs a workflow's steps in order, see `Pipeline.DSPy.PythonBridge.Workflows.run_pipeline/4`."
   @spec run_pipeline(bridge, String.t() | map, map, keyword) :: answer
-  def run_pipeline(bridge, workflow, inputs, opts \\ []) do
-    {request_opts, config, rest} = split(opts, [:training_data, :programs | @workflow_keys])
-    message = MessageProtocol.create_pipeline_request(workflow, inputs, config, rest)
-    request(bridge, message.request_type, message.payload, request_opts)
-  end
+  defdelegate run_pipeline(bridge, workflow, inputs, opts \\ []), to: Workflows
 
-  # -- the programs that the node keeps
+  # -- the programs that the node keeps, see `Pipeline.DSPy.PythonBridge.Programs`
 
-  @doc """
-  The programs that the node keeps, newest first. Default timeout: 5000 ms.
-
-  Options: those of every request, `:limit` (at most so many, 100), and `:after`, the `next` of an earlier answer.
-
-      PythonBridge.list_programs(bridge, limit: 10)
-      #=> {:ok, %{status: :success, programs: [%{program_id: "program:…", name: "Triage", …}], next: nil}}
-  """
+  @doc "The programs that the node keeps, see `Pipeline.DSPy.PythonBridge.Programs.list_programs/2`."
   @spec list_programs(bridge, keyword) :: answer
-  def list_programs(bridge \\ __MODULE__, opts \\ []) do
-    {payload, opts} = Keyword.split(opts, [:limit, :after])
-    request(bridge, :list_programs, Map.new(payload), opts)
-  end
+  defdelegate list_programs(bridge \\ __MODULE__, opts \\ []), to: Programs
 
-  @doc """
-  A program as a map of plain data, to keep elsewhere or to give to another node. Default timeout: 5000 ms.
-
-      {:ok, %{program: program}} = PythonBridge.get_program(bridge, program_id)
-      File.write!("triage.program", :erlang.term_to_binary(program))
-  """
+  @doc "A program as a map of plain data, see `Pipeline.DSPy.PythonBridge.Programs.get_program/3`."
   @spec get_program(bridge, String.t(), keyword) :: answer
-  def get_program(bridge, program_id, opts \\ []) do
-    request(bridge, :get_program, %{program_id: program_id}, opts)
-  end
+  defdelegate get_program(bridge, program_id, opts \\ []), to: Programs
 
-  @doc """
-  Gives the node a program to keep, as a node once gave it: it is checked first. Default timeout: 30000 ms.
-
-      {:ok, %{program_id: "program:" <> _}} = PythonBridge.put_program(bridge, program)
-  """
+  @doc "Gives the node a program to keep, see `Pipeline.DSPy.PythonBridge.Programs.put_program/3`."
   @spec put_program(bridge, map, keyword) :: answer
-  def put_program(bridge, program, opts \\ []) do
-    request(bridge, :put_program, %{program: program}, opts)
-  end
+  defdelegate put_program(bridge, program, opts \\ []), to: Programs
 
-  @doc "Has the node forget a program. `:not_found` when it does not keep it. Default timeout: 5000 ms."
+  @doc "Has the node forget a program, see `Pipeline.DSPy.PythonBridge.Programs.delete_program/3`."
   @spec delete_program(bridge, String.t(), keyword) :: answer
-  def delete_program(bridge, program_id, opts \\ []) do
-    request(bridge, :delete_program, %{program_id: program_id}, opts)
-  end
+  defdelegate delete_program(bridge, program_id, opts \\ []), to: Programs
 
   # -- requests that run already
 
@@ -348,7 +289,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   """
   @spec cancel(bridge, reference, keyword) :: answer
   def cancel(bridge, ref, opts \\ []) when is_reference(ref) do
-    request(bridge, :cancel, %{id: ref}, opts)
+    request(bridge, :cancel, [ref], opts)
   end
 
   @doc """
@@ -392,15 +333,23 @@ defmodule Pipeline.DSPy.PythonBridge do
   @doc """
   Sends any verb and waits for its answer. Default timeout: the verb's own, 60000 ms for others.
 
+  Takes the payload, or the verb's arguments in a list: these go with the options of the verb's own function.
+
       PythonBridge.request(bridge, :predict, %{program: id, input: %{question: "1 + 1"}, config: %{lm: :offline}})
   """
-  @spec request(bridge, atom, map, keyword) :: answer
-  def request(bridge, verb, payload, opts \\ []) do
-    Caller.request(bridge, verb, payload, put_timeout(opts, verb))
+  @spec request(bridge, atom, map | [term], keyword) :: answer
+  def request(bridge, verb, payload_or_arguments, opts \\ []) do
+    {payload, opts} = Arguments.prepare(verb, payload_or_arguments, opts)
+    Caller.request(bridge, verb, payload, opts)
   end
 
   @doc """
   Sends any verb and returns a reference at once. Default timeout: the verb's own, 60000 ms for others.
+
+  Takes the payload or the arguments, as `request/4` does.
+
+      ref = PythonBridge.async(bridge, :predict, ["question -> answer", %{question: "1 + 1"}], lm: :offline)
+      {:ok, %{prediction: _}} = PythonBridge.await(ref)
 
   The calling process then gets, any number of times and once,
 
@@ -412,27 +361,10 @@ defmodule Pipeline.DSPy.PythonBridge do
   of them. Progress goes to the calling process unless `:progress` is another pid or `false`; the same holds for the
   chunks of a payload with `stream: true`, and `:stream_to`.
   """
-  @spec async(bridge, atom, map, keyword) :: reference
-  def async(bridge, verb, payload, opts \\ []) do
-    heard_by = for option <- [:progress, :stream_to], do: {option, heard_by(opts, option)}
-    Caller.submit(bridge, verb, payload, opts |> put_timeout(verb) |> Keyword.merge(heard_by))
-  end
-
-  defp heard_by(opts, option) do
-    case Keyword.get(opts, option, true) do
-      true ->
-        self()
-
-      pid when is_pid(pid) ->
-        pid
-
-      none when none in [nil, false] ->
-        nil
-
-      other ->
-        raise ArgumentError,
-              "expected #{inspect(option)} to be a pid or false, got #{inspect(other)}"
-    end
+  @spec async(bridge, atom, map | [term], keyword) :: reference
+  def async(bridge, verb, payload_or_arguments, opts \\ []) do
+    {payload, opts} = Arguments.prepare(verb, payload_or_arguments, opts)
+    Caller.submit(bridge, verb, payload, Caller.hear_all(opts))
   end
 
   @doc """
@@ -447,17 +379,27 @@ defmodule Pipeline.DSPy.PythonBridge do
     Caller.await(ref, Caller.listeners(opts), opts[:timeout])
   end
 
-  # -- options of the verbs
+  @doc """
+  Any verb as a lazy `Stream`, with the payload or the arguments as in `request/4`. Default timeout: the verb's own.
 
-  # Three kinds of options: the request's, those that the payload holds beside the configuration, the configuration's.
-  defp split(opts, payload_keys) do
-    {request_opts, opts} = Keyword.split(opts, Caller.options())
-    {payload_opts, opts} = Keyword.split(opts, payload_keys)
-    {config, opts} = Keyword.pop(opts, :config, %{})
-    {request_opts, Enum.into(opts, Map.new(config)), payload_opts}
-  end
+  Its elements are any number of `{:progress, map}` and `{:chunk, map}`, and at last `{:ok, result}` or
+  `{:error, error}`. Nothing is sent before the stream is run, and each run is a request of its own, made by the process that runs
+  it. A stream that is left early, as by `Enum.find/2`, or by an exception or the death of that process, has the node
+  cancel the request.
 
-  defp put_timeout(opts, verb) do
-    Keyword.put_new(opts, :timeout, Verbs.default_timeout(verb))
+      PythonBridge.stream(bridge, :predict, ["question -> answer", %{question: "1 + 1"}], lm: :offline)
+      |> Enum.each(fn
+        {:chunk, %{text: text}} -> IO.write(text)
+        {:ok, _result} -> IO.puts("")
+        _other -> :ok
+      end)
+
+  `progress: false` and `stream_to: false` leave out these events; a list of inputs needs the latter.
+  """
+  @spec stream(bridge, atom, map | [term], keyword) :: Enumerable.t()
+  def stream(bridge, verb, payload_or_arguments, opts \\ []) do
+    opts = Keyword.put_new(opts, :stream_to, true)
+    {payload, opts} = Arguments.prepare(verb, payload_or_arguments, opts)
+    EventStream.new(bridge, verb, payload, opts)
   end
 end

@@ -52,7 +52,10 @@ defmodule Pipeline.DSPy.Cluster.Asking do
   end
 
   defp abandon(asked) do
-    for {ref, member} <- asked, do: Caller.abandon(Member.address(member), ref)
+    for {ref, member} <- asked do
+      Caller.abandon(Member.address(member), ref)
+      Caller.flush(ref)
+    end
   end
 
   defp left(:infinity), do: :infinity

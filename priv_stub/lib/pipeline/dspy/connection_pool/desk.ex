@@ -72,22 +72,24 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   @doc "Hands a request to a bridge, or lets it wait, or answers at once why it cannot be taken."
   @spec submit(t, Request.t()) :: t
   def submit(%__MODULE__{} = desk, %Request{} = request) do
-    error = if desk.closing?, do: Refusal.shutting_down(), else: Roster.hopeless(desk.roster)
-    lane = lane(request)
-    entry = entry(request, lane)
+    entry = entry(request, lane(request))
+    hopeless = Roster.hopeless(desk.roster)
 
     cond do
-      error != nil ->
-        refuse(desk, entry, error, if(desk.closing?, do: :shutting_down, else: :node_down))
+      # A function that a job calls asks for something, and the job has its slot until it gets it. The job's own node
+      # lends it a worker; to wait for a slot here would be to wait for itself.
+      is_map_key(desk.flights, request.parent) ->
+        %{index: index} = desk.flights[request.parent]
+        place(desk, Roster.fetch!(desk.roster, index), %{entry | lane: :instant})
 
-      Lane.waiting(desk.lanes[lane]) > 0 ->
-        wait(desk, entry)
+      desk.closing? ->
+        refuse(desk, entry, Refusal.shutting_down(), :shutting_down)
+
+      hopeless != nil ->
+        refuse(desk, entry, hopeless, :node_down)
 
       true ->
-        case Roster.choose(desk.roster, lane, request.affinity) do
-          {:ok, bridge} -> place(desk, bridge, entry)
-          :none -> wait(desk, entry)
-        end
+        place_or_wait(desk, entry)
     end
   end
 
@@ -204,17 +206,21 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     watch(desk, Process.monitor(pid), {:bridge, index})
   end
 
+  @doc "The node of a bridge that was started is ready: it takes its share."
   @spec bridge_ready(t, pid, map) :: t
   def bridge_ready(%__MODULE__{} = desk, pid, info) do
-    case Roster.find(desk.roster, pid) do
-      nil ->
-        desk
+    %Bridge{index: index} = Roster.find(desk.roster, pid)
+    desk = %{desk | roster: Roster.ready(desk.roster, pid, info)}
+    Report.bridge(desk, index, :ready)
+    dispatch(desk)
+  end
 
-      %Bridge{index: index} ->
-        desk = %{desk | roster: Roster.ready(desk.roster, pid, info)}
-        Report.bridge(desk, index, :ready)
-        dispatch(desk)
-    end
+  @doc """
+  A bridge has lost its node. It will answer what it has, and the slots that come free with that are none any more.
+  """
+  @spec bridge_leaving(t, pid) :: t
+  def bridge_leaving(%__MODULE__{} = desk, pid) do
+    %{desk | roster: Roster.leaving(desk.roster, pid)}
   end
 
   @doc """
@@ -265,6 +271,15 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   # Whoever asks for a connection may do anything with it, and keep it for as long.
   defp lane(%Request{verb: :get_connection}), do: :long
   defp lane(%Request{verb: verb}), do: Verbs.lane(verb)
+
+  defp place_or_wait(desk, %{request: request, lane: lane} = entry) do
+    with 0 <- Lane.waiting(desk.lanes[lane]),
+         {:ok, bridge} <- Roster.choose(desk.roster, lane, request.affinity) do
+      place(desk, bridge, entry)
+    else
+      _others_wait_or_no_slot_is_free -> wait(desk, entry)
+    end
+  end
 
   defp wait(desk, %{request: request, lane: lane} = entry) do
     room = desk.max_queue_size + Roster.awaited_slots(desk.roster, lane)

@@ -13,7 +13,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   defmodule Bridge do
     @moduledoc """
     One bridge. `pid` is nil while its supervisor starts it anew, `info` what its node said of itself. `used` counts its
-    slots by lane. A `{:failed, error}` is one that is not started again.
+    slots by lane. It is `:starting` whenever it is not ready but may be again; `{:failed, error}` never will be.
     """
 
     @enforce_keys [:index]
@@ -54,9 +54,15 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   @doc "The node of a bridge is ready."
   @spec ready(t, pid, map) :: t
   def ready(%__MODULE__{} = roster, pid, info) do
+    put(roster, %{find(roster, pid) | status: :ready, info: info})
+  end
+
+  @doc "The node of a bridge has ended, and the bridge is about to: it gets nothing more."
+  @spec leaving(t, pid) :: t
+  def leaving(%__MODULE__{} = roster, pid) do
     case find(roster, pid) do
       nil -> roster
-      bridge -> put(roster, %{bridge | status: :ready, info: info})
+      bridge -> put(roster, %{bridge | status: :starting, info: nil})
     end
   end
 

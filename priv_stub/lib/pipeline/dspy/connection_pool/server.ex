@@ -37,9 +37,10 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
   defmodule State do
     @moduledoc false
 
-    # `fault` is what the node that ended last has said, `faults` the same of bridges that have not been counted out yet.
+    # `fault` is what the node that ended last has said, `faults` the same of bridges that have not been counted out yet,
+    # and `early` what nodes have said that are ready before their bridges were counted in.
     @enforce_keys [:desk, :supervisor]
-    defstruct [:desk, :supervisor, :closing, :fault, faults: %{}, fan_outs: []]
+    defstruct [:desk, :supervisor, :closing, :fault, faults: %{}, early: %{}, fan_outs: []]
   end
 
   # -- life
@@ -110,15 +111,22 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
   end
 
   def handle_info({:bridge_started, index, pid}, state) do
-    continue(%{state | desk: Desk.bridge_started(state.desk, index, pid)})
+    {info, early} = Map.pop(state.early, pid)
+    desk = Desk.bridge_started(state.desk, index, pid)
+    desk = if info, do: Desk.bridge_ready(desk, pid, info), else: desk
+    continue(%{state | desk: desk, early: early})
   end
 
   def handle_info({PythonBridge, bridge, {:ready, info}}, state) when is_pid(bridge) do
-    continue(%{state | desk: Desk.bridge_ready(state.desk, bridge, info)})
+    # The word of its start comes from its supervisor, and may come later.
+    if Roster.find(state.desk.roster, bridge),
+      do: continue(%{state | desk: Desk.bridge_ready(state.desk, bridge, info)}),
+      else: {:noreply, %{state | early: Map.put(state.early, bridge, info)}}
   end
 
   def handle_info({PythonBridge, bridge, {:down, error}}, state) when is_pid(bridge) do
-    {:noreply, %{state | fault: error, faults: Map.put(state.faults, bridge, error)}}
+    desk = Desk.bridge_leaving(state.desk, bridge)
+    {:noreply, %{state | desk: desk, fault: error, faults: Map.put(state.faults, bridge, error)}}
   end
 
   def handle_info({PythonBridge, ref, answer}, state) when is_reference(ref) do

@@ -3,13 +3,16 @@ defmodule Pipeline.DSPy.PythonBridge.Admission do
   Whether a bridge takes one more request, decided before it costs anything. Knows counts; does nothing.
   """
 
+  alias Pipeline.DSPy.PythonBridge.NodeFault
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
 
   @retry_after_ms 1_000
 
+  @typedoc "`pause` is how long the bridge still waits before it starts a node, and why; nil when it does not wait."
   @type load :: %{
           closing?: boolean,
+          pause: {left_ms :: non_neg_integer, PythonError.t()} | nil,
           in_flight: non_neg_integer,
           unsent_bytes: non_neg_integer
         }
@@ -21,6 +24,12 @@ defmodule Pipeline.DSPy.PythonBridge.Admission do
 
   def refusal(_request, %{closing?: true}, _limits) do
     PythonError.new(:shutting_down, "the node is shutting down")
+  end
+
+  # Its time would be over before there is a node. `:infinity`, an atom, is more than any number.
+  def refusal(%Request{timeout: timeout}, %{pause: {left_ms, fault}}, _limits)
+      when timeout <= left_ms do
+    NodeFault.restarting(left_ms, fault)
   end
 
   def refusal(request, load, limits) do

@@ -9,6 +9,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   alias Pipeline.DSPy.Affinity
   alias Pipeline.DSPy.MessageProtocol
+  alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Atoms
   alias Pipeline.DSPy.PythonBridge.Functions
@@ -39,7 +40,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   end
 
   def submit(bridge, verb, payload, opts) when is_atom(verb) do
-    opts = Keyword.validate!(opts, @options)
+    opts = Options.known!(opts, @options, "a request")
     timeout = checked(opts[:timeout])
     progress_to = opts[:progress] || nil
     {payload, functions} = if payload, do: Functions.take_out(payload), else: {nil, %{}}
@@ -71,6 +72,25 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
     GenServer.cast(bridge, {:submit, request})
     ref
+  end
+
+  @doc """
+  Who hears of a request's events, for one that is not waited for: the calling process unless another pid, or `false`, is
+  given. Raises `ArgumentError` for anything else.
+  """
+  @spec hear_all(keyword) :: keyword
+  def hear_all(opts) do
+    Enum.reduce([:progress, :stream_to], opts, fn option, opts ->
+      Keyword.put(opts, option, heard_by(option, Keyword.get(opts, option, true)))
+    end)
+  end
+
+  defp heard_by(_option, true), do: self()
+  defp heard_by(_option, pid) when is_pid(pid), do: pid
+  defp heard_by(_option, none) when none in [nil, false], do: nil
+
+  defp heard_by(option, other) do
+    raise ArgumentError, "expected #{inspect(option)} to be a pid or false, got #{inspect(other)}"
   end
 
   @doc """
@@ -129,6 +149,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
     with :none <- receive_answer(ref, Map.new(functions), until(patience)) do
       abandon(bridge, ref)
+      flush(ref)
       message = "no answer within #{opts[:timeout]} ms; the bridge's BEAM node says nothing"
       context = %{reason: :silent, deadline_ms: opts[:timeout]}
       {:error, PythonError.new(:timeout_error, message, context: context)}
@@ -141,12 +162,31 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       else: :infinity
   end
 
-  @doc "Nobody waits for a request any more: its work is stopped, and what is said of it dropped."
+  @doc """
+  Tells a bridge that nobody waits for this request any more, so that its work does not go on. No answer comes after this.
+  """
   @spec abandon(PythonBridge.bridge(), reference) :: :ok
+  def abandon(%target{} = bridge, ref) do
+    Process.demonitor(ref, [:flush])
+
+    # Which of its bridges has the request is known to it alone; nobody waits to hear how this went.
+    cancelling = target.submit(bridge, :cancel, %{id: ref}, timeout: 5_000)
+    Process.demonitor(cancelling, [:flush])
+    flush(cancelling)
+  end
+
   def abandon(bridge, ref) do
     Process.demonitor(ref, [:flush])
     GenServer.cast(bridge, {:abandon, ref})
-    flush(ref)
+  end
+
+  @doc "Waits for the next event of a request, or its answer."
+  @spec next(reference) :: {:progress, map} | {:chunk, map} | PythonBridge.answer()
+  def next(ref) do
+    receive do
+      {PythonBridge, ^ref, event_or_answer} -> event_or_answer
+      {:DOWN, ^ref, :process, _pid, reason} -> {:error, down_error(reason)}
+    end
   end
 
   @doc "The options that say who hears of events."
@@ -243,7 +283,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     PythonError.new(:process_crashed, message, context: %{reason: :bridge})
   end
 
-  defp flush(ref) do
+  @doc "Drops what has come for a request."
+  @spec flush(reference) :: :ok
+  def flush(ref) do
     receive do
       {PythonBridge, ^ref, _anything} -> flush(ref)
     after

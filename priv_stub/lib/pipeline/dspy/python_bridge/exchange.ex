@@ -25,6 +25,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     :limits,
     :writer,
     :info,
+    :pause,
     phase: :starting,
     requests: Requests.new(),
     waiting: :queue.new(),
@@ -36,6 +37,8 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   @typedoc """
   `tag` is the first element of every message to a caller. `info` is what the node said of itself, nil until it is ready.
+  `pause` is when a node will be started, by the monotonic clock in milliseconds, and the error for which it was not started
+  at once; nil when nothing is waited for.
   `phase` is `:closing` from the moment that a shutdown is asked for, whether or not the node was ready.
   """
   @type t :: %__MODULE__{
@@ -43,6 +46,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
           limits: keyword,
           writer: pid | nil,
           info: map | nil,
+          pause: {integer, PythonError.t()} | nil,
           phase: :starting | :ready | :closing,
           requests: Requests.t(),
           waiting: :queue.queue(reference),
@@ -57,6 +61,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "An exchange without requests, for a node that has yet to start. `limits` are those of `Admission.refusal/3`."
   @spec new(atom, keyword) :: t
   def new(tag, limits), do: %__MODULE__{tag: tag, limits: limits}
+
+  @doc "No node is started for so long, because of what the last one did. A pause of 0 ms ends it."
+  @spec pause(t, non_neg_integer, PythonError.t() | nil) :: t
+  def pause(%__MODULE__{} = exchange, 0, _error), do: %{exchange | pause: nil}
+  def pause(%__MODULE__{} = exchange, ms, error), do: %{exchange | pause: {now_ms() + ms, error}}
 
   @doc "The node is ready: what has waited for it is written."
   @spec ready(t, map) :: t
@@ -79,6 +88,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   def submit(%__MODULE__{} = exchange, %Request{} = request) do
     load = %{
       closing?: exchange.phase == :closing,
+      pause: with({until, error} <- exchange.pause, do: {max(until - now_ms(), 0), error}),
       in_flight: Requests.count(exchange.requests),
       unsent_bytes: exchange.unsent_bytes
     }
@@ -282,6 +292,8 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
       exchange
     end
   end
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
 
   defp send_outcome(exchange, request, outcome) do
     # The watcher hears of it last: where it hears nothing, because the bridge was killed, it answers the caller itself.

@@ -66,6 +66,21 @@ defmodule Pipeline.DSPy.PythonBridge.NodeFault do
     PythonError.new(:timeout_error, message, context: %{reason: :handshake})
   end
 
+  @doc "The node has shown no sign of life for so long: it is stopped or stuck."
+  @spec wedged(non_neg_integer) :: PythonError.t()
+  def wedged(silent_ms) do
+    message = "the node has shown no sign of life for #{silent_ms} ms and is killed"
+    crashed(message, %{reason: :wedged})
+  end
+
+  @doc "The bridge waits before it starts another node, and for longer than the request may."
+  @spec restarting(non_neg_integer, PythonError.t()) :: PythonError.t()
+  def restarting(left_ms, fault) do
+    message = "the node is started again in #{left_ms} ms, after #{Exception.message(fault)}"
+    context = %{reason: :restarting, fault: fault}
+    PythonError.new(:process_crashed, message, context: context, retry_after_ms: left_ms)
+  end
+
   @doc "The node speaks another version of the wire contract."
   @spec protocol(term, pos_integer) :: PythonError.t()
   def protocol(theirs, ours) do

@@ -19,47 +19,29 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   alias Pipeline.DSPy.PythonBridge.Calls
   alias Pipeline.DSPy.PythonBridge.Calls.Call
   alias Pipeline.DSPy.PythonBridge.Exchange
+  alias Pipeline.DSPy.PythonBridge.Health
   alias Pipeline.DSPy.PythonBridge.NodeFault
   alias Pipeline.DSPy.PythonBridge.NodeLog
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
+  alias Pipeline.DSPy.PythonBridge.Restarts
+  alias Pipeline.DSPy.PythonBridge.Telemetry
   alias Pipeline.DSPy.PythonError
   alias Pipeline.DSPy.Vocabulary
 
   @protocol 1
   @overdue_ms 5_000
 
-  @defaults [
-    python: nil,
-    workers: nil,
-    data_dir: nil,
-    max_frame_bytes: nil,
-    max_queue: nil,
-    credit: nil,
-    settings: [],
-    env: [],
-    args: [],
-    handshake_timeout: 15_000,
-    stop_timeout: 3_000,
-    max_in_flight: 1_000,
-    max_unsent_bytes: 256 * 1024 * 1024,
-    log_level: :debug,
-    notify: nil,
-    functions: %{},
-    max_calls: 100,
-    call_timeout: 60_000
-  ]
-
   defmodule State do
     @moduledoc false
 
-    @enforce_keys [:options, :exchange, :calls]
-    defstruct [:options, :exchange, :calls, :process, :handshake_timer, :fault]
+    @enforce_keys [:options, :exchange, :calls, :health, :key]
+    defstruct @enforce_keys ++ [:process, :handshake_timer, :fault, :opened_at, :ready_at]
   end
 
-  @doc "The options of a bridge with their defaults."
-  @spec defaults() :: keyword
-  def defaults, do: @defaults
+  @doc "The version of the wire that bridges speak."
+  @spec protocol() :: pos_integer
+  def protocol, do: @protocol
 
   # -- life
 
@@ -68,12 +50,34 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     Process.flag(:trap_exit, true)
     Vocabulary.load()
     exchange = Exchange.new(PythonBridge, options)
-    calls = Calls.new(options)
-    {:ok, %State{options: options, exchange: exchange, calls: calls}, {:continue, :open}}
+
+    state = %State{
+      options: options,
+      exchange: exchange,
+      calls: Calls.new(options),
+      health: Health.new(options),
+      key: Restarts.key(options)
+    }
+
+    {:ok, state, {:continue, :start}}
   end
 
+  # A node that ended soon after its start is not followed by another at once. Requests wait here meanwhile.
   @impl true
-  def handle_continue(:open, state) do
+  def handle_continue(:start, state) do
+    case Restarts.pause(state.key, state.options) do
+      {0, _error} ->
+        open(state)
+
+      {ms, error} ->
+        Process.send_after(self(), :open, ms)
+        continue(state, Exchange.pause(state.exchange, ms, error))
+    end
+  end
+
+  defp open(state) do
+    state = %{state | opened_at: now()}
+
     case ProcessManager.start_python_process(state.options) do
       {:ok, process} ->
         timer = Process.send_after(self(), :handshake_timeout, state.options[:handshake_timeout])
@@ -87,7 +91,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   @impl true
-  def terminate(_reason, state) do
+  def terminate(reason, state) do
+    Restarts.bridge_ended(state.key, reason)
     error = PythonError.new(:shutting_down, "the bridge is shutting down")
     exchange = Exchange.answer_all(state.exchange, error)
     Calls.retain(state.calls, fn _request_id -> false end)
@@ -115,6 +120,15 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   # -- callers
 
   @impl true
+  def handle_cast({:submit, %Request{verb: :shutdown} = request}, %State{process: nil} = state) do
+    # There is no node to ask. Whoever waits for one is answered by terminate/2.
+    unfinished = Exchange.count(state.exchange)
+    exchange = state.exchange |> Exchange.pause(0, nil) |> Exchange.submit(request)
+    stopped = {:ok, %{status: :stopped, unfinished: unfinished}}
+    {_verb, exchange} = Exchange.answer(exchange, request.id, stopped)
+    {:stop, :normal, %{state | exchange: exchange}}
+  end
+
   def handle_cast({:submit, %Request{} = request}, state) do
     continue(state, Exchange.submit(state.exchange, request))
   end
@@ -125,6 +139,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   @impl true
   def handle_info({port, {:data, frame}}, %State{process: %{port: port}} = state) do
+    state = %{state | health: Health.heard(state.health)}
+
     case MessageProtocol.decode(frame) do
       {:ok, message} -> incoming(message, state)
       {:error, reason} -> unreadable(reason, frame, state)
@@ -147,6 +163,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   def handle_info({:written, bytes}, state) do
+    state = %{state | health: Health.written(state.health, bytes)}
     continue(state, Exchange.written(state.exchange, bytes))
   end
 
@@ -170,6 +187,29 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   def handle_info({:call_timed_out, task}, state) do
     called(Calls.timed_out(state.calls, task), state)
+  end
+
+  def handle_info(:open, %State{process: nil} = state) do
+    open(%{state | exchange: Exchange.pause(state.exchange, 0, nil)})
+  end
+
+  def handle_info(:health, %State{exchange: %{phase: :ready}} = state) do
+    case Health.tick(state.health) do
+      {:ask, health} ->
+        {health, exchange} = Health.ask(health, state.exchange, now())
+        continue(%{state | health: health}, exchange)
+
+      {:wait, health} ->
+        silent(%{state | health: health})
+
+      {:wedged, health} ->
+        node_down(NodeFault.wedged(Health.silent_ms(health)), state)
+    end
+  end
+
+  def handle_info(:settled, state) do
+    Restarts.forget(state.key)
+    {:noreply, state}
   end
 
   def handle_info(:handshake_timeout, %State{exchange: %{info: nil}} = state) do
@@ -257,7 +297,11 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp ready(%{protocol: @protocol} = info, state) do
     Process.cancel_timer(state.handshake_timer)
+    Process.send_after(self(), :settled, state.options[:healthy_after])
+    state = %{state | ready_at: now()}
+    Telemetry.up(name(state), state.ready_at - state.opened_at)
     notify(state, {:ready, info})
+    Health.plan(state.health)
     continue(state, Exchange.ready(state.exchange, info))
   end
 
@@ -273,6 +317,17 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   defp answered(id, outcome, state) do
+    case Health.answered(state.health, id, now()) do
+      {:ok, {missed, duration}, health} ->
+        Telemetry.health(name(state), outcome, duration, missed)
+        {:noreply, %{state | health: health}}
+
+      :error ->
+        answered_caller(id, outcome, state)
+    end
+  end
+
+  defp answered_caller(id, outcome, state) do
     {verb, exchange} = Exchange.answer(state.exchange, id, typed(outcome))
     if verb == :shutdown, do: Process.send_after(self(), :overdue, @overdue_ms)
     continue(state, exchange)
@@ -284,6 +339,13 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   defp unreadable(reason, frame, state) do
     # Whose answer this was cannot be known, and every request gets its answer: so all of them end here.
     node_down(NodeFault.unreadable(frame, reason), state)
+  end
+
+  defp silent(%State{health: health} = state) do
+    Logger.warning("Python node has shown no sign of life for #{Health.silent_ms(health)} ms")
+    Telemetry.silence(name(state), health)
+    Health.plan(health)
+    {:noreply, state}
   end
 
   # -- the node's end
@@ -305,6 +367,9 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp node_down(error, state) do
     error = NodeFault.after_fault(error, state.fault)
+    uptime = if state.ready_at, do: now() - state.ready_at, else: 0
+    failures = Restarts.node_ended(state.key, error, uptime, state.options)
+    Telemetry.down(name(state), error, uptime, failures)
     notify(state, {:down, error})
     state = %{state | exchange: Exchange.answer_all(state.exchange, error)}
 
@@ -334,4 +399,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp listener({pid, kinds}) when is_pid(pid) and is_list(kinds), do: {pid, kinds}
   defp listener(pid) when is_pid(pid), do: {pid, :all}
+
+  defp name(state), do: state.options[:name] || self()
+
+  defp now, do: System.monotonic_time()
 end

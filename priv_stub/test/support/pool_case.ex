@@ -1,0 +1,92 @@
+defmodule Pipeline.PoolCase do
+  @moduledoc """
+  Tests of a pool of real nodes: `start_pool/1` starts one; `hold/2` and `hold_long/2` send requests that run until the
+  test lets them go.
+  """
+
+  use ExUnit.CaseTemplate
+
+  import Pipeline.NodeCase
+
+  alias Pipeline.DSPy.ConnectionPool
+  alias Pipeline.DSPy.PythonBridge
+
+  using do
+    quote do
+      use Pipeline.NodeCase
+      import Pipeline.PoolCase
+
+      alias Pipeline.DSPy.ConnectionPool
+    end
+  end
+
+  @doc "Starts a pool under the test's supervisor; gives its name. One bridge with one worker unless options say more."
+  def start_pool(opts \\ []) do
+    opts = Keyword.merge(pool_options(), opts)
+    start_supervised!({ConnectionPool, opts})
+    opts[:name]
+  end
+
+  def pool_options do
+    number = System.unique_integer([:positive])
+
+    [
+      name: :"pool_#{number}",
+      python: python(),
+      pool_size: 1,
+      workers: 1,
+      settings: [spare_workers: 0],
+      data_dir: tmp_dir("pool-#{number}")
+    ]
+  end
+
+  @doc """
+  Sends a prediction whose model waits; the test gets `{:held, label, model}` once it runs. Options: those of the
+  request, and `:label`.
+  """
+  def hold(pool, opts \\ []), do: hold(pool, :predict, %{input: %{question: "?"}}, opts)
+
+  @doc "The same with work of the long lane."
+  def hold_long(pool, opts \\ []) do
+    hold(pool, :evaluate_pipeline, %{data: [%{question: "?", answer: "!"}]}, opts)
+  end
+
+  defp hold(pool, verb, payload, opts) do
+    {label, opts} = Keyword.pop(opts, :label, verb)
+    test_process = self()
+
+    model = fn _request ->
+      send(test_process, {:held, label, self()})
+
+      receive do
+        :go -> "[[ ## answer ## ]]\n!\n\n[[ ## completed ## ]]"
+      end
+    end
+
+    config = %{lm: model, cache: false}
+    payload = Map.merge(payload, %{signature: "question -> answer", config: config})
+    PythonBridge.async(pool, verb, payload, [progress: false] ++ opts)
+  end
+
+  @doc "Waits until the request with this label runs, and gives its model."
+  def await_held(label) do
+    assert_receive {:held, ^label, model}, 20_000
+    model
+  end
+
+  @doc "Lets a request that was held go on."
+  def let_go(model), do: send(model, :go)
+
+  @doc "A quick prediction."
+  def ask(pool, opts \\ []) do
+    PythonBridge.predict(pool, "question -> answer", %{question: "1 + 1"}, [lm: :offline] ++ opts)
+  end
+
+  @doc "Waits until a lane has so many waiting requests."
+  def await_waiting(pool, lane, count) do
+    eventually(fn -> ConnectionPool.status(pool).lanes[lane].waiting == count end)
+  end
+
+  @doc "The pool's bridges and what they do, by index."
+  def bridges(pool), do: :sys.get_state(pool).desk.roster.bridges
+end
