@@ -28,10 +28,13 @@ defmodule Pipeline.DSPy.Cluster do
 
   ## What is missing is brought
 
-  A program lies where it was optimized. A member that is sent its id and does not keep it says `:not_found`; then the
-  program is fetched from one that does, stored there, and the request sent again. Programs are named by the hash of
-  their content, which the node that stores one reckons itself. A trained offline model is not brought: the request goes
-  to the member that has it.
+  A program lies where it was optimized, a dataset where it was sent. A member that is sent its name and does not keep it
+  says `:not_found`; then it is fetched from one that does, stored there, and the request sent again. Programs and
+  datasets are named by the hash of their content, which the node that stores one reckons itself. Holding a dataset
+  counts for more than holding a program: four requests for each worker. A trained offline model is not brought: the
+  request goes to the member that has it.
+
+  `Pipeline.DSPy.DataTransfer` takes a cluster like any bridge: all chunks of a transfer go to the same member.
 
   ## When a member is lost
 

@@ -144,7 +144,7 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
 
   test "a member that ends is forgotten, with what it held", %{name: name} do
     speaker = speak(name, %{ready: true, held: ["program:1"]})
-    assert Directory.holders(name, ["program:1"]) == %{nonode@nohost: 1}
+    assert Directory.holders(name, ["program:1"]) == %{nonode@nohost: 1.0}
     send(speaker, :stop)
     eventually(fn -> Cluster.members(name) == [] end)
     assert Directory.holders(name, ["program:1"]) == %{}

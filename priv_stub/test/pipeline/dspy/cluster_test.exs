@@ -192,8 +192,13 @@ defmodule Pipeline.DSPy.ClusterTest do
   end
 
   test "the health of a cluster is that of all members", nodes do
-    assert {:ok, health} = ask(nodes.asker, :health_check, [])
-    assert %{status: :healthy, queue: %{waiting: 0}} = health
+    health =
+      eventually(fn ->
+        {:ok, health} = ask(nodes.asker, :health_check, [])
+        health.status == :healthy && health
+      end)
+
+    assert %{queue: %{waiting: 0}} = health
     assert health.message == "2 of 2 members are healthy"
     assert Enum.sort(Map.keys(health.members)) == Enum.sort([nodes.a.node, nodes.b.node])
     assert [_ | _] = for(%{beam_node: node} <- health.workers, node == nodes.a.node, do: node)

@@ -33,13 +33,16 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   @spec request(Cluster.t(), atom, map, keyword) :: PythonBridge.answer()
   def request(%Cluster{} = cluster, verb, payload, opts) do
     timeout = Keyword.get(opts, :timeout, :infinity)
+    needs = Needs.of(payload)
+    # A dataset may be large: it is not brought anywhere before it is known who has it.
+    Supplies.locate(cluster.name, Enum.filter(needs, &Needs.dataset?/1), timeout)
 
     place(%Run{
       cluster: cluster,
       verb: verb,
       payload: payload,
       opts: opts,
-      needs: Needs.of(payload),
+      needs: needs,
       deadline: if(timeout == :infinity, do: :infinity, else: Directory.now() + timeout)
     })
   end
@@ -53,9 +56,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
     needs = Needs.of(payload)
     timeout = Keyword.get(opts, :timeout, :infinity)
 
-    for "program:" <> _ = id <- needs, Directory.holders(name, [id]) == %{} do
-      Supplies.get_program(name, id, timeout)
-    end
+    Supplies.locate(name, needs, timeout)
 
     # Nobody is there to bring a program afterwards, so holding it counts for more than work.
     with {:ok, entries} <- Directory.usable(name),
@@ -63,7 +64,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
          most = Enum.max(Map.values(holders), fn -> 0 end),
          best =
            Enum.filter(entries, fn {member, _} -> Map.get(holders, member.node, 0) == most end),
-         parent = [prefer: parent_at()],
+         parent = [prefer: preferred(payload, entries)],
          member when member != nil <-
            Placement.pick(best, %{}, parent) || Placement.pick(entries, %{}, parent) do
       Directory.count(name, member.node, 1)
@@ -89,7 +90,10 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
 
     with {:ok, entries} <- Directory.usable(name),
          member when member != nil <-
-           Placement.pick(entries, holders, tried: run.tried, prefer: parent_at()) do
+           Placement.pick(entries, holders,
+             tried: run.tried,
+             prefer: preferred(run.payload, entries)
+           ) do
       at(run, member)
     else
       :error -> {:error, no_cluster(name)}
@@ -114,9 +118,13 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   end
 
   # A function that a job calls has its own requests run where that job waits for it: only there is it known that they
-  # must not wait behind the job.
-  defp parent_at do
-    with %{node: node} <- Nesting.current(), do: node
+  # must not wait behind the job. And all chunks of a transfer go to the same member, as long as the members are the same.
+  defp preferred(payload, entries) do
+    case {Nesting.current(), Needs.transfer(payload)} do
+      {%{node: node}, _transfer} -> node
+      {nil, nil} -> nil
+      {nil, transfer} -> Placement.of_name(entries, transfer)
+    end
   end
 
   # -- one attempt
@@ -159,7 +167,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   end
 
   defp follow({:lacks, id}, {:error, error}, run, member) do
-    case Supplies.bring_program(run.cluster.name, id, member, left(run)) do
+    case Supplies.bring(run.cluster.name, id, member, left(run)) do
       :ok -> at(%{run | brought: [id | run.brought]}, member)
       :error -> {:error, error |> at_node(member) |> with_tried(run)}
     end
@@ -184,8 +192,15 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
 
   defp verdict({:error, %PythonError{error_type: :not_found, context: context}}, run) do
     case context do
+      # Who asks for a part of it wants it from wherever it is.
+      %{dataset: _id} when run.verb == :get_dataset ->
+        :elsewhere
+
       %{program_id: id} when is_binary(id) ->
-        if id in run.brought, do: :answered, else: {:lacks, id}
+        lacks(id, run)
+
+      %{dataset: id} when is_binary(id) ->
+        lacks(id, run)
 
       # A trained model cannot be brought; but nothing was done yet, and another member may have it.
       %{model: _model} ->
@@ -203,6 +218,8 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
       true -> :answered
     end
   end
+
+  defp lacks(id, run), do: if(id in run.brought, do: :answered, else: {:lacks, id})
 
   # Nothing of the work was begun: there is no such process, or its queue is full, which says when to come again.
   defp refused?(%PythonError{error_type: :process_crashed, context: %{reason: :noproc}}), do: true

@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.Cluster.Directory do
   """
 
   alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.Cluster.Placement
 
   # What is noted of holdings is a hint, and is made anew from what members say.
   @max_holdings 20_000
@@ -116,11 +117,14 @@ defmodule Pipeline.DSPy.Cluster.Directory do
     ArgumentError -> :ok
   end
 
-  @doc "Who is known to hold these, with how many of them."
-  @spec holders(atom, [String.t()]) :: %{node => pos_integer}
+  @doc "Who is known to hold these, and what that is worth (`Pipeline.DSPy.Cluster.Placement.worth/1`)."
+  @spec holders(atom, [String.t()]) :: %{node => float}
   def holders(cluster, ids) do
     table = holdings(cluster)
-    Enum.frequencies(for id <- ids, {_id, node} <- :ets.lookup(table, id), do: node)
+
+    for id <- ids, {_id, node} <- :ets.lookup(table, id), reduce: %{} do
+      found -> Map.update(found, node, Placement.worth(id), &(&1 + Placement.worth(id)))
+    end
   rescue
     ArgumentError -> %{}
   end

@@ -15,7 +15,7 @@ defmodule Pipeline.DSPy.Cluster.Needs do
             :validation_data,
             :data
           ] ++
-            [:inputs, :config, :lm, :prompt_lm, :teacher_lm, :model, :options, :members]
+            [:dataset, :inputs, :config, :lm, :prompt_lm, :teacher_lm, :model, :options, :members]
   @texts Map.new(@places, &{Atom.to_string(&1), &1})
   @max_depth 4
   @max_list 64
@@ -39,10 +39,30 @@ defmodule Pipeline.DSPy.Cluster.Needs do
   """
   @spec left_by(term) :: [String.t()]
   def left_by(%{} = result) when not is_struct(result) do
-    for {key, id} <- Map.take(result, [:program_id, :model]), key != nil, id?(id), do: id
+    for {_key, id} <- Map.take(result, [:program_id, :model, :dataset]), id?(id), do: id
   end
 
   def left_by(_other), do: []
+
+  @doc """
+  Whether an id is a dataset's.
+
+      iex> Pipeline.DSPy.Cluster.Needs.dataset?("sha256:ef")
+      true
+  """
+  @spec dataset?(String.t()) :: boolean
+  def dataset?(id), do: match?("sha256:" <> _, id)
+
+  @doc """
+  The name of the transfer that a payload is a part of, nil for none.
+
+      iex> Pipeline.DSPy.Cluster.Needs.transfer(%{transfer: "examples", chunk_index: 3})
+      "examples"
+  """
+  @spec transfer(term) :: String.t() | nil
+  def transfer(%{transfer: name}) when is_binary(name), do: name
+  def transfer(%{"transfer" => name}) when is_binary(name), do: name
+  def transfer(_other), do: nil
 
   defp walk(_term, 0), do: []
 

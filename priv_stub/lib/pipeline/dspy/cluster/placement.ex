@@ -8,8 +8,9 @@ defmodule Pipeline.DSPy.Cluster.Placement do
   alias Pipeline.DSPy.Cluster.Member
 
   # Bringing a program takes some milliseconds once, a prediction by a model seconds: who holds it may be behind by
-  # about one round of its workers before another member is the better place.
+  # about one round of its workers before another member is the better place; by more, for a dataset.
   @holding_is_worth 1.0
+  @dataset_is_worth 4.0
 
   @doc """
   The best of these members, nil when there is none. Options: `:tried`, nodes not to choose, and `:prefer`, the node to
@@ -29,7 +30,7 @@ defmodule Pipeline.DSPy.Cluster.Placement do
       iex> Placement.pick([], %{})
       nil
   """
-  @spec pick([Directory.entry()], %{node => pos_integer}, keyword) :: Member.t() | nil
+  @spec pick([Directory.entry()], %{node => number}, keyword) :: Member.t() | nil
   def pick(entries, holders \\ %{}, opts \\ []) do
     tried = Keyword.get(opts, :tried, [])
     open = Enum.reject(entries, fn {member, _placed} -> member.node in tried end)
@@ -55,6 +56,26 @@ defmodule Pipeline.DSPy.Cluster.Placement do
 
   defp cost(member, placed, holders) do
     work = work(member, member.busy + member.waiting + placed)
-    if is_map_key(holders, member.node), do: work - @holding_is_worth, else: work
+    work - Map.get(holders, member.node, 0)
+  end
+
+  @doc """
+  How many requests for each worker it is worth to hold these.
+
+      iex> Pipeline.DSPy.Cluster.Placement.worth("program:ab") < Pipeline.DSPy.Cluster.Placement.worth("sha256:ef")
+      true
+  """
+  @spec worth(String.t()) :: float
+  def worth("sha256:" <> _), do: @dataset_is_worth
+  def worth(_program_or_model), do: @holding_is_worth
+
+  @doc """
+  The node that a name belongs to: the same for every caller, and for most names the same after a member came or went.
+  """
+  @spec of_name([Directory.entry()], String.t()) :: node | nil
+  def of_name(entries, name) do
+    entries
+    |> Enum.map(fn {member, _placed} -> member.node end)
+    |> Enum.max_by(&:erlang.phash2({name, &1}), fn -> nil end)
   end
 end

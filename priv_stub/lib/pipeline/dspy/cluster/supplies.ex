@@ -7,6 +7,7 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   alias Pipeline.DSPy.Cluster.Asking
   alias Pipeline.DSPy.Cluster.Directory
   alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.DataTransfer
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
 
@@ -45,33 +46,78 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   end
 
   @doc """
-  Brings a program to a member. `:error` when no other one has it, or not in time.
-
-  The member's node reckons the id anew from what it stores, so that a program can only arrive as what it is called.
+  Notes who holds these, of those that nobody is known to hold, by asking all.
   """
-  @spec bring_program(atom, String.t(), Member.t(), timeout) :: :ok | :error
-  def bring_program(cluster, id, %Member{} = to, timeout) do
+  @spec locate(atom, [String.t()], timeout) :: :ok
+  def locate(cluster, ids, timeout) do
+    for id <- ids, Directory.holders(cluster, [id]) == %{}, do: find(cluster, id, timeout, [])
+    :ok
+  end
+
+  defp find(cluster, "program:" <> _ = id, timeout, except) do
+    with {:ok, member, _result} <- get_program(cluster, id, timeout, except), do: {:ok, member}
+  end
+
+  defp find(cluster, "sha256:" <> _ = id, timeout, except) do
+    members = Enum.filter(Directory.members(cluster), &(&1.ready and &1.node not in except))
+    payload = %{dataset: id, limit: 0}
+
+    with {:ok, member, _about} <-
+           Asking.first(members, :get_dataset, payload, min(timeout, @ask_timeout_ms)) do
+      Directory.hold(cluster, member.node, [id])
+      {:ok, member}
+    end
+  end
+
+  # A trained model; nobody can be asked for it.
+  defp find(_cluster, _id, _timeout, _except), do: :error
+
+  @doc """
+  Brings a program or a dataset to a member. `:error` when no other one has it, or not in time.
+
+  The member's node reckons the id anew from what it stores, so that nothing arrives but what is called so.
+  """
+  @spec bring(atom, String.t(), Member.t(), timeout) :: :ok | :error
+  def bring(cluster, id, %Member{} = to, timeout) do
     Directory.forget(cluster, to.node, id)
     started = System.monotonic_time()
 
-    with {:ok, from, %{program: program}} <- get_program(cluster, id, timeout, [to.node]),
-         left when left > 0 <- left(timeout, started),
-         {:ok, %{program_id: ^id}} <-
-           PythonBridge.put_program(Member.address(to), program, timeout: left) do
+    with {:ok, from} <- copy(cluster, id, to, timeout, started) do
       Directory.hold(cluster, to.node, [id])
       duration = System.monotonic_time() - started
       metadata = %{cluster: cluster, id: id, from: from.node, to: to.node}
       Metrics.execute(@event, %{duration: duration}, metadata)
       :ok
+    end
+  end
+
+  defp copy(cluster, "program:" <> _ = id, to, timeout, started) do
+    with {:ok, from, %{program: program}} <- get_program(cluster, id, timeout, [to.node]),
+         {:ok, %{program_id: ^id}} <-
+           PythonBridge.put_program(Member.address(to), program, timeout: left(timeout, started)) do
+      {:ok, from}
     else
       _missing -> :error
     end
   end
 
+  defp copy(cluster, "sha256:" <> _ = id, to, timeout, started) do
+    with {:ok, from} <- find(cluster, id, timeout, [to.node]),
+         opts = [timeout: left(timeout, started)],
+         {:ok, _dataset} <-
+           DataTransfer.copy(Member.address(from), id, Member.address(to), opts) do
+      {:ok, from}
+    else
+      _missing -> :error
+    end
+  end
+
+  defp copy(_cluster, _id, _to, _timeout, _started), do: :error
+
   defp left(:infinity, _started), do: :infinity
 
   defp left(timeout, started) do
     elapsed = System.monotonic_time() - started
-    timeout - System.convert_time_unit(elapsed, :native, :millisecond)
+    max(timeout - System.convert_time_unit(elapsed, :native, :millisecond), 0)
   end
 end
