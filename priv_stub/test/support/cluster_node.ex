@@ -2,6 +2,7 @@ defmodule Pipeline.ClusterNode do
   @moduledoc "What a test has the BEAM nodes of a cluster do: functions of a test's own module are not there."
 
   alias Pipeline.DSPy.Cluster
+  alias Pipeline.DSPy.DataTransfer
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
 
@@ -126,6 +127,11 @@ defmodule Pipeline.ClusterNode do
   @doc "Sends a request without the cluster's further care, and waits for its answer."
   def once(verb, payload),
     do: cluster() |> PythonBridge.async(verb, payload) |> PythonBridge.await()
+
+  def fetch(dataset) do
+    with {:ok, examples} <- DataTransfer.fetch(cluster(), dataset),
+         do: {:ok, Enum.to_list(examples)}
+  end
 
   @doc "Sends a job and stays, in a process of its own."
   def hold(bridge, verb, payload, opts \\ []) do

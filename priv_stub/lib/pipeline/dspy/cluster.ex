@@ -66,7 +66,8 @@ defmodule Pipeline.DSPy.Cluster do
     * `cancel` finds the request wherever it runs.
     * `list_programs` gives what all members keep in one page, newest first, each with its `beam_nodes`.
     * `get_program` takes a program from whoever has it, `delete_program` deletes it everywhere.
-    * `await_ready` waits for the first member that can take requests.
+    * `await_ready` waits for the first member that can take requests, and gives what its node said of itself; `members` are
+      the BEAM nodes that can, `workers` those of all.
     * `shutdown` shuts down the target of every member.
 
   ## Leaving

@@ -92,7 +92,9 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     start_supervised!({Cluster, name: name, target: bridge, interval: 50})
     assert {:ok, %{prediction: _}} = predict(Cluster.new(name, wait: 20_000), timeout: 20_000)
     assert [%{usable: true, ready: true, node: :nonode@nohost}] = Cluster.members(name)
-    assert {:ok, %{members: [:nonode@nohost]}} = PythonBridge.await_ready(Cluster.new(name))
+
+    assert {:ok, %{members: [:nonode@nohost], limits: %{max_frame_bytes: _}}} =
+             PythonBridge.await_ready(Cluster.new(name))
 
     assert {:ok, %{status: :stopped, unfinished: 0, members: %{nonode@nohost: {:ok, _}}}} =
              PythonBridge.shutdown(Cluster.new(name))
@@ -165,6 +167,7 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
           %{workers: -1},
           %{busy: 1.0},
           %{interval: 0},
+          %{info: []},
           %{held: ["program:1" | :end]},
           %{held: [String.duplicate("x", 200)]},
           %{held: List.duplicate("program:1", 1_001)}

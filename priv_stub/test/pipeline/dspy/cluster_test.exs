@@ -4,6 +4,7 @@ defmodule Pipeline.DSPy.ClusterTest do
   use Pipeline.ClusterCase
 
   alias Pipeline.DSPy.ConnectionPool
+  alias Pipeline.DSPy.DataTransfer
 
   @question ["question -> answer", %{question: "1 + 1"}, [lm: :offline]]
 
@@ -111,6 +112,34 @@ defmodule Pipeline.DSPy.ClusterTest do
 
     assert {:error, %PythonError{error_type: :not_found}} =
              ask(nodes.asker, :delete_program, [id])
+  end
+
+  test "a dataset goes to one member, and is copied to another only when that has to have it",
+       nodes do
+    examples = for n <- 1..40, do: %{question: "#{n} + #{n}", answer: "#{2 * n}"}
+
+    assert {:ok, {:dataset, id} = dataset} =
+             call(nodes.asker, DataTransfer, :transfer_large_dataset, [
+               examples,
+               ClusterNode.cluster(),
+               []
+             ])
+
+    about = &call(nodes.asker, DataTransfer, :about, [ClusterNode.at(&1.node), dataset])
+    [holder] = for member <- [nodes.a, nodes.b], match?({:ok, _}, about.(member)), do: member
+    [other] = [nodes.a, nodes.b] -- [holder]
+    arguments = ["question -> answer", dataset, [lm: :offline, metric: :exact_match]]
+
+    # Nobody has told who holds it: it is found, and used where it is.
+    assert {:ok, %{count: 40}} = ask(nodes.asker, :evaluate_pipeline, arguments)
+    assert {:error, %PythonError{error_type: :not_found}} = about.(other)
+    assert {:ok, ^examples} = call(nodes.asker, ClusterNode, :fetch, [dataset])
+
+    alone_at(nodes, other, fn ->
+      assert {:ok, %{count: 40}} = ask(nodes.asker, :evaluate_pipeline, arguments)
+    end)
+
+    assert {:ok, %{dataset: ^id}} = about.(other)
   end
 
   test "a request that is sent once goes to who holds its program", nodes do

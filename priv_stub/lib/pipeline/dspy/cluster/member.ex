@@ -21,6 +21,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
     :target,
     :shape,
     :held,
+    :info,
     ready: false,
     leaving: false,
     workers: 0,
@@ -33,7 +34,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
   @typedoc """
   `target` is the registered name of the bridge or pool. `shape` is the same where requests look the same. `ready`:
   there is a node behind the target. `busy` and `waiting` are requests. `held` are ids of programs that it holds, nil
-  where it said nothing of them. `interval` (how often it speaks) and `heard_at` (when it last did, by this node's
+  where it said nothing of them. `info` is what its node, or one of its nodes, said of itself. `interval` (how often it speaks) and `heard_at` (when it last did, by this node's
   monotonic clock) are milliseconds.
   """
   @type t :: %__MODULE__{
@@ -42,6 +43,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
           target: atom,
           shape: non_neg_integer,
           held: [String.t()] | nil,
+          info: map | nil,
           ready: boolean,
           leaving: boolean,
           workers: non_neg_integer,
@@ -127,7 +129,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
   @spec from_map(term, integer) :: {:ok, t} | :error
   def from_map(%{server: server, target: target, shape: shape} = map, now)
       when is_pid(server) and is_atom(target) and target != nil and is_integer(shape) do
-    known = Map.take(map, [:held, :ready, :leaving, :workers, :busy, :waiting, :interval])
+    known = Map.take(map, [:held, :info, :ready, :leaving, :workers, :busy, :waiting, :interval])
 
     if Enum.all?(known, &sane?/1) do
       member = %__MODULE__{
@@ -152,6 +154,7 @@ defmodule Pipeline.DSPy.Cluster.Member do
   defp sane?({key, value}) when key in [:workers, :busy, :waiting],
     do: is_integer(value) and value >= 0
 
+  defp sane?({:info, value}), do: value == nil or is_map(value)
   defp sane?({:held, nil}), do: true
 
   defp sane?({:held, ids}) do

@@ -40,6 +40,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
       :self,
       :probe,
       :listing,
+      :asking,
       :target_monitor,
       :timer,
       round: 0,
@@ -145,6 +146,15 @@ defmodule Pipeline.DSPy.Cluster.Server do
     end
   end
 
+  def handle_info({PythonBridge, asking, answer}, %State{asking: asking} = state) do
+    state = %{state | asking: nil}
+
+    case answer do
+      {:ok, info} -> {:noreply, put_self(state, %{state.self | info: info})}
+      {:error, _error} -> {:noreply, state}
+    end
+  end
+
   def handle_info({:DOWN, probe, :process, _pid, _reason}, %State{probe: probe} = state) do
     {:noreply, probed({:error, :down}, %{state | probe: nil})}
   end
@@ -153,7 +163,13 @@ defmodule Pipeline.DSPy.Cluster.Server do
     {:noreply, %{state | listing: nil}}
   end
 
+  def handle_info({:DOWN, asking, :process, _pid, _reason}, %State{asking: asking} = state) do
+    {:noreply, %{state | asking: nil}}
+  end
+
   def handle_info({:DOWN, monitor, :process, _, _}, %State{target_monitor: monitor} = state) do
+    # Another node may be behind it when it comes back.
+    state = %{state | self: %{state.self | info: nil}}
     {:noreply, probed({:error, :down}, %{state | target_monitor: nil})}
   end
 
@@ -217,7 +233,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
 
   defp take_round(state) do
     interval = if state.draining == [], do: state.interval, else: @draining_interval_ms
-    state |> watch_target() |> probe() |> list() |> next_round(interval)
+    state |> watch_target() |> probe() |> ask_info() |> list() |> next_round(interval)
   end
 
   defp next_round(state, interval) do
@@ -235,6 +251,12 @@ defmodule Pipeline.DSPy.Cluster.Server do
   # that would look as if the BEAM node hung.
   defp probe(%State{probe: nil} = state), do: %{state | probe: ask(state, :health_check, %{})}
   defp probe(state), do: put_self(state, state.self)
+
+  defp ask_info(%State{asking: nil, self: %Member{info: nil}} = state) do
+    %{state | asking: ask(state, :await_ready, nil)}
+  end
+
+  defp ask_info(state), do: state
 
   defp list(%State{listing: nil, round: round} = state)
        when rem(round, @rounds_per_listing) == 0 do
@@ -337,10 +359,15 @@ defmodule Pipeline.DSPy.Cluster.Server do
 
   defp answer_waiting(state) do
     with [_ | _] = requests <- Requests.all(state.requests),
-         {:ok, [_ | _] = usable} <- Directory.usable(state.cluster) do
-      nodes = for {member, _placed} <- usable, do: member.node
-      workers = Enum.sum(for {member, _placed} <- usable, do: member.workers)
-      for request <- requests, do: answer(request, {:ok, %{members: nodes, workers: workers}})
+         {:ok, usable} <- Directory.usable(state.cluster),
+         [_ | _] = members <- for({member, _placed} <- usable, member.info, do: member) do
+      own = %{
+        members: for(member <- members, do: member.node),
+        workers: Enum.sum(for member <- members, do: member.workers)
+      }
+
+      info = Map.merge(hd(members).info, own)
+      for request <- requests, do: answer(request, {:ok, info})
       %{state | requests: Requests.new()}
     else
       _nobody -> state
