@@ -6,6 +6,9 @@ defmodule Pipeline.DSPy.Metrics do
   |---|---|---|
   | `[:pipeline, :dspy, :python_bridge]` | `duration` (native units), `success` (1 or 0) | `operation`, `error_type` |
   | `[:pipeline, :dspy, :callback]`, a call of an Elixir function | `duration` (native units), `success` (1 or 0) | `name` |
+  | `[:pipeline, :dspy, :cluster]`, an attempt at a member | `duration` (native units), `attempt` | `cluster`, `operation`, `node`, `error_type`, `verdict`: `:answered`, `:elsewhere` or `:lacks` |
+  | `[:pipeline, :dspy, :cluster, :supply]`, a program or dataset brought | `duration` (native units) | `cluster`, `id`, `from`, `to` |
+  | `[:pipeline, :dspy, :cluster, :member]`, a member changed | `usable`, how many are | `cluster`, `node`, `condition`: `:ready`, `:not_ready`, `:leaving` or `:gone` |
 
   Telemetry that the node itself sends is passed on under its own name: samples of `[:pipeline, :dspy, :worker]` and
   `[:pipeline, :dspy, :node]`, and `[:pipeline, :dspy, :limit]` when a worker passes one. Handlers run in the bridge's process: they
