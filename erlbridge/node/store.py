@@ -58,7 +58,9 @@ class ProgramStore:
         if content is None and os.path.lexists(path):
             return self._set_aside(program_id)
         if content is None:
-            raise NotFound(f"no program {program_id} in {self.directory}; optimize again, or send the program itself")
+            raise _not_found(
+                program_id, f"no program {program_id} in {self.directory}; optimize again, or send the program itself"
+            )
         if _sha256(content) == program_id.removeprefix(_PREFIX):
             return content
         return self._set_aside(program_id)
@@ -84,7 +86,7 @@ class ProgramStore:
         try:
             self._path(program_id).unlink()
         except FileNotFoundError:
-            raise NotFound(f"no program {program_id} in {self.directory}") from None
+            raise _not_found(program_id, f"no program {program_id} in {self.directory}") from None
         sync_directory(self.directory)
 
     def _entries(self) -> Iterator[Stored]:
@@ -111,15 +113,18 @@ class ProgramStore:
         except FileNotFoundError:
             pass  # another node was faster
         except OSError as error:
-            raise NotFound(
-                f"program {program_id} is damaged on disk, and cannot be set aside ({error.strerror}); optimize again"
+            raise _not_found(
+                program_id,
+                f"program {program_id} is damaged on disk, and cannot be set aside ({error.strerror}); optimize again",
             ) from None
         else:
             content = read_regular(damaged)
             if content is not None and _sha256(content) == program_id.removeprefix(_PREFIX):
                 damaged.rename(path)
                 return content
-        raise NotFound(f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again")
+        raise _not_found(
+            program_id, f"program {program_id} was damaged on disk and set aside as {damaged.name}; optimize again"
+        )
 
     def _path(self, program_id: str) -> Path:
         # The id has been matched against its pattern on arrival, so the name cannot leave the directory.
@@ -134,3 +139,8 @@ def _sha256(content: bytes) -> str:
     import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
     return hashlib.sha256(content).hexdigest()
+
+
+def _not_found(program_id: str, message: str) -> NotFound:
+    """Says in its context which program, so that a host that can get it from elsewhere knows what to get."""
+    return NotFound(message, context={"program_id": program_id})

@@ -36,8 +36,9 @@ def test_a_program_under_a_name_that_is_not_its_hash_is_refused(tmp_path: Path) 
 
 
 def test_an_unknown_program_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no program"):
+    with pytest.raises(NotFound, match="no program") as caught:
         ProgramStore(tmp_path).get(named(b"never put"))
+    assert caught.value.context == {"program_id": named(b"never put")}
 
 
 @pytest.mark.parametrize("damage", [b"", b"cut", b"content!"], ids=["emptied", "cut", "changed"])
@@ -46,8 +47,9 @@ def test_a_damaged_program_is_set_aside_and_can_be_put_again(tmp_path: Path, dam
     store.put(named(b"content"), b"content")
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage)
-    with pytest.raises(NotFound, match="damaged"):
+    with pytest.raises(NotFound, match="damaged") as caught:
         store.get(named(b"content"))
+    assert caught.value.context == {"program_id": named(b"content")}
     store.put(named(b"content"), b"content")
     assert store.get(named(b"content")) == b"content"
 

@@ -318,12 +318,18 @@ defmodule Pipeline.DSPy.PythonBridge do
   `:timeout` (by default the grace and 5 seconds).
   """
   @spec shutdown(bridge, keyword) :: answer
-  def shutdown(bridge \\ __MODULE__, opts \\ []) do
-    opts = Keyword.validate!(opts, [:timeout, mode: :drain, grace_ms: 10_000])
-    timeout = opts[:timeout] || opts[:grace_ms] + 5_000
-    payload = %{mode: opts[:mode], grace_ms: opts[:grace_ms]}
+  def shutdown(bridge \\ __MODULE__, opts \\ [])
+
+  # Its bridges are gone when it answers.
+  def shutdown(%_target{} = bridge, opts) do
+    {payload, opts} = shutdown_options(opts)
+    request(bridge, :shutdown, payload, opts)
+  end
+
+  def shutdown(bridge, opts) do
+    {payload, opts} = shutdown_options(opts)
     monitor = Caller.monitor(bridge, [])
-    answer = request(bridge, :shutdown, payload, timeout: timeout)
+    answer = request(bridge, :shutdown, payload, opts)
 
     # The bridge ends right after a shutdown that was answered or ran out of time; it kills the node if it must.
     receive do
@@ -333,6 +339,12 @@ defmodule Pipeline.DSPy.PythonBridge do
         Process.demonitor(monitor, [:flush])
         answer
     end
+  end
+
+  defp shutdown_options(opts) do
+    opts = Keyword.validate!(opts, [:timeout, mode: :drain, grace_ms: 10_000])
+    timeout = opts[:timeout] || opts[:grace_ms] + 5_000
+    {%{mode: opts[:mode], grace_ms: opts[:grace_ms]}, [timeout: timeout]}
   end
 
   # -- any verb

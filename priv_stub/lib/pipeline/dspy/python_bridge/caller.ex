@@ -12,14 +12,17 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Atoms
   alias Pipeline.DSPy.PythonBridge.Functions
   alias Pipeline.DSPy.PythonBridge.Nesting
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
 
   @meta_options [:priority, :idempotency_key, :source, :version, :trace]
-  @options [:timeout, :grace, :progress, :stream_to, :functions | @meta_options]
+  @options [:timeout, :grace, :progress, :stream_to, :functions, :idempotent | @meta_options]
   @default_grace_ms 1_000
+  # How long a bridge of another BEAM node has to say that the time is up, before its caller takes it to hang.
+  @remote_margin_ms 500
   # What a timer of the BEAM can count.
   @max_timeout_ms 4_294_967_295
 
@@ -59,6 +62,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       metadata_bytes: metadata_bytes,
       affinity: Affinity.of(payload),
       signature_hash: signature_hash(verb, payload),
+      atoms: if(payload && far?(bridge), do: Atoms.of(payload), else: []),
       progress_to: progress_to,
       stream_to: opts[:stream_to] || nil,
       timeout: timeout,
@@ -102,7 +106,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   def request(bridge, verb, payload, opts) do
     case Enum.filter(listeners(opts), fn {_option, heard_by} -> is_function(heard_by, 1) end) do
-      [] -> bridge |> submit(verb, payload, opts) |> await()
+      [] -> await_from(bridge, submit(bridge, verb, payload, opts), opts)
       heard -> request_heard(bridge, verb, payload, opts, heard)
     end
   end
@@ -114,7 +118,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     ref = submit(bridge, verb, payload, opts)
 
     try do
-      await(ref, heard)
+      await_from(bridge, ref, opts, heard)
     catch
       # Only the functions can get here; nobody waits for the answer any more.
       kind, reason ->
@@ -132,8 +136,32 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   """
   @spec await(reference, keyword, timeout) :: PythonBridge.answer()
   def await(ref, functions \\ [], timeout \\ :infinity) do
-    until = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
-    receive_answer(ref, Map.new(listeners(functions)), until)
+    with :none <- receive_answer(ref, Map.new(listeners(functions)), until(timeout)) do
+      {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
+    end
+  end
+
+  @doc """
+  Waits for the answer to a request that was submitted with these options. A bridge of this BEAM node gives one in time
+  or ends; one of another may hang with its node, and is not waited for much longer than the request may take.
+  """
+  @spec await_from(PythonBridge.bridge(), reference, keyword, keyword) :: PythonBridge.answer()
+  def await_from(bridge, ref, opts, functions \\ []) do
+    patience = patience(bridge, opts[:timeout] || :infinity, opts[:grace] || @default_grace_ms)
+
+    with :none <- receive_answer(ref, Map.new(functions), until(patience)) do
+      abandon(bridge, ref)
+      flush(ref)
+      message = "no answer within #{opts[:timeout]} ms; the bridge's BEAM node says nothing"
+      context = %{reason: :silent, deadline_ms: opts[:timeout]}
+      {:error, PythonError.new(:timeout_error, message, context: context)}
+    end
+  end
+
+  defp patience(bridge, timeout, grace) do
+    if timeout != :infinity and far?(bridge),
+      do: timeout + grace + @remote_margin_ms,
+      else: :infinity
   end
 
   @doc """
@@ -180,6 +208,20 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   # Stands for :global and :via names, which cannot be monitored as such.
   defp local_name(_global_or_via), do: :"$pipeline_no_such_bridge"
 
+  # Whether a bridge is on another BEAM node.
+  defp far?({name, node}) when is_atom(name) and is_atom(node) and name not in [:global, :via],
+    do: node != node()
+
+  defp far?(pid) when is_pid(pid), do: node(pid) != node()
+  defp far?(name) when is_atom(name), do: false
+
+  defp far?(name) do
+    case GenServer.whereis(name) do
+      pid when is_pid(pid) -> node(pid) != node()
+      _nobody -> false
+    end
+  end
+
   defp frame(ref, verb, payload, timeout, within, progress_to, opts) do
     meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
     meta = if within, do: Keyword.put(meta, :parent, within.parent), else: meta
@@ -219,8 +261,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       {:DOWN, ^ref, :process, _pid, reason} ->
         {:error, down_error(reason)}
     after
-      left_ms(until) ->
-        {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
+      left_ms(until) -> :none
     end
   end
 
@@ -234,6 +275,11 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   def down_error(:noproc) do
     message = "no bridge runs under this name"
     PythonError.new(:process_crashed, message, context: %{reason: :noproc})
+  end
+
+  def down_error(:noconnection) do
+    message = "the BEAM node of the bridge is gone, or the connection to it"
+    PythonError.new(:process_crashed, message, context: %{reason: :nodedown})
   end
 
   def down_error(reason) when reason in [:normal, :shutdown] do
@@ -255,6 +301,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       0 -> :ok
     end
   end
+
+  defp until(:infinity), do: :infinity
+  defp until(timeout), do: now_ms() + timeout
 
   defp left_ms(:infinity), do: :infinity
   defp left_ms(until), do: max(until - now_ms(), 0)

@@ -20,7 +20,8 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
   defmodule Call do
     @moduledoc """
     One call: `call_id` is the node's, `request_id` that of the request whose job asks, `owner` the process that waits
-    for this request, `depth` how many others wait for it in turn. `max_frame_bytes` bounds its answer. `timeout` is its
+    for this request, `depth` how many others wait for it in turn. `of_request` are those of `functions` that came with
+    the request. `max_frame_bytes` bounds its answer. `timeout` is its
     own, in milliseconds. `task` and `timer` are set while it runs.
     """
 
@@ -33,13 +34,14 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
       :arguments,
       :max_frame_bytes
     ]
-    defstruct @enforce_keys ++ [:task, :timer, :timeout, :started_at, depth: 0]
+    defstruct @enforce_keys ++ [:task, :timer, :timeout, :started_at, of_request: %{}, depth: 0]
 
     @type t :: %__MODULE__{
             call_id: term,
             request_id: reference,
             owner: pid,
             functions: Functions.t(),
+            of_request: Functions.t(),
             name: term,
             arguments: term,
             max_frame_bytes: pos_integer,
@@ -196,7 +198,7 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
 
   # In the task: the frame is made here, so that a large value costs its function and not the bridge.
   defp run(%Call{max_frame_bytes: limit} = call) do
-    outcome = perform(call)
+    outcome = if here?(call), do: perform(call, node()), else: perform_there(call)
     measure(call, if(match?({:ok, _value}, outcome), do: 1, else: 0))
     frame = MessageProtocol.encode_result(call.call_id, outcome)
 
@@ -208,10 +210,36 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
     end
   end
 
-  # In the process that runs the function, wherever that is.
-  defp perform(call) do
+  # Who sends a request from another BEAM node has its functions run there, where their processes and tables are. So has
+  # who names one that is registered there only.
+  defp here?(%Call{owner: owner}) when node(owner) == node(), do: true
+
+  defp here?(%Call{} = call) do
+    Functions.given(call.of_request, call.name) == :error and
+      (Functions.given(call.functions, call.name) != :error or
+         Functions.registered(call.name) != :error)
+  end
+
+  # Linked with this process, which is killed when the call is over; so it does not outlive it there either.
+  defp perform_there(%Call{owner: owner} = call) do
+    Process.put(:"$callers", [owner])
+    # What runs and waits here is not needed there.
+    call = %{call | functions: call.of_request, task: nil, timer: nil}
+
+    {@supervisor, node(owner)}
+    |> Task.Supervisor.async(__MODULE__, :perform, [call, node()])
+    |> Task.await(:infinity)
+  catch
+    :exit, reason ->
+      {:error, "it cannot run at #{node(owner)}: #{Exception.format_exit(reason)}"}
+  end
+
+  @doc false
+  # In the process that runs the function, wherever that is. `bridge_node` is where its job's bridge is.
+  @spec perform(Call.t(), node) :: {:ok, term} | {:error, String.t()}
+  def perform(%Call{} = call, bridge_node) do
     Process.put(:"$callers", [call.owner])
-    Nesting.enter(call.request_id, call.depth)
+    Nesting.enter(call.request_id, call.depth, bridge_node)
     Functions.call(call.functions, call.name, call.arguments)
   end
 

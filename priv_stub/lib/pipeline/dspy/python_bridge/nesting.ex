@@ -10,14 +10,18 @@ defmodule Pipeline.DSPy.PythonBridge.Nesting do
 
   @typedoc """
   `parent` is the id of the request whose job waits. `depth` counts such jobs: 1 in a function that a job calls which
-  nobody waits for but its own caller.
+  nobody waits for but its own caller. `node` is the BEAM node of the bridge that has the parent: only there is a place
+  lent.
   """
-  @type t :: %{parent: reference, depth: pos_integer}
+  @type t :: %{parent: reference, depth: pos_integer, node: node}
 
-  @doc "From now on this process works for a call of this request, which itself was made at this depth."
-  @spec enter(reference, non_neg_integer) :: :ok
-  def enter(request_id, depth) do
-    Process.put(@key, %{parent: request_id, depth: depth + 1})
+  @doc """
+  From now on this process works for a call of this request, which itself was made at this depth and runs at this BEAM
+  node's bridge.
+  """
+  @spec enter(reference, non_neg_integer, node) :: :ok
+  def enter(request_id, depth, node \\ node()) do
+    Process.put(@key, %{parent: request_id, depth: depth + 1, node: node})
     :ok
   end
 
@@ -29,7 +33,7 @@ defmodule Pipeline.DSPy.PythonBridge.Nesting do
       nil
       iex> request = make_ref()
       iex> Nesting.enter(request, 0)
-      iex> Task.await(Task.async(&Nesting.current/0)) == %{parent: request, depth: 1}
+      iex> Task.await(Task.async(&Nesting.current/0)) == %{parent: request, depth: 1, node: node()}
       true
   """
   @spec current() :: t | nil

@@ -16,6 +16,8 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     `stream_to`, which hear of its events, are pids or aliases. `timeout` and `grace` are milliseconds. `functions` are those that its job
     may call besides the bridge's own. `watcher` is who handed the request on, if somebody stands between caller and
     bridge: it gets `{:request_over, id}` once, however the request ends, but nothing from a bridge that is killed.
+    `atoms` are those in the payload of a request from another BEAM node: with it they come into being here, so that the
+    answer, which may use them, can be read.
     `parent` is the request whose function makes this one, `depth` how many wait for it in turn (`Nesting`).
     `collector` is the process that puts the answer together once it has begun to come in chunks.
     """
@@ -41,6 +43,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
       timeout: :infinity,
       grace: 0,
       functions: %{},
+      atoms: [],
       parent: nil,
       depth: 0
     ]
@@ -63,6 +66,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
             timeout: timeout,
             grace: non_neg_integer,
             functions: %{String.t() => function},
+            atoms: [atom],
             parent: reference | nil,
             depth: non_neg_integer
           }

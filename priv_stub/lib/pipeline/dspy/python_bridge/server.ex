@@ -283,6 +283,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
           request_id: id,
           owner: request.owner,
           functions: Map.merge(state.options[:functions], request.functions),
+          of_request: request.functions,
           name: name,
           arguments: arguments,
           depth: request.depth,

@@ -1,0 +1,65 @@
+defmodule Pipeline.DSPy.Cluster.Asking do
+  @moduledoc """
+  The same question to several members at once, in the process that asks.
+  """
+
+  alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Caller
+
+  @doc "What each of them says, in their order. One that hangs costs the timeout once, and not each time."
+  @spec all([Member.t()], atom, map, timeout) :: [{Member.t(), PythonBridge.answer()}]
+  def all(members, verb, payload, timeout) do
+    asked = ask(members, verb, payload, timeout)
+
+    for {ref, member} <- asked do
+      {member, Caller.await_from(Member.address(member), ref, timeout: timeout, grace: 0)}
+    end
+  end
+
+  @doc "The first good answer, and whose it is; `:error` when nobody gives one in time."
+  @spec first([Member.t()], atom, map, timeout) :: {:ok, Member.t(), term} | :error
+  def first(members, verb, payload, timeout) do
+    until = if timeout == :infinity, do: :infinity, else: now() + timeout
+    members |> ask(verb, payload, timeout) |> Map.new() |> first_of(until)
+  end
+
+  defp ask(members, verb, payload, timeout) do
+    for member <- members do
+      {Caller.submit(Member.address(member), verb, payload, timeout: timeout, grace: 0), member}
+    end
+  end
+
+  defp first_of(asked, _until) when asked == %{}, do: :error
+
+  defp first_of(asked, until) do
+    receive do
+      {PythonBridge, ref, {:ok, result}} when is_map_key(asked, ref) ->
+        {member, rest} = Map.pop(asked, ref)
+        abandon(rest)
+        {:ok, member, result}
+
+      {PythonBridge, ref, {:error, _error}} when is_map_key(asked, ref) ->
+        first_of(Map.delete(asked, ref), until)
+
+      {:DOWN, ref, :process, _pid, _reason} when is_map_key(asked, ref) ->
+        first_of(Map.delete(asked, ref), until)
+    after
+      left(until) ->
+        abandon(asked)
+        :error
+    end
+  end
+
+  defp abandon(asked) do
+    for {ref, member} <- asked do
+      Caller.abandon(Member.address(member), ref)
+      Caller.flush(ref)
+    end
+  end
+
+  defp left(:infinity), do: :infinity
+  defp left(until), do: max(until - now(), 0)
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

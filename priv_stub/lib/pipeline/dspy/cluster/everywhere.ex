@@ -1,0 +1,181 @@
+defmodule Pipeline.DSPy.Cluster.Everywhere do
+  @moduledoc """
+  The verbs that concern a place rather than work, answered for the cluster as a whole: every member is asked.
+  """
+
+  alias Pipeline.DSPy.Cluster
+  alias Pipeline.DSPy.Cluster.Asking
+  alias Pipeline.DSPy.Cluster.Directory
+  alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.Cluster.Supplies
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonError
+
+  @verbs [:health_check, :cancel, :shutdown, :list_programs, :get_program, :delete_program]
+  @default_limit 100
+
+  @doc "These verbs."
+  @spec verbs() :: [atom]
+  def verbs, do: @verbs
+
+  @doc "The cluster's answer."
+  @spec request(Cluster.t(), atom, map, keyword) :: PythonBridge.answer()
+  def request(%Cluster{name: name}, verb, payload, opts) do
+    timeout = Keyword.get(opts, :timeout, :infinity)
+
+    case Directory.members(name) do
+      [] ->
+        message = "#{inspect(name)} has no members that this BEAM node knows of"
+        context = %{reason: :no_member, members: []}
+        {:error, PythonError.new(:process_crashed, message, context: context)}
+
+      members ->
+        answer(verb, name, members, payload, timeout)
+    end
+  end
+
+  defp answer(:health_check, _name, members, payload, timeout) do
+    answers = Asking.all(members, :health_check, payload, timeout)
+
+    case for({_member, {:ok, health}} <- answers, do: health) do
+      [] -> first_error(answers)
+      healths -> {:ok, health(answers, healths)}
+    end
+  end
+
+  defp answer(:cancel, _name, members, payload, timeout) do
+    one_of(Asking.all(members, :cancel, payload, timeout))
+  end
+
+  defp answer(:get_program, name, _members, payload, timeout) do
+    id = payload[:program_id] || payload["program_id"]
+
+    case Supplies.get_program(name, id, timeout) do
+      {:ok, _member, result} ->
+        {:ok, result}
+
+      :error ->
+        message =
+          "no member of #{inspect(name)} gives the program #{inspect(id, printable_limit: 100)}"
+
+        {:error, PythonError.new(:not_found, message, context: %{program_id: id})}
+    end
+  end
+
+  defp answer(:delete_program, name, members, payload, timeout) do
+    answers = Asking.all(members, :delete_program, payload, timeout)
+    id = payload[:program_id] || payload["program_id"]
+    for {member, {:ok, _result}} <- answers, do: Directory.forget(name, member.node, id)
+
+    # One that failed may still have it.
+    case for({_member, {:error, error}} <- answers, error.error_type != :not_found, do: error) do
+      [] -> one_of(answers)
+      [error | _more] -> {:error, error}
+    end
+  end
+
+  defp answer(:list_programs, name, members, payload, timeout) do
+    limit = payload[:limit] || payload["limit"] || @default_limit
+
+    if payload[:after] || payload["after"] do
+      message = "a cluster's list has one page; ask a member for more: {target, node}"
+      context = %{path: "payload.after"}
+      {:error, PythonError.new(:validation_error, message, context: context)}
+    else
+      answers = Asking.all(members, :list_programs, payload, timeout)
+      pages = for {member, {:ok, %{programs: programs}}} <- answers, do: {member, programs}
+
+      for {member, programs} <- pages do
+        Directory.hold(name, member.node, Enum.map(programs, & &1.program_id))
+      end
+
+      if pages == [],
+        do: first_error(answers),
+        else: {:ok, %{status: :success, programs: merge(pages, limit), next: nil}}
+    end
+  end
+
+  defp answer(:shutdown, _name, members, payload, timeout) do
+    # Each in a process of its own, since a shutdown is over when the bridge is gone and not with its answer.
+    answers =
+      members
+      |> Enum.map(&{&1, Task.async(fn -> shut_down(&1, payload, timeout) end)})
+      |> Enum.map(fn {member, task} -> {member, Task.await(task, :infinity)} end)
+
+    case for({_member, {:ok, result}} <- answers, do: result) do
+      [] ->
+        first_error(answers)
+
+      results ->
+        unfinished = Enum.sum(for result <- results, do: Map.get(result, :unfinished, 0))
+        {:ok, %{status: :stopped, unfinished: unfinished, members: by_node(answers)}}
+    end
+  end
+
+  defp shut_down(member, payload, timeout) do
+    opts = for {key, value} <- payload, do: {key, value}
+    PythonBridge.shutdown(Member.address(member), [{:timeout, timeout} | opts])
+  end
+
+  # -- putting answers together
+
+  defp health(answers, healths) do
+    statuses = for health <- healths, do: health.status
+
+    status =
+      cond do
+        Enum.all?(statuses, &(&1 == :overloaded)) -> :overloaded
+        length(healths) == length(answers) and Enum.all?(statuses, &(&1 == :healthy)) -> :healthy
+        true -> :degraded
+      end
+
+    healthy = Enum.count(statuses, &(&1 == :healthy))
+
+    workers =
+      for {member, {:ok, %{workers: workers}}} <- answers, worker <- workers do
+        Map.put(worker, :beam_node, member.node)
+      end
+
+    %{
+      status: status,
+      message: "#{healthy} of #{length(answers)} members are healthy",
+      queue: %{waiting: total(healths, :waiting), running: total(healths, :running)},
+      workers: workers,
+      members: by_node(answers)
+    }
+  end
+
+  defp total(healths, key) do
+    Enum.sum(for %{queue: queue} <- healths, do: Map.get(queue, key, 0))
+  end
+
+  defp by_node(answers), do: Map.new(answers, fn {member, answer} -> {member.node, answer} end)
+
+  defp merge(pages, limit) do
+    entries = for {member, programs} <- pages, program <- programs, do: {program, member.node}
+
+    entries
+    |> Enum.group_by(fn {program, _node} -> program.program_id end)
+    |> Enum.map(fn {_id, [{program, _node} | _] = found} ->
+      stored_at = found |> Enum.map(fn {one, _node} -> one.stored_at_ms end) |> Enum.max()
+
+      Map.merge(program, %{
+        stored_at_ms: stored_at,
+        beam_nodes: for({_one, node} <- found, do: node)
+      })
+    end)
+    |> Enum.sort_by(& &1.stored_at_ms, :desc)
+    |> Enum.take(limit)
+  end
+
+  defp one_of(answers) do
+    Enum.find_value(answers, fn {_member, answer} -> match?({:ok, _}, answer) && answer end) ||
+      first_error(answers)
+  end
+
+  # That it is not here is said by many; what went wrong says more.
+  defp first_error(answers) do
+    errors = for {_member, {:error, error}} <- answers, do: error
+    {:error, Enum.find(errors, hd(errors), &(&1.error_type != :not_found))}
+  end
+end

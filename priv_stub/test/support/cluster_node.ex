@@ -1,0 +1,195 @@
+defmodule Pipeline.ClusterNode do
+  @moduledoc "What a test has the BEAM nodes of a cluster do: functions of a test's own module are not there."
+
+  alias Pipeline.DSPy.Cluster
+  alias Pipeline.DSPy.DataTransfer
+  alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Caller
+
+  @cluster Pipeline.TestCluster
+  @target Pipeline.TestBridge
+  @interval_ms 100
+
+  # -- taking part
+
+  @doc "Starts the application with a bridge (`{module, options}`; nil for none), and takes part in the cluster."
+  def serve(target) do
+    {:ok, _} = Application.ensure_all_started(:pipeline)
+    with {module, options} <- target, do: start({module, Keyword.put(options, :name, @target)})
+    start({Cluster, name: @cluster, target: target && @target, interval: @interval_ms})
+    :ok
+  end
+
+  defp start(child) do
+    {:ok, pid} = Supervisor.start_child(Pipeline.Supervisor, child)
+    pid
+  end
+
+  def stop_cluster do
+    :ok = Supervisor.terminate_child(Pipeline.Supervisor, Cluster)
+  end
+
+  def at(node), do: {@target, node}
+  def cluster(options \\ []), do: Cluster.new(@cluster, options)
+  def members, do: Cluster.members(@cluster)
+  def leave(timeout), do: Cluster.leave(@cluster, timeout)
+  def join, do: Cluster.join(@cluster)
+
+  def usable, do: Enum.sort(for %{usable: true, node: node} <- members(), do: node)
+
+  # -- asking
+
+  @doc "Calls a function of `PythonBridge` with the cluster as its first argument."
+  def ask(function, arguments), do: ask(cluster(), function, arguments)
+  def ask(bridge, function, arguments), do: apply(PythonBridge, function, [bridge | arguments])
+
+  @doc "A model that waits for a while and then answers with the BEAM node it runs on."
+  def where(_request) do
+    receive do
+    after
+      50 -> answer(node())
+    end
+  end
+
+  def answer(text), do: "[[ ## answer ## ]]\n#{text}\n\n[[ ## completed ## ]]"
+
+  @doc "Where an own function of a request runs, and for whom."
+  def own_function(bridge) do
+    asker = self()
+
+    lm = fn _request ->
+      send(asker, {:called_at, node(), Process.get(:"$callers")})
+      answer("mine")
+    end
+
+    {:ok, %{prediction: %{"answer" => "mine"}}} =
+      PythonBridge.predict(bridge, "question -> answer", %{question: "?"}, lm: lm, cache: false)
+
+    receive do
+      {:called_at, node, callers} -> {node, asker in callers}
+    end
+  end
+
+  @doc "A function that asks the cluster itself, whose job has the only worker of its node."
+  def nested(bridge) do
+    lm = fn _request ->
+      {:ok, %{prediction: %{"answer" => inner}}} =
+        PythonBridge.predict(cluster(), "question -> answer", %{question: "?"},
+          lm: {:call, :where}
+        )
+
+      answer(inner)
+    end
+
+    PythonBridge.predict(bridge, "question -> answer", %{question: "?"}, lm: lm, timeout: 10_000)
+  end
+
+  @doc "An optimization through the cluster: its answer, and the progress that came before."
+  def optimize(payload, function \\ :progress) do
+    ref = PythonBridge.async(cluster(), :optimize_signature, payload)
+    {Caller.await(ref, [{function, &send(self(), {:heard, &1})}]), heard([])}
+  end
+
+  @doc "A streamed prediction: its answer, and the text of its chunks."
+  def stream do
+    asker = self()
+
+    answer =
+      PythonBridge.predict(cluster(), "question -> answer", %{question: "1 + 1"},
+        lm: :offline,
+        stream_to: &send(asker, {:heard, &1})
+      )
+
+    {answer, heard([]) |> Enum.map_join(& &1.text)}
+  end
+
+  defp heard(found) do
+    receive do
+      {:heard, state} -> heard([state | found])
+    after
+      0 -> Enum.reverse(found)
+    end
+  end
+
+  @doc "Starts a job, waits for its first progress, and has the cluster cancel it."
+  def cancel(payload) do
+    ref = PythonBridge.async(cluster(), :optimize_signature, payload)
+
+    receive do
+      {PythonBridge, ^ref, {:progress, _state}} -> :ok
+    end
+
+    {PythonBridge.cancel(cluster(), ref), PythonBridge.await(ref)}
+  end
+
+  def cancel_unknown, do: PythonBridge.cancel(cluster(), make_ref())
+
+  @doc "Sends a request without the cluster's further care, and waits for its answer."
+  def once(verb, payload),
+    do: cluster() |> PythonBridge.async(verb, payload) |> PythonBridge.await()
+
+  def fetch(dataset) do
+    with {:ok, examples} <- DataTransfer.fetch(cluster(), dataset),
+         do: {:ok, Enum.to_list(examples)}
+  end
+
+  @doc "Sends a job and stays, in a process of its own."
+  def hold(bridge, verb, payload, opts \\ []) do
+    spawn(fn -> bridge |> PythonBridge.async(verb, payload, opts) |> PythonBridge.await() end)
+  end
+
+  # -- under load
+
+  @doc "Stands in for the application `:telemetry`, on this BEAM node only: counts what goes to which member."
+  def count_attempts do
+    :ets.new(:attempts, [:named_table, :public])
+    :ets.give_away(:attempts, Process.whereis(Pipeline.Supervisor), nil)
+
+    Module.create(
+      :telemetry,
+      quote do
+        def execute([:pipeline, :dspy, :cluster], %{attempt: attempt}, %{operation: :predict}) do
+          :ets.update_counter(:attempts, attempt, 1, {attempt, 0})
+        end
+
+        def execute(_name, _measurements, _metadata), do: :ok
+      end,
+      Macro.Env.location(__ENV__)
+    )
+
+    :ok
+  end
+
+  def answered, do: Enum.sum(for {{:answered, _}, count} <- :ets.tab2list(:attempts), do: count)
+
+  @doc """
+  Sends so many predictions, so many at once; every second one may be repeated. Gives each one's outcome, and what was
+  left in its process's mailbox.
+  """
+  def load(count, at_once) do
+    1..count
+    |> Task.async_stream(&one/1, max_concurrency: at_once, timeout: 20_000)
+    |> Enum.map(fn {:ok, outcome} -> outcome end)
+  end
+
+  defp one(number) do
+    idempotent = rem(number, 2) == 0
+
+    answer =
+      PythonBridge.predict(cluster(), "question -> answer", %{question: "#{number}"},
+        lm: {:call, :where},
+        cache: false,
+        idempotent: idempotent,
+        timeout: 15_000
+      )
+
+    :ets.update_counter(:attempts, {:answered, idempotent}, 1, {{:answered, idempotent}, 0})
+
+    %{
+      number: number,
+      idempotent: idempotent,
+      answer: answer,
+      left_over: Process.info(self(), :messages)
+    }
+  end
+end
