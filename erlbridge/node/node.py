@@ -19,22 +19,17 @@ from typing import Final, NoReturn, assert_never
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events, scheduler
-from erlbridge.core.jobs import WORKER_VERBS, endpoints, parse_job, stored_programs
-from erlbridge.core.results import Identity, identity
+from erlbridge.core.jobs import WORKER_VERBS
 from erlbridge.errors import (
     BridgeError,
     DuplicateId,
     FrameError,
     InternalError,
-    Overloaded,
-    SerializationError,
     UnknownVerb,
 )
 from erlbridge.limits import (
-    MAX_QUEUED_BYTES,
     MAX_SPAN_MS,
     MAX_WAIT_S,
-    MAX_WORKER_FRAME_BYTES,
 )
 from erlbridge.node import pool as workers
 from erlbridge.node import program_verbs, transfer_verbs
@@ -47,6 +42,7 @@ from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.host import Host, key_of
+from erlbridge.node.intake import Intake
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
@@ -65,7 +61,6 @@ _PAUSED_LOOK_S: Final = 0.2
 _LAST_WORDS_S: Final = 1.0
 _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
-_RUN: Final = Atom("run")
 _DEADLINE: Final = Atom("deadline")
 _TIME: Final = Atom("time")
 
@@ -95,6 +90,7 @@ class Node:
         self.shelves = Shelves(config.data, self.data.datasets)
         kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
         self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
+        self.intake = Intake(self.host, self.scheduler, self.shelves, self.results)
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
@@ -227,7 +223,7 @@ class Node:
                     self._pass_on_lines(said)
                 case events.Finished() as finished:
                     outcome = self.shelves.told(finished)
-                    self._store(outcome)
+                    self.intake.store(outcome)
                     self._do(self.scheduler.step(outcome, time.monotonic()))
                 case event:
                     if isinstance(event, events.Died):
@@ -289,73 +285,9 @@ class Node:
             case verb if verb in transfer_verbs.VERBS:
                 self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
             case verb if verb in WORKER_VERBS:
-                self._submit(key, request)
+                self._do(self.intake.take(key, request, time.monotonic()))
             case verb:
                 raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
-
-    def _submit(self, key: bytes, request: Request) -> None:
-        """Refuses before anything is spent; checks and encodes before a worker is taken."""
-        parent = self._parent_key(request)
-        name = request.meta.idempotency_key
-        # A nested request joins no job: it might be the very one that waits for it.
-        runs = parent is None and self.scheduler.sharing.find(name) is not None
-        known = runs or self.results.has(name)
-        if failure := self.scheduler.unwelcome(key, parent) if known else self.scheduler.refusal(key, parent):
-            # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
-            self.host.refuse(request.id, failure)
-            return
-        same = None if name is None else identity(request.verb, request.payload)
-        if known and same is not None and self._asked_before(key, request, same, runs=runs):
-            return
-        stored: dict[str, bytes] = {}
-        job = parse_job(request.verb, self.shelves.with_datasets(request.payload, stored))
-        programs = stored_programs(job)
-        stored |= {name: self.shelves.get(name) for name in programs}
-        frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
-        if len(frame) > MAX_WORKER_FRAME_BYTES:
-            raise SerializationError(
-                f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
-                context={"limit": MAX_WORKER_FRAME_BYTES},
-            )
-        self._refuse_too_much(len(frame))
-        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
-        taken = events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), parent, same)
-        self._do(self.scheduler.step(taken, time.monotonic()))
-
-    def _parent_key(self, request: Request) -> bytes | None:
-        parent = request.meta.parent
-        if parent is None:
-            return None
-        if not self.host.may_have(parent):
-            raise Place(parent, "meta.parent").refused("the id of a request, of at most an eighth of a frame")
-        return key_of(parent)
-
-    def _asked_before(self, key: bytes, request: Request, same: Identity, *, runs: bool) -> bool:
-        """Whether the same is being done, and so waited for, or has been done, and so is answered."""
-        if runs:
-            joined = events.Joined(key, replace(request, payload=None), same)
-            self._do(self.scheduler.step(joined, time.monotonic()))
-            return True
-        found = self.results.answer_to(request, same)
-        if found is not None:
-            self.host.answer(request.id, found)
-        return found is not None
-
-    def _store(self, outcome: events.Finished) -> None:
-        """Keeps what a job has given, before anybody hears of it."""
-        entry = self.scheduler.entry_of(outcome.worker)
-        flight = None if entry is None or entry.cancelled else self.scheduler.sharing.of(entry)
-        if outcome.ok and flight is not None:
-            self.results.put(flight.entry.request, outcome.term, flight.identity)
-
-    def _refuse_too_much(self, frame_bytes: int) -> None:
-        held = self.scheduler.frame_bytes
-        if held and held + frame_bytes > MAX_QUEUED_BYTES:
-            raise Overloaded(
-                f"jobs of {held} bytes wait for a worker, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
-                context={"limit": MAX_QUEUED_BYTES},
-                retry_after_ms=1000,
-            )
 
     def _answer_of_disk(self, request_id: Term, outcome: Term | BridgeError) -> None:
         if isinstance(outcome, BridgeError):
