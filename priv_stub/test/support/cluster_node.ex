@@ -51,6 +51,18 @@ defmodule Pipeline.ClusterNode do
     end
   end
 
+  @doc "A model that says more than a megabyte."
+  def large(_request), do: answer(String.duplicate("word ", 300_000))
+
+  @doc "How many requests the bridge of this BEAM node has."
+  def in_flight, do: map_size(:sys.get_state(@target).exchange.requests.by_id)
+
+  @doc "The BEAM nodes that it could not send something to at once."
+  def busy do
+    {:dictionary, dictionary} = Process.info(Process.whereis(@target), :dictionary)
+    for {{PythonBridge.Courier, :busy, node}, true} <- dictionary, do: node
+  end
+
   def answer(text), do: "[[ ## answer ## ]]\n#{text}\n\n[[ ## completed ## ]]"
 
   @doc "Where an own function of a request runs, and for whom."

@@ -12,6 +12,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.PythonBridge.Admission
+  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
@@ -132,7 +133,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   def pass_on(%__MODULE__{} = exchange, id, event) do
     with {:ok, request} <- Requests.fetch(exchange.requests, id),
          to when to != nil <- listener(request, event) do
-      send(to, {exchange.tag, id, event})
+      Courier.send_to(to, {exchange.tag, id, event})
     end
 
     :ok
@@ -216,7 +217,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   defp accept(exchange, request) do
     request = %{
       request
-      | monitor: Process.monitor(request.owner),
+      | monitor: Courier.monitor(request.owner),
         timer: start_timer(request),
         started_at: System.monotonic_time()
     }
@@ -297,7 +298,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   defp send_outcome(exchange, request, outcome) do
     # The watcher hears of it last: where it hears nothing, because the bridge was killed, it answers the caller itself.
-    send(request.id, {exchange.tag, request.id, outcome})
+    Courier.send_to(request.id, {exchange.tag, request.id, outcome})
     release(request)
 
     if request.started_at && request.verb != :await_ready do
@@ -310,6 +311,6 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   defp release(request) do
     if request.watcher, do: send(request.watcher, {:request_over, request.id})
     if request.timer, do: Process.cancel_timer(request.timer)
-    if request.monitor, do: Process.demonitor(request.monitor, [:flush])
+    if request.monitor, do: Courier.demonitor(request.monitor)
   end
 end
