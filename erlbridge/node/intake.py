@@ -1,5 +1,5 @@
-"""A request for a worker on its way to the scheduler: refused before anything is spent, answered where the same was done
-before, else checked and encoded before a worker is taken.
+"""A request for a worker on its way to the scheduler: refused before anything is spent, answered where the same has
+been done before, else checked and encoded before a worker is taken.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         meta = Meta(deadline_ms=deadline, priority=priority, source=source, idempotency_key=shared)
         request = Request(verb, self.number, None, meta)
         frame, identity = b"%d" % self.number, None if shared is None else Identity(verb.encode())
-        event = Submitted(frame, request, frame, (f"program:{verb}",), (*endpoints,), identity)
+        event = Submitted(frame, request, frame, (f"program:{verb}",), (*endpoints,), identity=identity)
         self.send(event)
         return event
 

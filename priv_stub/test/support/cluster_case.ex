@@ -82,7 +82,7 @@ defmodule Pipeline.ClusterCase do
       python: Pipeline.NodeCase.python(),
       workers: 1,
       data_dir: data_dir,
-      functions: %{"where" => &ClusterNode.where/1}
+      functions: %{"where" => &ClusterNode.where/1, "large" => &ClusterNode.large/1}
     ]
 
     {Pipeline.DSPy.PythonBridge, Keyword.merge(defaults, options)}

@@ -4,8 +4,8 @@ defmodule Pipeline.DSPy.ClusterDownTest do
   use Pipeline.ClusterCase
 
   @requests 60
-  @at_once 12
-  @killed_after 15
+  @at_once 24
+  @killed_after 12
 
   setup_all do
     directory = tmp_dir("cluster-down")
@@ -37,6 +37,8 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     :ok = call(asker, ClusterNode, :count_attempts, [])
     load = Task.async(fn -> call(asker, ClusterNode, :load, [@requests, @at_once], 25_000) end)
     eventually(fn -> call(asker, ClusterNode, :answered, []) >= @killed_after end)
+    # Of these one at least may be repeated, by any odds.
+    eventually(fn -> call(c, ClusterNode, :in_flight, []) >= 6 end)
     signal("KILL", c.os_pid)
     outcomes = Task.await(load, 25_000)
 
@@ -57,11 +59,11 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     IO.puts("\n" <> table(repeatable, others, [a: a, b: b, c: c], retried))
 
     answering = for %{answer: {:ok, result}} <- outcomes, do: result.prediction["answer"]
+    answering = Enum.uniq(answering) -- ["#{c.node}"]
 
-    assert answering |> Enum.uniq() |> Enum.sort() ==
-             Enum.sort(for n <- [a, b, c], do: "#{n.node}")
+    assert Enum.sort(answering) ==
+             Enum.sort(for n <- [a, b], do: "#{n.node}")
 
-    # Twelve at once, so some were there when it went; all of those that may be were sent elsewhere.
     assert [{2, count}] = retried
     assert count > 0
     await_members(asker, [a, b])

@@ -271,5 +271,31 @@ defmodule Pipeline.DSPy.ClusterTest do
     eventually(fn -> not busy?.() end)
   end
 
+  test "a BEAM node that reads nothing does not hold up the bridge that answers it", nodes do
+    directory = call(nodes.asker, :os, :getenv, ['ERLBRIDGE_TEST_NODES'])
+    %{deaf: deaf} = start_beam_nodes([:deaf], List.to_string(directory))
+    true = call(deaf, :net_kernel, :connect_node, [nodes.a.node])
+    {:ok, _} = call(deaf, Application, :ensure_all_started, [:pipeline])
+    payload = %{signature: "question -> answer", config: %{lm: {:call, :large}, cache: false}}
+    there = ClusterNode.at(nodes.a.node)
+
+    # More than the buffers between two nodes take.
+    for n <- 1..12 do
+      payload = Map.put(payload, :input, %{question: "#{n}"})
+      call(deaf, ClusterNode, :hold, [there, :predict, payload, [timeout: 20_000]])
+    end
+
+    eventually(fn -> call(nodes.a, ClusterNode, :in_flight, []) > 10 end)
+    signal("STOP", deaf.os_pid)
+
+    try do
+      eventually(fn -> call(nodes.a, ClusterNode, :in_flight, []) == 0 end)
+      assert {:ok, _health} = ask_at(nodes, nodes.a, :health_check, [[timeout: 2_000]])
+      assert call(nodes.a, ClusterNode, :busy, []) == [deaf.node]
+    after
+      signal("KILL", deaf.os_pid)
+    end
+  end
+
   defp now, do: System.monotonic_time(:millisecond)
 end

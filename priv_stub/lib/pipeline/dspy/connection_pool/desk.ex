@@ -16,6 +16,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   alias Pipeline.DSPy.ConnectionPool.Roster
   alias Pipeline.DSPy.ConnectionPool.Roster.Bridge
   alias Pipeline.DSPy.PythonBridge
+  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
   alias Pipeline.DSPy.Verbs
@@ -286,7 +287,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     room = desk.max_queue_size + Roster.awaited_slots(desk.roster, lane)
 
     if Lane.waiting(desk.lanes[lane]) < room do
-      monitor = Process.monitor(request.owner)
+      monitor = Courier.monitor(request.owner)
       entry = %{entry | monitor: monitor, timer: start_timer(request)}
       lane_with = Lane.push(desk.lanes[lane], request.id, Envelope.priority(request), entry)
       desk |> put_lane(lane, lane_with) |> watch(monitor, {:waiting, request.id})
@@ -323,7 +324,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   end
 
   defp give(desk, bridge, %{request: request}, :get_connection) do
-    monitor = Process.monitor(request.owner)
+    monitor = Courier.monitor(request.owner)
     answer(request.id, {:ok, %Connection{id: request.id, pool: self(), bridge: bridge.pid}})
     lent = %{index: bridge.index, monitor: monitor}
 
@@ -384,14 +385,14 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
 
   # -- small things
 
-  defp answer(id, outcome), do: send(id, {PythonBridge, id, outcome})
+  defp answer(id, outcome), do: Courier.send_to(id, {PythonBridge, id, outcome})
 
   defp put_lane(desk, name, lane), do: %{desk | lanes: Map.put(desk.lanes, name, lane)}
 
   defp watch(desk, monitor, what), do: %{desk | monitors: Map.put(desk.monitors, monitor, what)}
 
   defp unwatch(desk, monitor) do
-    Process.demonitor(monitor, [:flush])
+    Courier.demonitor(monitor)
     %{desk | monitors: Map.delete(desk.monitors, monitor)}
   end
 

@@ -19,6 +19,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
   alias Pipeline.DSPy.ConnectionPool.Roster
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
   alias Pipeline.DSPy.Verbs
@@ -263,7 +264,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
     end
   end
 
-  defp answer(id, outcome), do: send(id, {PythonBridge, id, outcome})
+  defp answer(id, outcome), do: Courier.send_to(id, {PythonBridge, id, outcome})
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -12,6 +12,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.PythonBridge.Admission
   alias Pipeline.DSPy.PythonBridge.Collector
+  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonBridge.RequestTelemetry
@@ -151,7 +152,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   def pass_on(%__MODULE__{} = exchange, id, event) do
     with {:ok, request} <- Requests.fetch(exchange.requests, id),
          to when to != nil <- listener(request, event) do
-      send(to, {exchange.tag, id, event})
+      Courier.send_to(to, {exchange.tag, id, event})
     end
 
     :ok
@@ -270,7 +271,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   # -- a request's way
 
   defp accept(exchange, request) do
-    request = %{request | monitor: Process.monitor(request.owner), timer: start_timer(request)}
+    request = %{request | monitor: Courier.monitor(request.owner), timer: start_timer(request)}
 
     exchange = %{exchange | requests: Requests.put(exchange.requests, request)}
     exchange = if request.verb == :shutdown, do: %{exchange | phase: :closing}, else: exchange
@@ -349,7 +350,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   defp send_outcome(exchange, request, outcome, how \\ :told) do
     # The watcher hears of it last: where it hears nothing, because the bridge was killed, it answers the caller itself.
-    send(request.id, {exchange.tag, request.id, outcome})
+    Courier.send_to(request.id, {exchange.tag, request.id, outcome})
     release(request)
     RequestTelemetry.answered(request, outcome, how)
   end
@@ -359,7 +360,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     if request.collector, do: stop(request.collector)
     if request.watcher, do: send(request.watcher, {:request_over, request.id})
     if request.timer, do: Process.cancel_timer(request.timer)
-    if request.monitor, do: Process.demonitor(request.monitor, [:flush])
+    if request.monitor, do: Courier.demonitor(request.monitor)
   end
 
   defp stop(collector) do
