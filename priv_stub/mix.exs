@@ -9,6 +9,7 @@ defmodule Pipeline.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       description: "The Elixir side of erlbridge: DSPy jobs on a supervised Python node",
+      test_coverage: [summary: [threshold: 90], ignore_modules: support_modules()],
       # No dependency at all: everything here is Elixir's and OTP's own.
       deps: []
     ]
@@ -18,6 +19,21 @@ defmodule Pipeline.MixProject do
     [
       mod: {Pipeline.Application, []},
       extra_applications: [:crypto, :logger]
+    ]
+  end
+
+  # What tests are written with is not what coverage is about.
+  defp support_modules do
+    [
+      Pipeline.ClusterCase,
+      Pipeline.ClusterNode,
+      Pipeline.LoopbackNames,
+      Pipeline.NodeCase,
+      Pipeline.PoolCase,
+      Pipeline.ScriptedModel,
+      Pipeline.Snippets,
+      Pipeline.Snippets.Block,
+      Pipeline.Tickets
     ]
   end
 

@@ -15,6 +15,17 @@ defmodule Pipeline.DocsTest do
     assert Snippets.run(blocks, path, data_dir: data_dir, tickets: Tickets.read()) == :ok
   end
 
+  test "the tests that docs/elixir.md names are there" do
+    page = File.read!(Path.join(@docs, "elixir.md"))
+    named = Regex.scan(~r/\| "(.+)" \| `(.+\.exs)` \|/, page, capture: :all_but_first)
+    assert length(named) > 15
+
+    for [name, file] <- named do
+      source = File.read!(Path.join([__DIR__, "pipeline", file]))
+      assert String.contains?(source, ~s(test "#{name}")), "no test #{inspect(name)} in #{file}"
+    end
+  end
+
   test "a snippet that does not give what it says fails with its line" do
     path = Path.join(tmp_dir("page"), "page.md")
     File.write!(path, "text\n\n```elixir\nx = 1\n#=> 1\n```\n\n```elixir\nx + 1\n#=> 3\n```\n")

@@ -47,7 +47,7 @@ defmodule TicketDesk do
     input = Map.take(ticket, [:subject, :body])
 
     with {:ok, result} <- PythonBridge.predict(@pool, source(program), input, lm: lm()) do
-      {:ok, result.prediction["category"] || result.prediction.category}
+      {:ok, result.prediction["category"] || result.prediction[:category]}
     end
   end
 
