@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EXIT_CONFIGURATION: Final = 2
 """Arguments or settings that cannot be used, the same as argparse's own."""
+EXIT_UNREAD: Final = 141
+"""What was printed was not read to its end: the code of a program that SIGPIPE ended, as shells know it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,24 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "config":
             from erlbridge.tools.config import show  # noqa: PLC0415
 
-            return _configured(options, lambda resolved: show(resolved, json=options.json))
+            return _printed(options, lambda resolved: show(resolved, json=options.json))
         case "audit":
             from erlbridge.tools.audit import verify  # noqa: PLC0415
 
             if options.paths:
-                return verify(options.paths, options.head, json=options.json)
-            return _configured(
+                return _whole(lambda: verify(options.paths, options.head, json=options.json))
+            return _printed(
                 options, lambda resolved: verify([resolved.config.data / "audit"], options.head, json=options.json)
             )
         case "doctor":
             from erlbridge.tools.doctor import doctor  # noqa: PLC0415
 
-            return _configured(options, lambda resolved: doctor(resolved.config, json=options.json))
+            return _printed(options, lambda resolved: doctor(resolved.config, json=options.json))
         case _:
             from erlbridge.tools.vocabulary import elixir_module  # noqa: PLC0415
 
-            sys.stdout.write(elixir_module())
-            return 0
+            def show_vocabulary() -> int:
+                sys.stdout.write(elixir_module())
+                return 0
+
+            return _whole(show_vocabulary)
 
 
 def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> int:
@@ -78,6 +83,22 @@ def _configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> 
         sys.stderr.write(f"erlbridge {options.command}: {error}\n")
         return EXIT_CONFIGURATION
     return run(resolved)
+
+
+def _printed(options: argparse.Namespace, run: Callable[[Resolved], int]) -> int:
+    """The same for what prints its answer."""
+    return _configured(options, lambda resolved: _whole(lambda: run(resolved)))
+
+
+def _whole(run: Callable[[], int]) -> int:
+    """Runs what prints. A reader that has seen enough, as `head` has, is no fault."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails as well
+        return EXIT_UNREAD
+    return code
 
 
 def _serve(options: argparse.Namespace) -> int:

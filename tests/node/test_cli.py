@@ -37,6 +37,16 @@ def test_wrong_arguments_exit_with_2_and_say_why(arguments: list[str], text: str
     assert text in ran.stderr
 
 
+@pytest.mark.parametrize("arguments", [["doctor"], ["config", "show"], ["vocabulary"]])
+def test_a_reader_that_has_seen_enough_is_no_fault(arguments: list[str]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "erlbridge", *arguments]
+    ran = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writes)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
 def test_the_vocabulary_is_printed_as_an_elixir_module() -> None:
     ran = erlbridge("vocabulary")
     assert ran.returncode == 0
