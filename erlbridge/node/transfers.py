@@ -166,6 +166,7 @@ class Transfers:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         files = TransferFiles.begin(self._base(chunk.transfer), chunk.compression)
+        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)  # of another stream, perhaps
         self._remember(chunk.transfer, files)
         return files
 
@@ -208,6 +209,7 @@ class Transfers:
         if (now := time.monotonic()) < self._sweep_at:
             return
         self._sweep_at = now + _SWEEP_INTERVAL_S
+        self._datasets.sweep(TRANSFER_KEPT_S)
         with os.scandir(self._directory) as entries:
             old = [entry.path for entry in entries if _age_s(entry) > TRANSFER_KEPT_S]
         held = {str(self._base(name)) for name in self._open}

@@ -168,6 +168,30 @@ def test_a_cancelled_transfer_is_forgotten_until_it_begins_anew(tmp_path: Path) 
     assert str(taker.cancel("t")[STATUS]) == "finished"  # type: ignore[index]
 
 
+def test_a_name_that_begins_anew_is_not_taken_for_what_it_was_before(tmp_path: Path) -> None:
+    taker = transfers(tmp_path)
+    for chunk in parsed("t"):
+        taker.take(chunk)
+    other = parsed("t", framed(rows(900)), compression="none")
+    taker.take(other[0])
+    with pytest.raises(TransferError):
+        taker.take(parsed("t")[1])  # of another compression: the transfer is forgotten
+    with pytest.raises(TransferError) as refusal:
+        taker.take(other[2])
+    assert reason(refusal) == "gap"
+    assert str(taker.status("t")[STATUS]) == "not_found"  # type: ignore[index]
+
+
+def test_what_a_killed_node_left_of_a_dataset_is_removed(tmp_path: Path) -> None:
+    left, fresh = tmp_path / "datasets" / ".new-left", tmp_path / "datasets" / ".new-fresh"
+    for directory in (left, fresh):
+        directory.mkdir(parents=True)
+        (directory / "stream").write_bytes(STREAM)
+    os.utime(left, (1, 1))
+    transfers(tmp_path).take(parsed("t")[0])
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [fresh.name], "another node may be at it"
+
+
 def test_more_transfers_than_files_may_be_open_go_on_all_the_same(tmp_path: Path) -> None:
     taker = transfers(tmp_path)
     names = [f"t{number}" for number in range(MAX_OPEN_TRANSFERS + 3)]
