@@ -64,7 +64,7 @@ class Nesting:
             del self._children[entry.key]
 
     def move(self, parent: bytes, heir: bytes, in_flight: Iterable[Entry]) -> None:
-        """A job belongs to another request now, and with it the place that it lends and those that were nested in it."""
+        """A job belongs to another request now, and with it the place that it lends and those that are nested in it."""
         if (count := self._children.pop(parent, None)) is not None:
             self._children[heir] = self._children.get(heir, 0) + count
             for entry in in_flight:

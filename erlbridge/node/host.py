@@ -13,7 +13,7 @@ from erlbridge.core.credit import CreditLine
 from erlbridge.core.events import Ask
 from erlbridge.core.queue import Entry
 from erlbridge.core.sharing import Follower
-from erlbridge.errors import BridgeError, SerializationError, ValidationError
+from erlbridge.errors import BridgeError, Cancelled, SerializationError, ValidationError
 from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
@@ -120,9 +120,11 @@ class Host:
         """Whether chunks of the answer to the request with this key wait."""
         return self._sending.holds(key)
 
-    def stop_sending(self, key: bytes) -> bool:
-        """Nobody wants the rest of an answer any more; gives whether there was any."""
-        return self._sending.stop(key)
+    def stop_sending(self, request_id: Term) -> None:
+        """Somebody has cancelled a request whose answer is on its way: who waits for the rest hears that none comes."""
+        self._sending.stop(key_of(request_id))
+        failure = Cancelled("cancelled while the answer was on its way; the rest of it is not sent")
+        self.channel.send(messages.encode(messages.error(request_id, failure)))
 
     def send_the_rest(self) -> None:
         """The node ends: what waits goes out without credit, as far as the host still reads."""

@@ -77,13 +77,10 @@ class Sending:
         }
         return messages.data_chunk(sent.id, chunk)
 
-    def stop(self, key: bytes) -> bool:
-        """Drops what waits of an answer; gives whether there was anything."""
-        if key not in self._sent:
-            return False
+    def stop(self, key: bytes) -> None:
+        """Drops what waits of an answer."""
         self._turns.remove(key)
         self._forget(key)
-        return True
 
     def _forget(self, key: bytes) -> None:
         self._held_bytes -= self._sent.pop(key).stream.total_bytes

@@ -49,8 +49,8 @@ def main() -> NoReturn:
     for number in _LAST:
         signal.signal(number, lambda *_: _end())
     adopt_orphans()
-    # A group of its own: where that is orphaned while this process is stopped, the kernel continues it, with SIGHUP. That
-    # is for until the node has said who it is.
+    # A group of its own, for until the node has said who it is: the kernel continues one that is orphaned while it is
+    # stopped, and sends it SIGHUP.
     os.setpgid(0, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
@@ -58,8 +58,8 @@ def main() -> NoReturn:
     if not packet:
         os._exit(0)  # the node is gone already
     settings = WorkerSettings.from_term(binary_to_term(packet))
-    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started. And
-    # it is the one that wakes who is stopped, or is just about to be: no other would arrive, whoever adopts this process.
+    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
+    # It is the one that wakes who is stopped, or just about to be. Any other would wait for whoever does that.
     signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid))
     die_with_parent(settings.node_pid, signal.SIGCONT)
     ignore_asking()

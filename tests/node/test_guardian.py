@@ -99,8 +99,8 @@ def adopter() -> Iterator[None]:
 
 
 def test_a_stopped_forkserver_is_ended_whoever_adopts_it(adopter: None, unruly: NodeClient) -> None:
-    """The kernel continues a stopped group that is orphaned, and this one is not. No more does it continue one that is told
-    to stop and has not done so when its node ends."""
+    """The kernel continues a stopped group that is orphaned, and this one is not. No more does it continue one that is
+    told to stop and has not done so when its node ends."""
     os.kill(forkserver_of(unruly), signal.SIGSTOP)
     since = time.monotonic()
     unruly.process.kill()
