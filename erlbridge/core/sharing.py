@@ -167,9 +167,11 @@ class Sharing:
 
     @staticmethod
     def answers(followers: list[Follower], ok: bool, term: Term) -> Iterator[Answer]:
-        """What those who followed a job are answered: its outcome, which somebody else has paid for."""
+        """What those who followed a job are answered: its outcome, which somebody else has paid for. It is one value to
+        all of them."""
+        outcome = shared(term) if ok and followers else term
         for follower in followers:
-            yield Answer(follower.request.id, ok, shared(term) if ok else term)
+            yield Answer(follower.request.id, ok, outcome)
 
     def _leave(self, flight: Flight, key: bytes, failure: BridgeError, now: float) -> Iterator[Action]:
         self.deadlines.drop(key)

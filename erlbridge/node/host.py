@@ -100,13 +100,14 @@ class Host:
 
     def _answer(self, key: bytes, request_id: Term, answer: tuple[Term, ...]) -> None:
         """Sends an answer; a result above the frame limit goes in chunks, an error becomes one that says so."""
+        if (first := self._sending.take_again(key, request_id, answer[-1])) is not None:
+            self._begin_chunks(key, answer, first)
+            return
         frame = messages.encode(answer)
         if len(frame) > self._max_frame_bytes and str(answer[0]) == "ok":
-            first = self._sending.take(key, request_id, frame)
+            first = self._sending.take(key, request_id, answer[-1], frame)
             if first is not None:
-                self.channel.send(messages.encode(first))
-                self.audit.answered(key, answer, frame)
-                self._send_chunks()
+                self._begin_chunks(key, answer, first)
                 return
         if failure := self._too_long("answer", frame, "ask for less at once"):
             answer = messages.error(request_id, failure)
@@ -115,6 +116,12 @@ class Host:
         self.audit.answered(key, answer, frame)
 
     # -- answers in chunks
+
+    def _begin_chunks(self, key: bytes, answer: tuple[Term, ...], first: tuple[Term, ...]) -> None:
+        frame = messages.encode(first)
+        self.channel.send(frame)
+        self.audit.answered(key, answer, frame)
+        self._send_chunks()
 
     def sends(self, key: bytes) -> bool:
         """Whether chunks of the answer to the request with this key wait."""
@@ -186,6 +193,7 @@ class Host:
     def hold_back(self) -> bool:
         """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
         whether workers shall wait with their answers too."""
+        self._sending.let_go()
         while self._owed and self.channel.writer.pending_bytes <= MAX_UNSENT_ANSWER_BYTES:
             self._give(*self._owed.popleft())
         unsent = self.channel.writer.pending_bytes
