@@ -49,8 +49,8 @@ class Sending:
         return key in self._sent
 
     def take(self, key: bytes, request_id: Term, result: Term, frame: bytes) -> tuple[Term, ...] | None:
-        """Takes an `{:ok, id, result}`, whose frame this is. Gives the answer that goes before its chunks, None when too
-        much waits already."""
+        """Takes an `{:ok, id, result}`, whose frame this is. Gives the answer that goes before its chunks; None when
+        too much waits already."""
         if self._held_bytes and self._held_bytes + len(frame) > MAX_OUTGOING_BYTES:
             return None
         result_at = skip(frame, skip(frame, _PARTS_AT))
