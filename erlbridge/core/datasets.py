@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.errors import BridgeError, NotFound
+from erlbridge.errors import BridgeError, NotFound, StorageFailed
 from erlbridge.limits import MAX_EXAMPLE_BYTES
 from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.place import Place
@@ -57,7 +57,8 @@ class Dataset:
 
     def terms(self) -> Iterator[object]:
         """The examples as terms, read as they are asked for. The file is gone through once before, so that no wrong
-        byte is taken for an example's. Raises `NotFound` when it is not what its name says."""
+        byte is taken for an example's. Raises `NotFound` when it is not what its name says, and
+        `StorageFailed` when the disk does not say what it is."""
         assert self.pieces is not None  # noqa: S101 - only a worker reads
         import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
@@ -72,8 +73,11 @@ class Dataset:
                 reader.feed(piece)
                 for frame in reader:
                     yield binary_to_term(frame)
-        except OSError as error:
-            raise self._damaged(str(error)) from None
+        except FileNotFoundError:
+            raise self._damaged("its file is gone") from None
+        except OSError as error:  # no descriptor is left, for example: the next job may read what lies there
+            text = f"{self.name} was not read: {error.strerror or error}; see to its directory and ask again"
+            raise StorageFailed(text, context={"reason": atom("disk_refused")}) from None
 
     def _damaged(self, why: str) -> BridgeError:
         return NotFound(
@@ -82,10 +86,15 @@ class Dataset:
         )
 
 
+def is_dataset_name(name: str) -> bool:
+    """Whether a text has the one form of a dataset's name."""
+    return _NAME.match(name) is not None
+
+
 def read_dataset_name(place: Place) -> str:
     """The name of a dataset. It is a directory's name, so nothing but its one form is taken."""
     found = place.text(_A_NAME)
-    if not _NAME.match(found):
+    if not is_dataset_name(found):
         raise place.refused(_A_NAME)
     return found
 

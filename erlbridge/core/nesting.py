@@ -63,6 +63,14 @@ class Nesting:
         if self._children.get(entry.key) == 0:
             del self._children[entry.key]
 
+    def move(self, parent: bytes, heir: bytes, in_flight: Iterable[Entry]) -> None:
+        """A job belongs to another request now, and with it the place that it lends and those that are nested in it."""
+        if (count := self._children.pop(parent, None)) is not None:
+            self._children[heir] = self._children.get(heir, 0) + count
+            for entry in in_flight:
+                if entry.parent == parent:
+                    entry.parent = heir
+
     def waits(self, entry: Entry | None) -> bool:
         """Whether a job cannot end before a nested request does."""
         return entry is not None and not entry.answered and self._children.get(entry.key, 0) > 0

@@ -116,7 +116,7 @@ class Scheduler:
         self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)
         self.nesting = Nesting(self.nested_workers)
         self._quotas = Quotas(self.verb_limits, self.endpoint_limits)
-        self.sharing = Sharing(self.entries, self.queue, self._deadlines, self.calls)
+        self.sharing = Sharing(self.entries, self.queue, self._deadlines, self.calls, self.nesting)
         self._endings = Endings(self.roster, self._quotas, self.calls, self._answer_error)
 
     # -- what others ask

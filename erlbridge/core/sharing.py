@@ -2,7 +2,7 @@
 
 The first asker's request is the job's own, as its `Entry` holds it; the others follow it. Each has its own id, deadline
 and answer. When the first one goes away, a follower takes its place and the job goes on; it ends with its last asker.
-Works on the scheduler's own entries, queue, deadlines and calls; knows no worker but its number.
+Works on the scheduler's own entries, queue, deadlines, calls and nesting; knows no worker but its number.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from erlbridge.core.calls import OpenCalls
 from erlbridge.core.deadlines import Deadlines
 from erlbridge.core.events import Action, Allow, Answer, Joined, Refuse
+from erlbridge.core.nesting import Nesting
 from erlbridge.core.queue import Entry, FairQueue
 from erlbridge.core.results import Identity, conflict, shared
 from erlbridge.errors import BridgeError, Cancelled, DeadlineExceeded, Overloaded
@@ -72,6 +73,7 @@ class Sharing:
     queue: FairQueue
     deadlines: Deadlines[bytes]
     calls: OpenCalls
+    nesting: Nesting
     _of_key: dict[str, Flight] = field(default_factory=dict)
     _of_id: dict[bytes, Flight] = field(default_factory=dict)
 
@@ -165,9 +167,11 @@ class Sharing:
 
     @staticmethod
     def answers(followers: list[Follower], ok: bool, term: Term) -> Iterator[Answer]:
-        """What those who followed a job are answered: its outcome, which somebody else has paid for."""
+        """What those who followed a job are answered: its outcome, which somebody else has paid for. It is one value to
+        all of them."""
+        outcome = shared(term) if ok and followers else term
         for follower in followers:
-            yield Answer(follower.request.id, ok, shared(term) if ok else term)
+            yield Answer(follower.request.id, ok, outcome)
 
     def _leave(self, flight: Flight, key: bytes, failure: BridgeError, now: float) -> Iterator[Action]:
         self.deadlines.drop(key)
@@ -192,6 +196,7 @@ class Sharing:
         self.entries[entry.key] = entry
         if waits:
             self.queue.add(entry)
+        self.nesting.move(left, entry.key, self.entries.values())
         yield from self.calls.move(left, entry.key, entry.request.id)
 
     def _tell_time(self, flight: Flight, now: float) -> Iterator[Allow]:

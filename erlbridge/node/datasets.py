@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset
 from erlbridge.errors import DecodeError, NotFound
+from erlbridge.node.files import ASIDE
 
 _FORMAT: Final = 1
 _STREAM: Final = "stream"
@@ -90,6 +92,15 @@ class DatasetStore:
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
 
+    def sweep(self, older_than_s: float) -> None:
+        """Removes what a node that was killed has left of datasets that it was taking over."""
+        oldest = time.time() - older_than_s
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # another node was faster
+                    if entry.name.startswith(ASIDE) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
     def sizes(self) -> Iterator[int]:
         """What each file takes, in bytes."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
@@ -122,7 +133,7 @@ class DatasetStore:
 def _temporary(directory: Path) -> str:
     import tempfile  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
-    return tempfile.mkdtemp(dir=directory, prefix=".new-")
+    return tempfile.mkdtemp(dir=directory, prefix=ASIDE)
 
 
 def sync(directory: Path) -> None:

@@ -13,7 +13,7 @@ from erlbridge.core.credit import CreditLine
 from erlbridge.core.events import Ask
 from erlbridge.core.queue import Entry
 from erlbridge.core.sharing import Follower
-from erlbridge.errors import BridgeError, SerializationError, ValidationError
+from erlbridge.errors import BridgeError, Cancelled, SerializationError, ValidationError
 from erlbridge.limits import MAX_ID_SHARE, MAX_UNSENT_ANSWER_BYTES, MAX_UNSENT_BYTES, MAX_UNSENT_EVENT_BYTES
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
@@ -100,13 +100,14 @@ class Host:
 
     def _answer(self, key: bytes, request_id: Term, answer: tuple[Term, ...]) -> None:
         """Sends an answer; a result above the frame limit goes in chunks, an error becomes one that says so."""
+        if (first := self._sending.take_again(key, request_id, answer[-1])) is not None:
+            self._begin_chunks(key, answer, first)
+            return
         frame = messages.encode(answer)
         if len(frame) > self._max_frame_bytes and str(answer[0]) == "ok":
-            first = self._sending.take(key, request_id, frame)
+            first = self._sending.take(key, request_id, answer[-1], frame)
             if first is not None:
-                self.channel.send(messages.encode(first))
-                self.audit.answered(key, answer, frame)
-                self._send_chunks()
+                self._begin_chunks(key, answer, first)
                 return
         if failure := self._too_long("answer", frame, "ask for less at once"):
             answer = messages.error(request_id, failure)
@@ -116,13 +117,21 @@ class Host:
 
     # -- answers in chunks
 
+    def _begin_chunks(self, key: bytes, answer: tuple[Term, ...], first: tuple[Term, ...]) -> None:
+        frame = messages.encode(first)
+        self.channel.send(frame)
+        self.audit.answered(key, answer, frame)
+        self._send_chunks()
+
     def sends(self, key: bytes) -> bool:
         """Whether chunks of the answer to the request with this key wait."""
         return self._sending.holds(key)
 
-    def stop_sending(self, key: bytes) -> bool:
-        """Nobody wants the rest of an answer any more; gives whether there was any."""
-        return self._sending.stop(key)
+    def stop_sending(self, request_id: Term) -> None:
+        """Somebody has cancelled a request whose answer is on its way: who waits for the rest hears that none comes."""
+        self._sending.stop(key_of(request_id))
+        failure = Cancelled("cancelled while the answer was on its way; the rest of it is not sent")
+        self.channel.send(messages.encode(messages.error(request_id, failure)))
 
     def send_the_rest(self) -> None:
         """The node ends: what waits goes out without credit, as far as the host still reads."""
@@ -184,6 +193,7 @@ class Host:
     def hold_back(self) -> bool:
         """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
         whether workers shall wait with their answers too."""
+        self._sending.let_go()
         while self._owed and self.channel.writer.pending_bytes <= MAX_UNSENT_ANSWER_BYTES:
             self._give(*self._owed.popleft())
         unsent = self.channel.writer.pending_bytes

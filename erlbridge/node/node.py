@@ -270,8 +270,9 @@ class Node:
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
-                if self.host.stop_sending(key_of(wanted)):
+                if self.host.sends(key_of(wanted)):
                     self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                    self.host.stop_sending(wanted)
                     return
                 self._do(self.scheduler.step(events.CancelAsked(request.id, key_of(wanted)), time.monotonic()))
             case "shutdown":

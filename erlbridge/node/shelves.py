@@ -5,10 +5,11 @@ The one place that knows which of the two an id means, and what a job hears when
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from erlbridge.core.datasets import Dataset, with_datasets
+from erlbridge.core.datasets import Dataset, is_dataset_name, with_datasets
 from erlbridge.core.events import Finished
 from erlbridge.errors import ValidationError
 from erlbridge.node import program_verbs
@@ -76,14 +77,17 @@ class Shelves:
     def told(self, finished: Finished) -> Finished:
         """A job's outcome with what was not stored of it. A dataset that its worker found damaged is set aside."""
         if not finished.ok and (name := _damaged(finished.term)) is not None:
-            self._datasets.set_aside(name)
+            with contextlib.suppress(OSError):  # whoever sends it again hears of that
+                self._datasets.set_aside(name)
         return told(finished, self._unkept.pop(finished.worker, []))
 
 
 def _damaged(error: Term) -> str | None:
-    """The dataset that an error calls damaged."""
+    """The dataset that an error calls damaged. The error is a worker's, which is confined to its own directory: what it
+    gives as a name must be one."""
     context = error.get(atom("context")) if isinstance(error, Mapping) else None
     if not isinstance(context, Mapping) or context.get(atom("reason")) != atom("damaged"):
         return None
     name = context.get(atom("dataset"))
-    return name.decode() if isinstance(name, bytes) else None
+    text = name.decode(errors="replace") if isinstance(name, bytes) else ""
+    return text if is_dataset_name(text) else None

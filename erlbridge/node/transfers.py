@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import binary_to_term, term_to_binary
-from erlbridge.core.datasets import PREFIX
+from erlbridge.core.datasets import PREFIX, is_dataset_name
 from erlbridge.core.transfers import DataChunk
 from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
@@ -166,6 +166,7 @@ class Transfers:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         files = TransferFiles.begin(self._base(chunk.transfer), chunk.compression)
+        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)  # of another stream, perhaps
         self._remember(chunk.transfer, files)
         return files
 
@@ -185,9 +186,11 @@ class Transfers:
         try:
             match binary_to_term(self._base(name).with_suffix(_OVER).read_bytes()):
                 case (bytes() as dataset, int() as next_index, int() as received_bytes):
-                    over = _Over(dataset.decode(), next_index, received_bytes)
+                    over = _Over(dataset.decode(errors="replace"), next_index, received_bytes)
                 case _:
                     return None
+            if over.dataset and not is_dataset_name(over.dataset):
+                return None
             if over.dataset:
                 self._datasets.find(over.dataset)
         except (FileNotFoundError, DecodeError, NotFound):
@@ -208,6 +211,7 @@ class Transfers:
         if (now := time.monotonic()) < self._sweep_at:
             return
         self._sweep_at = now + _SWEEP_INTERVAL_S
+        self._datasets.sweep(TRANSFER_KEPT_S)
         with os.scandir(self._directory) as entries:
             old = [entry.path for entry in entries if _age_s(entry) > TRANSFER_KEPT_S]
         held = {str(self._base(name)) for name in self._open}

@@ -7,6 +7,7 @@ no disk and no message.
 
 from __future__ import annotations
 
+import copy
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -173,6 +174,12 @@ class Outgoing:
         self.sha256 = summed.hexdigest()
         self.total_bytes = HEADER_BYTES + len(term)
         self.chunks = -(-self.total_bytes // chunk_bytes)
+
+    def again(self) -> Outgoing:
+        """The same chunks from the first one on, of the same bytes in memory."""
+        other = copy.copy(self)
+        other._index = 0
+        return other
 
     @property
     def is_over(self) -> bool:

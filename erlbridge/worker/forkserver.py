@@ -46,11 +46,11 @@ _FORK, _LOADED, _FORKED, _EXITED = Atom("fork"), Atom("loaded"), Atom("forked"),
 def main() -> NoReturn:
     """Loads what workers need, then serves the node until it is gone."""
     restore_signals()
-    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
     for number in _LAST:
         signal.signal(number, lambda *_: _end())
     adopt_orphans()
-    # A group of its own: when nothing above it is left, the kernel continues one that is stopped, and sends it SIGHUP.
+    # A group of its own, for until the node has said who it is: the kernel continues one that is orphaned while it is
+    # stopped, and sends it SIGHUP.
     os.setpgid(0, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
@@ -58,7 +58,10 @@ def main() -> NoReturn:
     if not packet:
         os._exit(0)  # the node is gone already
     settings = WorkerSettings.from_term(binary_to_term(packet))
-    die_with_parent(settings.node_pid, signal.SIGTERM)
+    # The node's end is a signal that can be caught: killed with it, nobody would be left to end what workers started.
+    # It is the one that wakes who is stopped, or just about to be. Any other would wait for whoever does that.
+    signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid))
+    die_with_parent(settings.node_pid, signal.SIGCONT)
     ignore_asking()
     set_environment(settings)
     try:
@@ -67,6 +70,7 @@ def main() -> NoReturn:
         os._exit(1)
     for number in _LAST:
         signal.signal(number, lambda *_: _end(keeper))
+    signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid, keeper))
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
 
     gc.collect()
@@ -148,7 +152,7 @@ class _Forkserver:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in _LAST:
+            for number in (*_LAST, signal.SIGCONT):
                 signal.signal(number, signal.SIG_DFL)
             restore_signals()
             die_with_parent(parent)
@@ -195,6 +199,12 @@ def _end(keeper: Keeper | None = None) -> NoReturn:
     if keeper is not None:
         keeper.close()
     os._exit(0)
+
+
+def _end_without(node_pid: int, keeper: Keeper | None = None) -> None:
+    """The same when the node is gone: whoever else continues this process wants it to go on."""
+    if os.getppid() != node_pid:
+        _end(keeper)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from erlbridge.core.events import (
     CancelAsked,
     Finished,
     Fork,
+    Joined,
     Kill,
     Refuse,
     Send,
@@ -19,6 +20,7 @@ from erlbridge.core.events import (
     Submitted,
     Tick,
 )
+from erlbridge.core.results import Identity
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.errors import Cancelled, DeadlineExceeded, Overloaded
 from erlbridge.wire.messages import Meta, Request
@@ -54,6 +56,17 @@ class Machine:
         self.do(self.scheduler.step(Submitted(name.encode(), request, name.encode(), (), ("offline",), key), 0.0))
         if parent in self.runs:
             self.do(self.scheduler.step(Called(self.runs[parent], 1, b"f", []), 0.0))
+
+    def share(self, name: str, *followers: str) -> None:
+        """A request begins a job that others join."""
+        first, *others = (Request("predict", asker, None, Meta(idempotency_key="k")) for asker in (name, *followers))
+        begun = Submitted(name.encode(), first, name.encode(), (), ("offline",), identity=Identity(b"same"))
+        self.do(self.scheduler.step(begun, 0.0))
+        for follower, request in zip(followers, others, strict=True):
+            self.do(self.scheduler.step(Joined(follower.encode(), request, Identity(b"same")), 0.0))
+
+    def cancel(self, name: str) -> None:
+        self.do(self.scheduler.step(CancelAsked("c", name.encode()), 0.0))
 
     def finish(self, name: str) -> None:
         self.do(self.scheduler.step(Finished(self.runs.pop(name), True, None), 0.0))
@@ -156,6 +169,27 @@ def test_the_last_who_could_have_made_room_finds_out_that_all_wait() -> None:
     assert set(machine.refused) == {"b1"}
     machine.finish("b")
     assert "a1" in machine.runs
+
+
+def test_a_shared_job_that_goes_to_another_asker_lends_its_place_no_longer_than_it_runs() -> None:
+    machine = Machine()
+    machine.share("a", "b")
+    machine.submit("a1", "a")
+    machine.finish("a1")
+    machine.cancel("a")
+    assert machine.scheduler.nesting.lent == 1, "the job runs, and its function may ask again"
+    machine.finish("a")
+    assert machine.scheduler.nesting.lent == 0
+    assert machine.kills == 1
+
+
+def test_a_shared_job_that_goes_to_another_asker_waits_for_what_was_nested_in_it() -> None:
+    machine = Machine(nested_workers=1)
+    machine.share("a", "b")
+    machine.submit("a1", "a")
+    machine.cancel("a")
+    machine.submit("a1x", "a1")
+    assert isinstance(machine.refused["a1x"], Overloaded), "all who run wait for it"
 
 
 def test_a_parent_in_another_node_lends_a_place_as_well() -> None:

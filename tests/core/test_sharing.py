@@ -66,6 +66,7 @@ def test_one_job_answers_all_who_ask_for_it_and_only_one_pays() -> None:
     found = scheduler.step(Finished(1, True, {atom("metrics"): atom_keys(PAID)}), 1.0)
     paid, free = ({atom("metrics"): atom_keys({**PAID, "cached": value})} for value in (False, True))
     assert found == [Answer(1, True, paid), Answer(2, True, free), Answer(3, True, free)]
+    assert found[1].term is found[2].term, "it is in memory once, however many ask"  # type: ignore[union-attr]
     assert scheduler.sharing.find("k") is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ from victims import (
     record_gone,
     slow_job,
 )
+
+from erlbridge.kinship import children, end_descendants
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture
@@ -80,6 +85,27 @@ def test_a_killed_guardian_takes_what_is_stopped_with_it(unruly: NodeClient, sto
     unruly.process.kill()
     unruly.wait()
     record_gone("kill -9 the guardian", f"the {stopped} stopped", unruly.tree, since)
+
+
+@pytest.fixture
+def adopter() -> Iterator[None]:
+    """This process adopts orphans, so that they stay within its session. What is left of them is ended."""
+    libc = ctypes.CDLL(None)
+    own = children()
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    end_descendants(spare=own)
+
+
+def test_a_stopped_forkserver_is_ended_whoever_adopts_it(adopter: None, unruly: NodeClient) -> None:
+    """The kernel continues a stopped group that is orphaned, and this one is not. No more does it continue one that is
+    told to stop and has not done so when its node ends."""
+    os.kill(forkserver_of(unruly), signal.SIGSTOP)
+    since = time.monotonic()
+    unruly.process.kill()
+    unruly.wait()
+    record_gone("kill -9 the guardian", "the forkserver stopped, and adopted nearby", unruly.tree, since)
 
 
 @pytest.mark.parametrize("stopped", ["node", "guardian"])

@@ -269,6 +269,7 @@ def test_the_rest_of_an_answer_that_nobody_wants_is_dropped(start_node: Callable
     number = node.request("optimize_signature", {**program, Atom("training_data"): ref(name)})
     assert node.answer(number)[1][0] == TRANSFER
     assert node.ask("cancel", {Atom("id"): number})[0] == "ok"
+    assert failed(node.answer(number))[0] == "cancelled", "or who waits for the rest would wait for ever"
     assert failed(node.ask("cancel", {Atom("id"): number}))[0] == "not_found"
     node.send((Atom("credit"), 1000))
     node.health()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streams import chunks, framed, name_of, rows
 
-from erlbridge.codec import Atom
+from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.transfers import DataChunk, parse_chunk
 from erlbridge.errors import Cancelled, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS
@@ -166,6 +166,41 @@ def test_a_cancelled_transfer_is_forgotten_until_it_begins_anew(tmp_path: Path) 
     for chunk in wanted:
         taker.take(chunk)
     assert str(taker.cancel("t")[STATUS]) == "finished"  # type: ignore[index]
+
+
+def test_a_name_that_begins_anew_is_not_taken_for_what_it_was_before(tmp_path: Path) -> None:
+    taker = transfers(tmp_path)
+    for chunk in parsed("t"):
+        taker.take(chunk)
+    other = parsed("t", framed(rows(900)), compression="none")
+    taker.take(other[0])
+    with pytest.raises(TransferError):
+        taker.take(parsed("t")[1])  # of another compression: the transfer is forgotten
+    with pytest.raises(TransferError) as refusal:
+        taker.take(other[2])
+    assert reason(refusal) == "gap"
+    assert str(taker.status("t")[STATUS]) == "not_found"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("dataset", [b"\xff", b"sha256:../transfers", b"no name"])
+def test_a_damaged_record_of_what_became_of_a_transfer_is_none(tmp_path: Path, dataset: bytes) -> None:
+    taker = transfers(tmp_path)
+    for chunk in parsed("t"):
+        taker.take(chunk)
+    (over,) = (tmp_path / "transfers").iterdir()
+    over.write_bytes(term_to_binary((dataset, 2, 100)))
+    assert str(transfers(tmp_path).status("t")[STATUS]) == "not_found"  # type: ignore[index]
+    assert over.exists()
+
+
+def test_what_a_killed_node_left_of_a_dataset_is_removed(tmp_path: Path) -> None:
+    left, fresh = tmp_path / "datasets" / ".new-left", tmp_path / "datasets" / ".new-fresh"
+    for directory in (left, fresh):
+        directory.mkdir(parents=True)
+        (directory / "stream").write_bytes(STREAM)
+    os.utime(left, (1, 1))
+    transfers(tmp_path).take(parsed("t")[0])
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [fresh.name], "another node may be at it"
 
 
 def test_more_transfers_than_files_may_be_open_go_on_all_the_same(tmp_path: Path) -> None:

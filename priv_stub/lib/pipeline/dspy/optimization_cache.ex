@@ -109,8 +109,10 @@ defmodule Pipeline.DSPy.OptimizationCache do
         node_key = Key.exact(key, question)
 
         answer(cache, key, opts[:timeout], fn left_ms ->
+          until = until(left_ms)
+
           with :not_found <- stored(target, node_key, question, left_ms) do
-            opts = Keyword.merge(opts, timeout: left_ms, idempotency_key: node_key)
+            opts = Keyword.merge(opts, timeout: left_ms(until), idempotency_key: node_key)
             PythonBridge.optimize_signature(target, signature, training_data, opts)
           end
         end)
@@ -193,7 +195,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   # -- one question
 
   defp answer(cache, key, timeout, work) do
-    until = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
+    until = until(timeout)
 
     case Server.lookup(cache, key) do
       {:ok, result} ->
@@ -258,7 +260,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   defp stored(target, node_key, question, left_ms) do
     # In the order of terms every number is less than :infinity.
     timeout = min(left_ms, Verbs.default_timeout(:fetch_result))
-    opts = [atoms: Key.atoms(question), timeout: timeout]
+    opts = [atoms: Key.atoms(question), timeout: timeout, grace: 0]
 
     case PythonBridge.fetch_result(target, node_key, opts) do
       {:ok, %{result: result}} -> {:stored, result}
@@ -290,6 +292,9 @@ defmodule Pipeline.DSPy.OptimizationCache do
     metadata = Map.merge(metadata, %{cache: cache, key: key})
     Metrics.execute([:pipeline, :dspy, :cache, event], %{count: 1}, metadata)
   end
+
+  defp until(:infinity), do: :infinity
+  defp until(timeout), do: now_ms() + timeout
 
   defp left_ms(:infinity), do: :infinity
   defp left_ms(until), do: max(until - now_ms(), 0)

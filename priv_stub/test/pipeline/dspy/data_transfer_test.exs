@@ -388,6 +388,17 @@ defmodule Pipeline.DSPy.DataTransferTest do
       refute_received _anything
     end
 
+    test "that somebody else cancels is over for who waits for the rest, without a deadline too" do
+      cancelled = %{error_type: :cancelled, message: "cancelled", recovery_strategy: :fallback}
+      chunks = &[chunk(&1, 0, "abc", false), {:error, &1, cancelled}]
+
+      assert {{:error, %PythonError{error_type: :cancelled}}, bridge} =
+               scripted(chunks, about("abcdef"), :infinity)
+
+      assert eventually(fn -> links(bridge) == 2 end)
+      refute_received _anything
+    end
+
     test "that is broken is a typed error, once" do
       term = :erlang.term_to_binary(:success)
       stream = <<byte_size(term)::32, term::binary>>

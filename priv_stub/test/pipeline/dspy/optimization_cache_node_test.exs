@@ -217,6 +217,17 @@ defmodule Pipeline.DSPy.OptimizationCacheNodeTest do
     assert %{category: _} = prediction
   end
 
+  test "asking for what is stored takes its time from the caller's own" do
+    bridge = start_bridge(python: script("exec sleep 60"))
+    {_calls, model} = counted()
+    started_at = System.monotonic_time(:millisecond)
+
+    assert {:error, %PythonError{error_type: :timeout_error}} =
+             optimize(bridge, start_cache(), model, timeout: 500, grace: 0)
+
+    assert System.monotonic_time(:millisecond) - started_at < 950
+  end
+
   test "without a bridge the error is the request's own" do
     cache = start_cache()
     {_calls, model} = counted()

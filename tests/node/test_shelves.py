@@ -1,0 +1,54 @@
+"""What jobs say of stored things, taken with care: workers are confined, and their words must reach no further."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from erlbridge.core.datasets import Dataset
+from erlbridge.core.events import Finished
+from erlbridge.errors import StorageFailed
+from erlbridge.node.datasets import DatasetStore
+from erlbridge.node.shelves import Shelves
+from erlbridge.wire.vocabulary import atom, atom_keys
+
+NAME = "sha256:" + "a" * 64
+
+
+def damaged(dataset: bytes) -> Finished:
+    context = atom_keys({"dataset": dataset, "reason": atom("damaged")})
+    return Finished(1, False, atom_keys({"context": context}))
+
+
+@pytest.mark.parametrize("name", [b"sha256:../programs", b"../programs", b"", b"\xff"])
+def test_a_worker_s_error_renames_nothing_but_a_dataset(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "datasets").mkdir()
+    said = damaged(name)
+    assert Shelves(tmp_path, DatasetStore(tmp_path / "datasets")).told(said) is said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "programs"]
+
+
+def test_a_disk_that_refuses_to_set_a_dataset_aside_costs_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    store = DatasetStore(tmp_path / "datasets")
+    (store.directory / NAME.removeprefix("sha256:")).mkdir(parents=True)
+    monkeypatch.setattr(Path, "rename", refuse)
+    said = damaged(NAME.encode())
+    assert Shelves(tmp_path, store).told(said) is said
+
+
+def test_a_dataset_that_cannot_be_read_now_is_not_called_damaged() -> None:
+    def pieces(_path: bytes) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    dataset = Dataset.heard(Dataset(NAME, 1, 10, b"/any").told(), pieces)  # type: ignore[arg-type]
+    with pytest.raises(StorageFailed) as refusal:
+        next(dataset.terms())
+    assert refusal.value.context == {"reason": atom("disk_refused")}
