@@ -112,13 +112,22 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       bridge = start_bridge(max_unsent_bytes: 1_000_000, stop_timeout: 200)
       {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(bridge)
       signal("STOP", os_pid)
-      payload = %{input: :binary.copy("x", 900_000)}
-      first = PythonBridge.async(bridge, :predict, payload, timeout: 500, grace: 0)
 
-      assert {:error, %PythonError{error_type: :overloaded, retryable: true}} =
-               PythonBridge.request(bridge, :predict, payload)
+      # The first fills the pipe and what the port holds, so that the second stays with the bridge.
+      waiting =
+        for bytes <- [90_000, 900_000] do
+          payload = %{input: :binary.copy("x", bytes)}
+          PythonBridge.async(bridge, :predict, payload, timeout: 500, grace: 0)
+        end
 
-      assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(first)
+      assert {:error, %PythonError{error_type: :overloaded, retryable: true} = error} =
+               PythonBridge.request(bridge, :predict, %{input: :binary.copy("x", 900_000)})
+
+      assert error.message =~ ":max_unsent_bytes"
+
+      for ref <- waiting do
+        assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(ref)
+      end
     end
 
     test "is ended by its guardian when the bridge is killed", %{bridge: bridge, os_pid: os_pid} do
