@@ -113,19 +113,19 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(bridge)
       signal("STOP", os_pid)
 
-      # The first fills the pipe and what the port holds, so that the second stays with the bridge.
-      waiting =
-        for bytes <- [90_000, 900_000] do
-          payload = %{input: :binary.copy("x", bytes)}
-          PythonBridge.async(bridge, :predict, payload, timeout: 500, grace: 0)
-        end
+      predict = &PythonBridge.async(bridge, :predict, &1, timeout: 2_000, grace: 0)
+
+      # The first fills the node's pipe, however large that is, and leaves the rest in the port: then the writer is stuck.
+      first = predict.(%{input: :binary.copy("x", 3_000_000)})
+      eventually(fn -> :sys.get_state(bridge).exchange.unsent_bytes == 0 end)
+      second = predict.(%{input: :binary.copy("x", 900_000)})
 
       assert {:error, %PythonError{error_type: :overloaded, retryable: true} = error} =
-               PythonBridge.request(bridge, :predict, %{input: :binary.copy("x", 900_000)})
+               PythonBridge.request(bridge, :predict, %{input: :binary.copy("x", 200_000)})
 
       assert error.message =~ ":max_unsent_bytes"
 
-      for ref <- waiting do
+      for ref <- [first, second] do
         assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(ref)
       end
     end
