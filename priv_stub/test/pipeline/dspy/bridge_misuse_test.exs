@@ -3,6 +3,7 @@ defmodule Pipeline.DSPy.BridgeMisuseTest do
 
   use Pipeline.NodeCase
 
+  alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.RecoveryManager.Replacement
 
   describe "an option that is wrong" do
@@ -79,7 +80,7 @@ defmodule Pipeline.DSPy.BridgeMisuseTest do
       eventually(fn -> :sys.get_state(bridge).exchange.phase == :closing end)
       Process.exit(asker, :kill)
       assert_receive {:DOWN, ^monitor, :process, _pid, :normal}, 5_000
-      refute running?(os_pid)
+      eventually(fn -> not running?(os_pid) end)
     end
 
     test "is ended by the health timer where it has no end of its own" do
@@ -106,6 +107,45 @@ defmodule Pipeline.DSPy.BridgeMisuseTest do
       assert {:ok, %{status: _}} = PythonBridge.health_check(bridge)
       assert Process.whereis(bridge) == pid
     end
+  end
+
+  test "an answer in chunks whose process is killed is an error, and not waited for" do
+    bridge = start_bridge()
+    {:ok, _info} = PythonBridge.await_ready(bridge)
+    ref = PythonBridge.async(bridge, :optimize_signature, slow_payload(), timeout: :infinity)
+    %{process: %{port: port}} = :sys.get_state(bridge)
+    about = %{bytes: 1_000_000, sha256: "00"}
+    begins = :erlang.term_to_binary({:ok, ref, {:transfer, "answer", about}})
+    send(bridge, {port, {:data, begins}})
+
+    %{exchange: %{requests: %{by_id: %{^ref => %{collector: collector}}}}} =
+      :sys.get_state(bridge)
+
+    # As the limit of its heap does, where the application sets one.
+    Process.exit(collector, :kill)
+
+    assert {:error, %PythonError{error_type: :transfer_error}} =
+             PythonBridge.await(ref, timeout: 5_000)
+  end
+
+  test "who stands between hears once that a request is over, also of one that ran out of time" do
+    bridge = start_bridge(python: script("exec sleep 60"), stop_timeout: 50)
+    ref = :erlang.monitor(:process, bridge, alias: :reply_demonitor)
+
+    request = %Request{
+      id: ref,
+      owner: self(),
+      verb: :predict,
+      frame: "frame",
+      timeout: 20,
+      watcher: self()
+    }
+
+    GenServer.cast(bridge, {:submit, request})
+    assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(ref)
+    assert_receive {:request_over, ^ref}
+    _state = :sys.get_state(bridge)
+    refute_received {:request_over, ^ref}
   end
 
   describe "a node that is well" do

@@ -123,7 +123,8 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
       {:ok, request} ->
         RequestTelemetry.abandoned(request)
         {request, exchange} = take(exchange, id)
-        cancel(exchange, request)
+        release(request)
+        call_back(exchange, request)
 
       :error ->
         exchange
@@ -223,6 +224,22 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     end
   end
 
+  @doc "A process that put an answer together was ended from outside; `pid` may be any other's."
+  @spec collector_ended(t, pid, term) :: t
+  def collector_ended(%__MODULE__{} = exchange, pid, reason) do
+    case Enum.find(Requests.all(exchange.requests), &(&1.collector == pid)) do
+      nil ->
+        exchange
+
+      request ->
+        {request, exchange} = take(exchange, request.id)
+        why = "the process that put the answer together ended: #{Exception.format_exit(reason)}"
+        error = PythonError.new(:transfer_error, why, context: %{reason: :collector})
+        send_outcome(exchange, request, {:error, error})
+        call_back(exchange, request)
+    end
+  end
+
   @doc "Answers every request with the same error: the node is gone, and with it what it would have said."
   @spec answer_all(t, PythonError.t()) :: t
   def answer_all(%__MODULE__{} = exchange, error) do
@@ -245,7 +262,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
         context = %{deadline_ms: request.timeout}
         error = PythonError.new(:timeout_error, message, context: context)
         send_outcome(exchange, request, {:error, error})
-        {request.verb, give_up(exchange, request)}
+        {request.verb, call_back(exchange, request)}
     end
   end
 
@@ -360,12 +377,9 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   end
 
   # A shutdown is not called back: who asked for it ends the node in another way.
-  defp give_up(exchange, %Request{verb: :shutdown}), do: exchange
-  defp give_up(exchange, request), do: cancel(exchange, request)
+  defp call_back(exchange, %Request{verb: :shutdown}), do: exchange
 
-  defp cancel(exchange, request) do
-    release(request)
-
+  defp call_back(exchange, request) do
     if exchange.info && request.frame == nil && request.verb != :await_ready do
       write(exchange, MessageProtocol.encode(MessageProtocol.create_cancel_request(request.id)))
     else

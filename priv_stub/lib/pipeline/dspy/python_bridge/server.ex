@@ -164,6 +164,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     continue(state, Exchange.put_writer(state.exchange, nil))
   end
 
+  def handle_info({:EXIT, pid, reason}, state) when is_pid(pid) and reason != :normal do
+    continue(state, Exchange.collector_ended(state.exchange, pid, reason))
+  end
+
   def handle_info({:written, bytes}, state) do
     state = %{state | health: Health.written(state.health, bytes)}
     continue(state, Exchange.written(state.exchange, bytes))
