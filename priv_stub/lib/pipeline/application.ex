@@ -21,11 +21,7 @@ defmodule Pipeline.Application do
   @impl true
   def start(_type, _args) do
     # Owned by the process that runs this, which lives as long as the application does.
-    Metrics.Handlers.create_table()
-    Circuits.create_table()
-    Restarts.create_table()
-    Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
-
+    create_tables()
     configured = Configuration.children()
 
     Supervisor.start_link(essentials() ++ cache() ++ configured,
@@ -41,6 +37,24 @@ defmodule Pipeline.Application do
       false -> []
       options -> [{Pipeline.DSPy.OptimizationCache, options}]
     end
+  end
+
+  @doc """
+  Makes the tables that bridges and pools read, with the functions that are configured. They belong to the calling process.
+  """
+  @spec create_tables() :: :ok
+  def create_tables do
+    Metrics.Handlers.create_table()
+    Circuits.create_table()
+    Restarts.create_table()
+    Callbacks.start(Application.get_env(:pipeline, :callbacks, []))
+  end
+
+  @doc "Deletes them again."
+  @spec delete_tables() :: :ok
+  def delete_tables do
+    # Each is named as the module that makes it.
+    Enum.each([Metrics.Handlers, Circuits, Restarts, Callbacks], &:ets.delete/1)
   end
 
   @doc "What bridges and pools need besides themselves. First, so that it outlives the bridges whose functions it runs."

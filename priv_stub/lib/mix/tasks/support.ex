@@ -49,7 +49,7 @@ defmodule Mix.Pipeline.DSPy do
     end
   end
 
-  @doc "Runs a function with what bridges need, but none of the bridges that the application is configured to start."
+  @doc "Runs a function with what bridges need, the configured functions too, but none of the bridges that the application is configured to start."
   @spec with_essentials((() -> result)) :: result when result: term
   def with_essentials(function) do
     started? = List.keymember?(Application.started_applications(), :pipeline, 0)
@@ -57,6 +57,8 @@ defmodule Mix.Pipeline.DSPy do
   end
 
   defp with_supervisor(function) do
+    :ok = Pipeline.Application.create_tables()
+
     {:ok, supervisor} =
       Supervisor.start_link(Pipeline.Application.essentials(), strategy: :one_for_one)
 
@@ -64,6 +66,7 @@ defmodule Mix.Pipeline.DSPy do
       function.()
     after
       Supervisor.stop(supervisor)
+      Pipeline.Application.delete_tables()
     end
   end
 

@@ -316,7 +316,7 @@ defmodule Pipeline.DSPy.Callbacks do
     end
   end
 
-  @spec missing(term, term, term, term) :: no_return
+  @spec missing(module, atom, arity, term) :: no_return
   defp missing(module, function, arity, name) do
     raise ArgumentError,
           "expected #{inspect(module)}.#{function}/#{arity} for #{name}, and there is none"

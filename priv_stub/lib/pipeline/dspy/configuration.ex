@@ -14,6 +14,9 @@ defmodule Pipeline.DSPy.Configuration do
     * `:pools` - the same of pools, with the options of `Pipeline.DSPy.ConnectionPool.start_link/1`.
     * `:python` - the Python of every bridge that names none, see `Pipeline.DSPy.ProcessManager`.
     * `:job_defaults` - settings of every job, such as its model, see `Pipeline.DSPy.JobDefaults`.
+    * `:callbacks` - functions that jobs may call, registered at the start, see `Pipeline.DSPy.Callbacks`.
+    * `:optimization_cache` - the options of `Pipeline.DSPy.OptimizationCache`, or `false` for none.
+    * `:fallback` - what is done in the place of work that failed, see `Pipeline.DSPy.RecoveryManager`.
     * `:providers` - the application's own providers by type of a workflow's steps, see `Pipeline.Providers`.
 
   A wrong option ends the start with an `ArgumentError` that names it, its place, and the nearest right one:
@@ -34,6 +37,10 @@ defmodule Pipeline.DSPy.Configuration do
     {:pools, :list, [], "the pools that the application starts"},
     {:python, {:optional, :text}, nil, "the Python of every bridge that names none"},
     {:job_defaults, :entries, [], "what the configuration of every job starts from"},
+    {:callbacks, :entries, [], "functions that jobs may call, by name"},
+    # Checked by those that read them.
+    {:optimization_cache, :any, [], "the options of the cache, or false"},
+    {:fallback, :any, nil, "what is done in the place of work that failed"},
     {:providers, :entries, [], "who answers the steps of workflows that are not DSPy's, by type"}
   ]
 
@@ -67,6 +74,9 @@ defmodule Pipeline.DSPy.Configuration do
              pools: [keyword],
              python: String.t() | nil,
              job_defaults: map | list,
+             callbacks: map | list,
+             optimization_cache: term,
+             fallback: term,
              providers: map | list
            }}
           | {:error, String.t()}
@@ -90,6 +100,9 @@ defmodule Pipeline.DSPy.Configuration do
 
       iex> Pipeline.DSPy.Configuration.slips(brigdes: [], ecto_repos: [])
       ["config :pipeline has :brigdes, which is not read; did you mean :bridges?"]
+      iex> Pipeline.DSPy.Configuration.slips(optimisation_cache: false, calbacks: [])
+      ["config :pipeline has :optimisation_cache, which is not read; did you mean :optimization_cache?",
+       "config :pipeline has :calbacks, which is not read; did you mean :callbacks?"]
   """
   @spec slips(keyword) :: [String.t()]
   def slips(environment) do

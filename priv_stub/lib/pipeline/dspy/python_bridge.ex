@@ -101,6 +101,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   `:wedged` for every request in flight, and a new node.
   """
 
+  alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge.Arguments
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonBridge.EventStream
@@ -335,11 +336,17 @@ defmodule Pipeline.DSPy.PythonBridge do
     receive do
       {:DOWN, ^monitor, :process, _pid, _reason} -> answer
     after
-      @stop_margin_ms ->
+      if(refused?(answer), do: 0, else: @stop_margin_ms) ->
         Process.demonitor(monitor, [:flush])
         answer
     end
   end
+
+  # Then there is no end to wait for.
+  defp refused?({:error, %PythonError{error_type: type}}),
+    do: type in [:validation_error, :overloaded]
+
+  defp refused?({:ok, _result}), do: false
 
   defp shutdown_options(opts) do
     opts = Keyword.validate!(opts, [:timeout, mode: :drain, grace_ms: 10_000])

@@ -51,6 +51,26 @@ defmodule Mix.Tasks.Pipeline.Dspy.OptimizeTest do
   defp on_node(directory),
     do: ["--data", Path.join(directory, "data"), "--workers", "1", "--python", python()]
 
+  @doc false
+  def agree(example, prediction), do: example["answer"] == prediction["answer"]
+
+  test "functions that the configuration registers may be called, though the application does not run",
+       %{
+         directory: directory
+       } do
+    Application.stop(:pipeline)
+    on_exit(fn -> :ok = Application.start(:pipeline) end)
+    put_env(:callbacks, agree: {&__MODULE__.agree/2, kind: :metric})
+    script = String.replace(@script, ":exact_match", "{:call, :agree}")
+    path = file(directory, "sums.exs", script)
+
+    # Twice, as by `mix do`: nothing of the first is in the way of the second.
+    for _ <- 1..2 do
+      said = capture_io(fn -> Optimize.run([path | on_node(directory)]) end)
+      assert said =~ ~r/score  \d+\.\d % before/
+    end
+  end
+
   test "a workflow's steps are optimized, none is run, and it is written beside", %{
     directory: directory
   } do

@@ -112,13 +112,22 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       bridge = start_bridge(max_unsent_bytes: 1_000_000, stop_timeout: 200)
       {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(bridge)
       signal("STOP", os_pid)
-      payload = %{input: :binary.copy("x", 900_000)}
-      first = PythonBridge.async(bridge, :predict, payload, timeout: 500, grace: 0)
 
-      assert {:error, %PythonError{error_type: :overloaded, retryable: true}} =
-               PythonBridge.request(bridge, :predict, payload)
+      predict = &PythonBridge.async(bridge, :predict, &1, timeout: 2_000, grace: 0)
 
-      assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(first)
+      # The first fills the node's pipe, however large that is, and leaves the rest in the port: then the writer is stuck.
+      first = predict.(%{input: :binary.copy("x", 3_000_000)})
+      eventually(fn -> :sys.get_state(bridge).exchange.unsent_bytes == 0 end)
+      second = predict.(%{input: :binary.copy("x", 900_000)})
+
+      assert {:error, %PythonError{error_type: :overloaded, retryable: true} = error} =
+               PythonBridge.request(bridge, :predict, %{input: :binary.copy("x", 200_000)})
+
+      assert error.message =~ ":max_unsent_bytes"
+
+      for ref <- [first, second] do
+        assert {:error, %PythonError{error_type: :timeout_error}} = PythonBridge.await(ref)
+      end
     end
 
     test "is ended by its guardian when the bridge is killed", %{bridge: bridge, os_pid: os_pid} do

@@ -43,7 +43,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   def submit(bridge, verb, payload, opts) when is_atom(verb) do
     opts = Options.known!(opts, @options, "a request")
     timeout = checked(opts[:timeout])
-    progress_to = opts[:progress] || nil
+    grace = checked_grace(opts[:grace])
+    progress_to = checked_listener(:progress, opts)
+    stream_to = checked_listener(:stream_to, opts)
     {payload, functions} = if payload, do: Functions.take_out(payload), else: {nil, %{}}
     functions = Map.merge(Functions.new(opts[:functions]), functions)
     within = Nesting.current()
@@ -64,9 +66,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       signature_hash: signature_hash(verb, payload),
       atoms: if(payload && far?(bridge), do: Atoms.of(payload), else: []),
       progress_to: progress_to,
-      stream_to: opts[:stream_to] || nil,
+      stream_to: stream_to,
       timeout: timeout,
-      grace: Keyword.get(opts, :grace, @default_grace_ms),
+      grace: grace,
       functions: functions,
       parent: within && within.parent,
       depth: Nesting.depth(within)
@@ -243,6 +245,28 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   defp checked(other) do
     raise ArgumentError, "expected :timeout in milliseconds or :infinity, got #{inspect(other)}"
+  end
+
+  # Checked here, in the process of who says it: the bridge, which would stumble over it, is everybody's.
+  defp checked_grace(nil), do: @default_grace_ms
+  defp checked_grace(ms) when is_integer(ms) and ms in 0..@max_timeout_ms, do: ms
+
+  defp checked_grace(other) do
+    raise ArgumentError, "expected :grace in milliseconds, got #{inspect(other)}"
+  end
+
+  defp checked_listener(option, opts) do
+    case opts[option] do
+      none when none in [nil, false] ->
+        nil
+
+      to when is_pid(to) or is_reference(to) ->
+        to
+
+      other ->
+        raise ArgumentError,
+              "expected #{inspect(option)} to be a function of one argument, a pid or false, got #{inspect(other)}"
+    end
   end
 
   defp receive_answer(ref, functions, until) do

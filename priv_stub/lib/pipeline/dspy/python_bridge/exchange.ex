@@ -115,17 +115,26 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Nobody waits for this request any more: its work shall not go on."
   @spec abandon(t, reference) :: t
   def abandon(%__MODULE__{} = exchange, id) do
-    {request, requests} = Requests.pop(exchange.requests, id)
-    if request, do: RequestTelemetry.abandoned(request)
-    cancel(%{exchange | requests: requests}, request)
+    case Requests.fetch(exchange.requests, id) do
+      # It goes on without who asked for it, and keeps its timer: a node that does not end is to be ended.
+      {:ok, %Request{verb: :shutdown}} ->
+        exchange
+
+      {:ok, request} ->
+        RequestTelemetry.abandoned(request)
+        {request, exchange} = take(exchange, id)
+        release(request)
+        call_back(exchange, request)
+
+      :error ->
+        exchange
+    end
   end
 
   @doc "The same, of the request whose waiting process had this monitor."
   @spec abandon_monitored(t, reference) :: t
   def abandon_monitored(%__MODULE__{} = exchange, monitor) do
-    {request, requests} = Requests.pop_monitored(exchange.requests, monitor)
-    if request, do: RequestTelemetry.abandoned(request)
-    cancel(%{exchange | requests: requests}, request)
+    abandon(exchange, Requests.monitored(exchange.requests, monitor))
   end
 
   @doc "The request with this id, while it is in flight."
@@ -164,16 +173,22 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Answers a request. Gives its verb as well: nil where it is not in flight any more."
   @spec answer(t, term, outcome) :: {atom, t}
   def answer(%__MODULE__{} = exchange, id, outcome) do
-    case Requests.pop(exchange.requests, id) do
+    case take(exchange, id) do
       # Timed out, cancelled with its caller, or the answer to a cancel of ours.
-      {nil, _requests} ->
+      {nil, exchange} ->
         {nil, exchange}
 
-      {request, requests} ->
+      {request, exchange} ->
         send_outcome(exchange, request, outcome)
-        {request.verb, %{exchange | requests: requests}}
+        {request.verb, reopen(exchange, request, outcome)}
     end
   end
+
+  # A node that refuses to shut down goes on, and so does its bridge.
+  defp reopen(%{phase: :closing} = exchange, %Request{verb: :shutdown}, {:error, _error}),
+    do: %{exchange | phase: :ready}
+
+  defp reopen(exchange, _request, _outcome), do: exchange
 
   @doc "A request's answer comes in chunks: from now on they go to a process that puts it together."
   @spec collect(t, term, map) :: t
@@ -192,11 +207,11 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Such an answer has gone to its caller."
   @spec collected(t, term, :ok | {:error, PythonError.t()}) :: t
   def collected(%__MODULE__{} = exchange, id, outcome) do
-    case Requests.pop(exchange.requests, id) do
-      {nil, _requests} ->
+    case take(exchange, id) do
+      {nil, exchange} ->
         exchange
 
-      {request, requests} ->
+      {request, exchange} ->
         release(request)
 
         RequestTelemetry.answered(
@@ -205,7 +220,23 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
           :told
         )
 
-        %{exchange | requests: requests}
+        exchange
+    end
+  end
+
+  @doc "A process that put an answer together was ended from outside; `pid` may be any other's."
+  @spec collector_ended(t, pid, term) :: t
+  def collector_ended(%__MODULE__{} = exchange, pid, reason) do
+    case Enum.find(Requests.all(exchange.requests), &(&1.collector == pid)) do
+      nil ->
+        exchange
+
+      request ->
+        {request, exchange} = take(exchange, request.id)
+        why = "the process that put the answer together ended: #{Exception.format_exit(reason)}"
+        error = PythonError.new(:transfer_error, why, context: %{reason: :collector})
+        send_outcome(exchange, request, {:error, error})
+        call_back(exchange, request)
     end
   end
 
@@ -222,16 +253,16 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @doc "Answers a request whose time is up, and has the node stop its work. Gives its verb as `answer/3` does."
   @spec time_out(t, reference) :: {atom, t}
   def time_out(%__MODULE__{} = exchange, id) do
-    case Requests.pop(exchange.requests, id) do
-      {nil, _requests} ->
+    case take(exchange, id) do
+      {nil, exchange} ->
         {nil, exchange}
 
-      {request, requests} ->
+      {request, exchange} ->
         message = "no answer to #{request.verb} within #{request.timeout} ms"
         context = %{deadline_ms: request.timeout}
         error = PythonError.new(:timeout_error, message, context: context)
         send_outcome(exchange, request, {:error, error})
-        {request.verb, give_up(%{exchange | requests: requests}, request)}
+        {request.verb, call_back(exchange, request)}
     end
   end
 
@@ -293,6 +324,21 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     }
   end
 
+  # Takes a request out of the table, and out of the line with its bytes where it still waits for the node.
+  defp take(exchange, id) do
+    {request, requests} = Requests.pop(exchange.requests, id)
+    exchange = %{exchange | requests: requests}
+    {request, if(request && exchange.info == nil, do: let_go(exchange, request), else: exchange)}
+  end
+
+  defp let_go(exchange, request) do
+    %{
+      exchange
+      | waiting: :queue.delete(request.id, exchange.waiting),
+        unsent_bytes: exchange.unsent_bytes - byte_size(request.frame || "")
+    }
+  end
+
   defp flush_waiting(exchange) do
     ids = :queue.to_list(exchange.waiting)
 
@@ -331,14 +377,9 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   end
 
   # A shutdown is not called back: who asked for it ends the node in another way.
-  defp give_up(exchange, %Request{verb: :shutdown}), do: exchange
-  defp give_up(exchange, request), do: cancel(exchange, request)
+  defp call_back(exchange, %Request{verb: :shutdown}), do: exchange
 
-  defp cancel(exchange, nil), do: exchange
-
-  defp cancel(exchange, request) do
-    release(request)
-
+  defp call_back(exchange, request) do
     if exchange.info && request.frame == nil && request.verb != :await_ready do
       write(exchange, MessageProtocol.encode(MessageProtocol.create_cancel_request(request.id)))
     else

@@ -43,7 +43,7 @@ defmodule Pipeline.DSPy.PythonBridge.Options do
     # How much it takes.
     {:max_in_flight, {:count, 0}, 1_000, "requests beyond this many get `:overloaded`"},
     {:max_unsent_bytes, {:count, 0}, 256 * 1024 * 1024,
-     "the same for bytes that the node has not taken yet"},
+     "the same for bytes that wait to be written to the node; its pipe and the port hold one request more"},
     # What it runs and tells here.
     {:functions, :entries, %{}, "Elixir functions that jobs may call, by name"},
     {:max_calls, {:count, 1}, 100, "how many of them run at once; further calls wait"},

@@ -117,6 +117,10 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
   @doc "Takes out the request whose waiting process has this monitor."
   @spec pop_monitored(t, reference) :: {Request.t() | nil, t}
   def pop_monitored(%__MODULE__{} = requests, monitor) do
-    pop(requests, Map.get(requests.by_monitor, monitor))
+    pop(requests, monitored(requests, monitor))
   end
+
+  @doc "The id of the request whose waiting process has this monitor, nil for none."
+  @spec monitored(t, reference) :: reference | nil
+  def monitored(%__MODULE__{by_monitor: by_monitor}, monitor), do: Map.get(by_monitor, monitor)
 end

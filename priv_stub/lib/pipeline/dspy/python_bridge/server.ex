@@ -18,6 +18,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Calls
   alias Pipeline.DSPy.PythonBridge.Calls.Call
+  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Exchange
   alias Pipeline.DSPy.PythonBridge.Health
   alias Pipeline.DSPy.PythonBridge.NodeFault
@@ -163,6 +164,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     continue(state, Exchange.put_writer(state.exchange, nil))
   end
 
+  def handle_info({:EXIT, pid, reason}, state) when is_pid(pid) and reason != :normal do
+    continue(state, Exchange.collector_ended(state.exchange, pid, reason))
+  end
+
   def handle_info({:written, bytes}, state) do
     state = %{state | health: Health.written(state.health, bytes)}
     continue(state, Exchange.written(state.exchange, bytes))
@@ -194,8 +199,12 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     called(Calls.timed_out(state.calls, task), state)
   end
 
-  def handle_info({:give_up_node, %PythonError{} = error}, state) do
-    # Somebody who asked how it is got no answer; terminate/2 sees to its end.
+  # Somebody who asked how it is got no answer; terminate/2 sees to its end. One that has yet to be ready has its own time
+  # for that, and is not the one that was asked.
+  def handle_info(
+        {:give_up_node, %PythonError{} = error},
+        %State{exchange: %{phase: :ready}} = state
+      ) do
     node_down(error, state)
   end
 
@@ -203,7 +212,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     open(%{state | exchange: Exchange.pause(state.exchange, 0, nil)})
   end
 
-  def handle_info(:health, %State{exchange: %{phase: :ready}} = state) do
+  # Also of a node that is shutting down: it may stop on its way.
+  def handle_info(:health, state) do
     case Health.tick(state.health) do
       {:ask, health} ->
         {health, exchange} = Health.ask(health, state.exchange, now())
@@ -343,7 +353,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp answered_caller(id, outcome, state) do
     {verb, exchange} = Exchange.answer(state.exchange, id, typed(outcome))
-    if verb == :shutdown, do: Process.send_after(self(), :overdue, @overdue_ms)
+
+    if verb == :shutdown and exchange.phase == :closing,
+      do: Process.send_after(self(), :overdue, @overdue_ms)
+
     continue(state, exchange)
   end
 
@@ -405,7 +418,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp notify(%State{options: options}, event) do
     for to <- List.wrap(options[:notify]), {pid, kinds} = listener(to) do
-      if kinds == :all or elem(event, 0) in kinds, do: send(pid, {PythonBridge, self(), event})
+      if kinds == :all or elem(event, 0) in kinds,
+        do: Courier.send_to(pid, {PythonBridge, self(), event})
     end
 
     :ok

@@ -23,14 +23,17 @@ defmodule Pipeline.DSPy.RecoveryManager.Replacement do
 
   @doc """
   The same, for a fault that may be the node's: one that shows no sign of life is given up, so that its supervisor starts
-  another. A node that answers keeps its other callers' requests.
+  another. A node that answers keeps its other callers' requests; and where there is less time than a node may take for
+  that answer, its silence says nothing, and it is left alone.
   """
   @spec restart(PythonBridge.bridge(), PythonError.t(), timeout) ::
           :ok | {:error, PythonError.t()}
+  def restart(bridge, _error, left_ms) when left_ms < @sign_of_life_ms, do: await(bridge, left_ms)
+
   def restart(bridge, error, left_ms) do
     until = until(left_ms)
 
-    case PythonBridge.health_check(bridge, timeout: min(left_ms, @sign_of_life_ms), grace: 0) do
+    case PythonBridge.health_check(bridge, timeout: @sign_of_life_ms, grace: 0) do
       {:error, %PythonError{error_type: :timeout_error}} ->
         ask_for_restart(bridge, error)
         await_until(bridge, until)
