@@ -10,7 +10,9 @@ defmodule Pipeline.MixProject do
       start_permanent: Mix.env() == :prod,
       description: "The Elixir side of erlbridge: DSPy jobs on a supervised Python node",
       # No dependency at all: everything here is Elixir's and OTP's own.
-      deps: []
+      deps: [],
+      # Of :tools, which runs while tests are covered, and is no part of a release.
+      xref: [exclude: [:cover]]
     ]
   end
 

@@ -4,9 +4,6 @@ defmodule Pipeline.PeerCoverage do
   the test's BEAM alone. What a node that is killed has run is not counted.
   """
 
-  # Of the application `:tools`, which the library itself has no use for.
-  @compile {:no_warn_undefined, :cover}
-
   # How long a BEAM node may take to compile the modules that are counted there.
   @timeout_ms 30_000
 

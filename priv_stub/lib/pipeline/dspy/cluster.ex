@@ -23,7 +23,8 @@ defmodule Pipeline.DSPy.Cluster do
   although it has more to do, by up to one request for each worker.
 
   Not chosen are members whose node is not ready, that leave, that have said nothing for five intervals, and those with
-  another version of this library (they are named in a warning). A cluster that has no member yet holds a request for as
+  another version of this library: these are named in a warning, are asked nothing, and count as an error with
+  `reason: :version` where all members are asked. A cluster that has no member yet holds a request for as
   long as `:wait` says.
 
   ## What is missing is brought
@@ -90,25 +91,33 @@ defmodule Pipeline.DSPy.Cluster do
   alias Pipeline.DSPy.Cluster.Everywhere
   alias Pipeline.DSPy.Cluster.Member
   alias Pipeline.DSPy.Cluster.Server
+  alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonError
 
-  @enforce_keys [:name]
-  defstruct [:name, attempts: 3, wait: 5_000]
+  @target_options [
+    {:attempts, {:count, 1}, 3, "how many members a request may see"},
+    {:wait, {:count, 0}, 5_000, "how many milliseconds a request waits for a first member"}
+  ]
 
-  @typedoc "`attempts`: how many members a request may see. `wait`: how long one waits for a first member, in milliseconds."
+  @enforce_keys [:name]
+  defstruct [:name | Options.defaults(@target_options)]
+
+  @typedoc "What `new/2` makes of its options."
   @type t :: %__MODULE__{name: atom, attempts: pos_integer, wait: non_neg_integer}
 
   @doc """
-  A cluster to send requests to. Options: `:attempts` (3), `:wait` (5000 ms).
+  A cluster to send requests to. Options:
+
+  #{Options.docs(@target_options)}
 
       iex> Pipeline.DSPy.Cluster.new(MyApp.Cluster, attempts: 2)
       %Pipeline.DSPy.Cluster{name: MyApp.Cluster, attempts: 2, wait: 5_000}
   """
   @spec new(atom, keyword) :: t
   def new(name \\ __MODULE__, opts \\ []) when is_atom(name) do
-    opts = Keyword.validate!(opts, [:attempts, :wait])
+    opts = Options.validate!(opts, @target_options, "a cluster to send to")
     struct!(__MODULE__, [{:name, name} | opts])
   end
 
@@ -163,7 +172,7 @@ defmodule Pipeline.DSPy.Cluster do
   gives a `:timeout_error`, and still gets nothing new.
   """
   @spec leave(atom, pos_integer) :: :ok | {:error, PythonError.t()}
-  def leave(name \\ __MODULE__, timeout \\ 30_000) do
+  def leave(name \\ __MODULE__, timeout \\ 30_000) when is_integer(timeout) and timeout > 0 do
     GenServer.call(Server.name(name), {:drain, timeout}, :infinity)
   end
 

@@ -152,6 +152,71 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert Directory.holders(name, ["program:1"]) == %{}
   end
 
+  test "a member that has started again is not forgotten with the one that it was", %{name: name} do
+    before = speak(name, %{ready: true})
+    speak(name, %{ready: true})
+    monitor = Process.monitor(before)
+    send(before, :stop)
+    assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
+    # The end of the first was told before this is answered.
+    eventually(fn -> map_size(:sys.get_state(Server.name(name)).peers) == 1 end)
+    assert [%{usable: true}] = Cluster.members(name)
+  end
+
+  test "a member with another version is sent nothing, whatever is asked", %{name: name} do
+    target = :"target_of_#{name}"
+    Process.register(self(), target)
+
+    capture_log(fn -> speak(name, %{ready: true, workers: 1, shape: 1, target: target}) end)
+
+    cluster = Cluster.new(name, wait: 0)
+    id = "program:" <> String.duplicate("0", 64)
+    data = {:dataset, "sha256:" <> String.duplicate("0", 64)}
+    quick = [timeout: 200, grace: 0]
+
+    for answer <- [
+          PythonBridge.health_check(cluster, quick),
+          PythonBridge.cancel(cluster, make_ref()),
+          PythonBridge.list_programs(cluster, quick),
+          PythonBridge.delete_program(cluster, id, quick),
+          PythonBridge.shutdown(cluster, timeout: 200)
+        ] do
+      assert {:error, %PythonError{error_type: :process_crashed} = error} = answer
+      assert error.context == %{reason: :version, beam_node: :nonode@nohost}
+    end
+
+    assert {:error, %PythonError{error_type: :not_found}} =
+             PythonBridge.get_program(cluster, id, quick)
+
+    assert {:error, %PythonError{context: %{reason: :no_member}}} =
+             PythonBridge.evaluate_pipeline(cluster, "question -> answer", data, quick)
+
+    refute_received {:"$gen_cast", _request}
+  end
+
+  @tag :alone
+  test "to find out who has the data is within the request's own time", %{name: name} do
+    bridge = never_ready()
+    start_supervised!({Cluster, name: name, interval: 50})
+    # It takes what it is asked, and says nothing to it.
+    speak(name, %{ready: true, workers: 1, target: bridge})
+    dataset = &{:dataset, "sha256:" <> String.duplicate(&1, 64)}
+    started = System.monotonic_time(:millisecond)
+
+    assert {:error, %PythonError{error_type: :timeout_error}} =
+             PythonBridge.optimize_signature(
+               Cluster.new(name),
+               "question -> answer",
+               dataset.("1"),
+               validation_data: dataset.("2"),
+               lm: :offline,
+               timeout: 400,
+               grace: 0
+             )
+
+    assert System.monotonic_time(:millisecond) - started < 800
+  end
+
   test "what is no member's word is dropped", %{name: name} do
     server = Process.whereis(Server.name(name))
     stranger = self() |> Member.new(:target, 100) |> Member.to_map()
@@ -218,5 +283,15 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert_raise ArgumentError, ~r/:interval in milliseconds/, fn ->
       Cluster.start_link(name: name, interval: 0)
     end
+
+    assert_raise ArgumentError, ~r/did you mean :attempts/, fn ->
+      Cluster.new(name, attempt: 1)
+    end
+
+    assert_raise ArgumentError, ~r/expected :wait/, fn -> Cluster.new(name, wait: -1) end
+    assert_raise ArgumentError, ~r/expected :attempts/, fn -> Cluster.new(name, attempts: 0) end
+    server = Process.whereis(Server.name(name))
+    assert_raise FunctionClauseError, fn -> Cluster.leave(name, :infinity) end
+    assert Process.whereis(Server.name(name)) == server
   end
 end

@@ -33,18 +33,19 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   @spec request(Cluster.t(), atom, map, keyword) :: PythonBridge.answer()
   def request(%Cluster{} = cluster, verb, payload, opts) do
     timeout = Keyword.get(opts, :timeout, :infinity)
-    needs = Needs.of(payload)
-    # A dataset may be large: it is not brought anywhere before it is known who has it.
-    Supplies.locate(cluster.name, Enum.filter(needs, &Needs.dataset?/1), timeout)
 
-    place(%Run{
+    run = %Run{
       cluster: cluster,
       verb: verb,
       payload: payload,
       opts: opts,
-      needs: needs,
+      needs: Needs.of(payload),
       deadline: if(timeout == :infinity, do: :infinity, else: Directory.now() + timeout)
-    })
+    }
+
+    # A dataset may be large: it is not brought anywhere before it is known who has it.
+    Supplies.locate(cluster.name, Enum.filter(run.needs, &Needs.dataset?/1), timeout)
+    place(run)
   end
 
   @doc """

@@ -113,8 +113,12 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
   end
 
   defp shut_down(member, payload, timeout) do
-    opts = for {key, value} <- payload, do: {key, value}
-    PythonBridge.shutdown(Member.address(member), [{:timeout, timeout} | opts])
+    if Member.speaks?(member) do
+      opts = for {key, value} <- payload, do: {key, value}
+      PythonBridge.shutdown(Member.address(member), [{:timeout, timeout} | opts])
+    else
+      {:error, Asking.stranger(member)}
+    end
   end
 
   # -- putting answers together

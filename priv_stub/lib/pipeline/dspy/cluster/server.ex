@@ -196,8 +196,12 @@ defmodule Pipeline.DSPy.Cluster.Server do
         {:noreply, drop(state, Requests.pop_monitored(state.requests, monitor))}
 
       {^pid, peers} ->
-        if known(state, node(pid)), do: changed(state, node(pid), :gone)
-        Directory.delete(state.cluster, node(pid))
+        # One that was started again may have spoken before this.
+        with %Member{server: ^pid} <- known(state, node(pid)) do
+          changed(state, node(pid), :gone)
+          Directory.delete(state.cluster, node(pid))
+        end
+
         {:noreply, %{state | peers: peers}}
     end
   end
@@ -328,7 +332,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
     Directory.put(state.cluster, member)
     now = condition(member)
     if before == nil or condition(before) != now, do: changed(state, member.node, now)
-    if member.shape == Member.shape(), do: state, else: warn_once(state, member.node)
+    if Member.speaks?(member), do: state, else: warn_once(state, member.node)
   end
 
   defp known(state, node) do
