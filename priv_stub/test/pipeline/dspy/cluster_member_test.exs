@@ -260,6 +260,34 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert [%{leaving: false}] = Cluster.members(name)
   end
 
+  @tag :alone
+  test "what a function asks is done where its job waits, also by a member that leaves", %{
+    name: name
+  } do
+    bridge = start_bridge()
+    start_supervised!({Cluster, name: name, target: bridge, interval: 20})
+    {:ok, _info} = PythonBridge.await_ready(Cluster.new(name), 20_000)
+    test = self()
+
+    lm = fn _request ->
+      send(test, {:called, self()})
+      receive do: (:go_on -> :ok)
+      {:ok, %{prediction: %{"answer" => answer}}} = predict(Cluster.new(name, wait: 0))
+      Pipeline.ClusterNode.answer(answer)
+    end
+
+    running = Task.async(fn -> predict(Cluster.new(name), lm: lm, timeout: 10_000) end)
+    assert_receive {:called, function}, 10_000
+    leaving = Task.async(fn -> Cluster.leave(name, 10_000) end)
+    eventually(fn -> match?([%{usable: false, leaving: true}], Cluster.members(name)) end)
+    send(function, :go_on)
+    assert {:ok, %{prediction: %{"answer" => _}}} = Task.await(running, 12_000)
+    assert :ok = Task.await(leaving)
+    # Nothing new, as ever.
+    assert {:error, %PythonError{context: %{reason: :no_member}}} =
+             predict(Cluster.new(name, wait: 0))
+  end
+
   test "who waits for a member and dies is forgotten", %{name: name} do
     {caller, monitor} =
       spawn_monitor(fn -> PythonBridge.await_ready(Cluster.new(name), 60_000) end)
