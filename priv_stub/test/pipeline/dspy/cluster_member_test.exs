@@ -261,6 +261,20 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
   end
 
   @tag :alone
+  test "a member that is full stays one, and says that it is full", %{name: name} do
+    bridge = start_bridge(max_in_flight: 2)
+    start_supervised!({Cluster, name: name, target: bridge, interval: 20})
+    {:ok, _info} = PythonBridge.await_ready(Cluster.new(name), 20_000)
+    for _ <- 1..2, do: PythonBridge.async(bridge, :optimize_signature, slow_payload())
+    heard_at = fn -> :sys.get_state(Server.name(name)).round end
+    full_at = heard_at.()
+    # It has been asked for its health meanwhile, more than once.
+    eventually(fn -> heard_at.() > full_at + 5 end)
+    assert [%{usable: true, ready: true}] = Cluster.members(name)
+    assert {:error, %PythonError{error_type: :overloaded}} = predict(Cluster.new(name))
+  end
+
+  @tag :alone
   test "what a function asks is done where its job waits, also by a member that leaves", %{
     name: name
   } do

@@ -279,6 +279,11 @@ defmodule Pipeline.DSPy.Cluster.Server do
     drained(%{state | idle_rounds: idle})
   end
 
+  # Too full for one question more, but there. Its load is what it was.
+  defp probed({:error, %PythonError{error_type: :overloaded}}, state) do
+    put_self(%{state | idle_rounds: 0}, state.self)
+  end
+
   defp probed({:error, _error}, state) do
     put_self(state, %{state.self | ready: false, busy: 0, waiting: 0})
   end
