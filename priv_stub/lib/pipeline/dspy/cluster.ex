@@ -48,6 +48,9 @@ defmodule Pipeline.DSPy.Cluster do
       `Pipeline.DSPy.Verbs.idempotent?/2`, and for every request with `idempotent: true` or an `:idempotency_key`. A request
       with `:stream_to` needs `idempotent: true`: pieces come again.
 
+  An `:idempotency_key` is known to the member that works on its request or has stored the result, and to no other: two
+  requests with the same key at the same time may be worked on by two members.
+
   A worker that was killed for what its own job did (its memory, a stall) is no reason to try another member. An error
   says in its context on which `:beam_node` it arose, and which were `:tried`.
 
@@ -66,6 +69,7 @@ defmodule Pipeline.DSPy.Cluster do
       BEAM node said.
     * `cancel` finds the request wherever it runs.
     * `list_programs` gives what all members keep in one page, newest first, each with its `beam_nodes`.
+    * `fetch_result` gives the stored result of whoever has it.
     * `get_program` takes a program from whoever has it, `delete_program` deletes it everywhere.
     * `await_ready` waits for the first member that can take requests, and gives what its node said of itself; `members` are
       the BEAM nodes that can, `workers` those of all.
