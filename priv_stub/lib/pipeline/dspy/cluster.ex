@@ -206,19 +206,33 @@ defmodule Pipeline.DSPy.Cluster do
       else: Delivery.submit(cluster, verb, payload, opts)
   end
 
-  # Waits for several answers, so somebody else has to.
+  # Waits for several answers, so somebody else has to: for as long as the one who asks is there.
   defp ask_everywhere(cluster, verb, payload, opts) do
     opts = Keyword.take(opts, [:timeout])
+    caller = self()
 
     asker =
       spawn(fn ->
+        gone = Process.monitor(caller)
+
         receive do
-          {:ask, ref} -> send(ref, {PythonBridge, ref, request(cluster, verb, payload, opts)})
+          {:ask, ref} -> ask_for(ref, gone, fn -> request(cluster, verb, payload, opts) end)
+          {:DOWN, ^gone, :process, _pid, _reason} -> :ok
         end
       end)
 
     ref = :erlang.monitor(:process, asker, alias: :reply_demonitor)
     send(asker, {:ask, ref})
     ref
+  end
+
+  defp ask_for(ref, gone, request) do
+    %Task{ref: task} = Task.async(request)
+
+    receive do
+      {^task, answer} -> send(ref, {PythonBridge, ref, answer})
+      # The task is linked, and its requests end with it.
+      {:DOWN, ^gone, :process, _pid, _reason} -> exit(:shutdown)
+    end
   end
 end

@@ -194,6 +194,23 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     refute_received {:"$gen_cast", _request}
   end
 
+  test "who asks all members and dies leaves nobody behind who waits for them", %{name: name} do
+    target = :"target_of_#{name}"
+    Process.register(self(), target)
+    speak(name, %{ready: true, workers: 1, target: target})
+
+    caller =
+      spawn(fn ->
+        ref = PythonBridge.async(Cluster.new(name), :health_check, %{}, timeout: :infinity)
+        PythonBridge.await(ref)
+      end)
+
+    assert_receive {:"$gen_cast", {:submit, %{verb: :health_check, owner: asker}}}
+    monitor = Process.monitor(asker)
+    Process.exit(caller, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^asker, _reason}
+  end
+
   @tag :alone
   test "to find out who has the data is within the request's own time", %{name: name} do
     bridge = never_ready()
@@ -265,7 +282,14 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     bridge = start_bridge(max_in_flight: 2)
     start_supervised!({Cluster, name: name, target: bridge, interval: 20})
     {:ok, _info} = PythonBridge.await_ready(Cluster.new(name), 20_000)
-    for _ <- 1..2, do: PythonBridge.async(bridge, :optimize_signature, slow_payload())
+
+    # One may find the place taken by a question for the bridge's health.
+    held? = fn ->
+      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload(), progress: false)
+      match?({:error, %{error_type: :timeout_error}}, PythonBridge.await(ref, timeout: 100))
+    end
+
+    for _ <- 1..2, do: eventually(held?)
     heard_at = fn -> :sys.get_state(Server.name(name)).round end
     full_at = heard_at.()
     # It has been asked for its health meanwhile, more than once.
