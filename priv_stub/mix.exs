@@ -11,7 +11,9 @@ defmodule Pipeline.MixProject do
       description: "The Elixir side of erlbridge: DSPy jobs on a supervised Python node",
       test_coverage: [summary: [threshold: 90], ignore_modules: support_modules()],
       # No dependency at all: everything here is Elixir's and OTP's own.
-      deps: []
+      deps: [],
+      # Of :tools, which runs while tests are covered, and is no part of a release.
+      xref: [exclude: [:cover]]
     ]
   end
 

@@ -7,6 +7,7 @@ defmodule Pipeline.ClusterCase do
   use ExUnit.CaseTemplate
 
   alias Pipeline.ClusterNode
+  alias Pipeline.PeerCoverage
 
   using do
     quote do
@@ -56,12 +57,16 @@ defmodule Pipeline.ClusterCase do
             ['-kernel', 'inet_dist_use_interface', '{127,0,0,1}', 'logger_level', 'none'] ++ path
       })
 
+    :ok = PeerCoverage.start(peer)
     {label, %{peer: peer, node: node, os_pid: List.to_integer(call(peer, :os, :getpid, []))}}
   end
 
   @doc "Stops them, those that still run."
   def stop_beam_nodes(nodes) do
-    for {_label, %{peer: peer}} <- nodes, Process.alive?(peer), do: :peer.stop(peer)
+    for {_label, %{peer: peer}} <- nodes, Process.alive?(peer) do
+      :ok = PeerCoverage.take(peer)
+      :peer.stop(peer)
+    end
   end
 
   @doc "Runs a function of a module on a BEAM node."

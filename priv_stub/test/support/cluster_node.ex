@@ -2,9 +2,12 @@ defmodule Pipeline.ClusterNode do
   @moduledoc "What a test has the BEAM nodes of a cluster do: functions of a test's own module are not there."
 
   alias Pipeline.DSPy.Cluster
+  alias Pipeline.DSPy.Cluster.Directory
+  alias Pipeline.DSPy.Cluster.Supplies
   alias Pipeline.DSPy.DataTransfer
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Requests.Request
 
   @cluster Pipeline.TestCluster
   @target Pipeline.TestBridge
@@ -42,6 +45,35 @@ defmodule Pipeline.ClusterNode do
   @doc "Calls a function of `PythonBridge` with the cluster as its first argument."
   def ask(function, arguments), do: ask(cluster(), function, arguments)
   def ask(bridge, function, arguments), do: apply(PythonBridge, function, [bridge | arguments])
+
+  @doc "Takes part with a target that says it has any dataset, and then gives nothing of it."
+  def serve_mute do
+    {:ok, _} = Application.ensure_all_started(:pipeline)
+    pid = spawn(fn -> mute(0) end)
+    Process.register(pid, @target)
+    start({Cluster, name: @cluster, target: @target, interval: @interval_ms})
+    :ok
+  end
+
+  # To be found, and to be asked for its size.
+  @asked_before_parts 2
+
+  defp mute(asked) do
+    receive do
+      {:"$gen_cast", {:submit, %Request{id: id, verb: :health_check}}} ->
+        send(id, {PythonBridge, id, {:ok, %{workers: [], queue: %{}}}})
+        mute(asked)
+
+      {:"$gen_cast", {:submit, %Request{id: id, verb: :get_dataset}}}
+      when asked < @asked_before_parts ->
+        dataset = "sha256:" <> String.duplicate("0", 64)
+        send(id, {PythonBridge, id, {:ok, %{dataset: dataset, examples: 1, bytes: 100}}})
+        mute(asked + 1)
+
+      _other ->
+        mute(asked)
+    end
+  end
 
   @doc "A model that waits for a while and then answers with the BEAM node it runs on."
   def where(_request) do
@@ -139,6 +171,12 @@ defmodule Pipeline.ClusterNode do
   @doc "Sends a request without the cluster's further care, and waits for its answer."
   def once(verb, payload),
     do: cluster() |> PythonBridge.async(verb, payload) |> PythonBridge.await()
+
+  @doc "Has the cluster bring a dataset or program to the member on a node."
+  def bring(id, node, timeout) do
+    to = Enum.find(Directory.members(@cluster), &(&1.node == node))
+    Supplies.bring(@cluster, id, to, timeout)
+  end
 
   def fetch(dataset) do
     with {:ok, examples} <- DataTransfer.fetch(cluster(), dataset),

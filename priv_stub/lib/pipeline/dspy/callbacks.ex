@@ -32,7 +32,8 @@ defmodule Pipeline.DSPy.Callbacks do
   Options of `register/3`:
 
   - `:kind`, one of these. With it the function's arity is checked at once. Without it anything goes.
-  - `:timeout`, how many milliseconds one call may take, or `:infinity`. Else it is the bridge's `:call_timeout`.
+  - `:timeout`, how many milliseconds one call may take, or `:infinity`. Else it is the bridge's `:call_timeout`,
+    as it also is for a function that is registered only on another BEAM node than the bridge's.
   - `:max_concurrency`, how many calls run at once in this BEAM node, whichever bridges they come from; others wait, and
     their waiting counts for the timeout. Calls that such a function leads to, by asking a bridge itself, are counted for
     themselves: else they would wait for the one that waits for them.

@@ -23,7 +23,8 @@ defmodule Pipeline.DSPy.Cluster do
   although it has more to do, by up to one request for each worker.
 
   Not chosen are members whose node is not ready, that leave, that have said nothing for five intervals, and those with
-  another version of this library (they are named in a warning). A cluster that has no member yet holds a request for as
+  another version of this library: these are named in a warning, are asked nothing, and count as an error with
+  `reason: :version` where all members are asked. A cluster that has no member yet holds a request for as
   long as `:wait` says.
 
   ## What is missing is brought
@@ -47,6 +48,9 @@ defmodule Pipeline.DSPy.Cluster do
       `Pipeline.DSPy.Verbs.idempotent?/2`, and for every request with `idempotent: true` or an `:idempotency_key`. A request
       with `:stream_to` needs `idempotent: true`: pieces come again.
 
+  An `:idempotency_key` is known to the member that works on its request or has stored the result, and to no other: two
+  requests with the same key at the same time may be worked on by two members.
+
   A worker that was killed for what its own job did (its memory, a stall) is no reason to try another member. An error
   says in its context on which `:beam_node` it arose, and which were `:tried`.
 
@@ -65,6 +69,7 @@ defmodule Pipeline.DSPy.Cluster do
       BEAM node said.
     * `cancel` finds the request wherever it runs.
     * `list_programs` gives what all members keep in one page, newest first, each with its `beam_nodes`.
+    * `fetch_result` gives the stored result of whoever has it.
     * `get_program` takes a program from whoever has it, `delete_program` deletes it everywhere.
     * `await_ready` waits for the first member that can take requests, and gives what its node said of itself; `members` are
       the BEAM nodes that can, `workers` those of all.
@@ -90,25 +95,33 @@ defmodule Pipeline.DSPy.Cluster do
   alias Pipeline.DSPy.Cluster.Everywhere
   alias Pipeline.DSPy.Cluster.Member
   alias Pipeline.DSPy.Cluster.Server
+  alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonError
 
-  @enforce_keys [:name]
-  defstruct [:name, attempts: 3, wait: 5_000]
+  @target_options [
+    {:attempts, {:count, 1}, 3, "how many members a request may see"},
+    {:wait, {:count, 0}, 5_000, "how many milliseconds a request waits for a first member"}
+  ]
 
-  @typedoc "`attempts`: how many members a request may see. `wait`: how long one waits for a first member, in milliseconds."
+  @enforce_keys [:name]
+  defstruct [:name | Options.defaults(@target_options)]
+
+  @typedoc "What `new/2` makes of its options."
   @type t :: %__MODULE__{name: atom, attempts: pos_integer, wait: non_neg_integer}
 
   @doc """
-  A cluster to send requests to. Options: `:attempts` (3), `:wait` (5000 ms).
+  A cluster to send requests to. Options:
+
+  #{Options.docs(@target_options)}
 
       iex> Pipeline.DSPy.Cluster.new(MyApp.Cluster, attempts: 2)
       %Pipeline.DSPy.Cluster{name: MyApp.Cluster, attempts: 2, wait: 5_000}
   """
   @spec new(atom, keyword) :: t
   def new(name \\ __MODULE__, opts \\ []) when is_atom(name) do
-    opts = Keyword.validate!(opts, [:attempts, :wait])
+    opts = Options.validate!(opts, @target_options, "a cluster to send to")
     struct!(__MODULE__, [{:name, name} | opts])
   end
 
@@ -163,7 +176,7 @@ defmodule Pipeline.DSPy.Cluster do
   gives a `:timeout_error`, and still gets nothing new.
   """
   @spec leave(atom, pos_integer) :: :ok | {:error, PythonError.t()}
-  def leave(name \\ __MODULE__, timeout \\ 30_000) do
+  def leave(name \\ __MODULE__, timeout \\ 30_000) when is_integer(timeout) and timeout > 0 do
     GenServer.call(Server.name(name), {:drain, timeout}, :infinity)
   end
 
@@ -193,19 +206,33 @@ defmodule Pipeline.DSPy.Cluster do
       else: Delivery.submit(cluster, verb, payload, opts)
   end
 
-  # Waits for several answers, so somebody else has to.
+  # Waits for several answers, so somebody else has to: for as long as the one who asks is there.
   defp ask_everywhere(cluster, verb, payload, opts) do
     opts = Keyword.take(opts, [:timeout])
+    caller = self()
 
     asker =
       spawn(fn ->
+        gone = Process.monitor(caller)
+
         receive do
-          {:ask, ref} -> send(ref, {PythonBridge, ref, request(cluster, verb, payload, opts)})
+          {:ask, ref} -> ask_for(ref, gone, fn -> request(cluster, verb, payload, opts) end)
+          {:DOWN, ^gone, :process, _pid, _reason} -> :ok
         end
       end)
 
     ref = :erlang.monitor(:process, asker, alias: :reply_demonitor)
     send(asker, {:ask, ref})
     ref
+  end
+
+  defp ask_for(ref, gone, request) do
+    %Task{ref: task} = Task.async(request)
+
+    receive do
+      {^task, answer} -> send(ref, {PythonBridge, ref, answer})
+      # The task is linked, and its requests end with it.
+      {:DOWN, ^gone, :process, _pid, _reason} -> exit(:shutdown)
+    end
   end
 end

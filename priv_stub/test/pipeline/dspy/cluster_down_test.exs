@@ -21,7 +21,7 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     )
 
     serve(nodes.asker)
-    nodes
+    Map.put(nodes, :directory, directory)
   end
 
   defp script(directory, body) do
@@ -88,6 +88,26 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     assert {{:error, %PythonError{error_type: :process_crashed} = error}, at} = Task.await(waits)
     assert error.context.reason == :nodedown
     assert at - killed < 1_000
+  end
+
+  test "a member that gives nothing of its dataset is waited for no longer than the request may take",
+       %{asker: asker, a: a} = nodes do
+    %{mute: mute} = start_beam_nodes([:mute], nodes.directory)
+    on_exit(fn -> stop_beam_nodes(%{mute: mute}) end)
+    true = call(mute, :net_kernel, :connect_node, [asker.node])
+    :ok = call(mute, ClusterNode, :serve_mute, [])
+    eventually(fn -> mute.node in call(asker, ClusterNode, :usable, []) end)
+
+    started = now()
+
+    assert :error =
+             call(asker, ClusterNode, :bring, [
+               "sha256:" <> String.duplicate("0", 64),
+               a.node,
+               500
+             ])
+
+    assert (now() - started) in 400..3_000
   end
 
   defp now, do: System.monotonic_time(:millisecond)

@@ -152,6 +152,88 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert Directory.holders(name, ["program:1"]) == %{}
   end
 
+  test "a member that has started again is not forgotten with the one that it was", %{name: name} do
+    before = speak(name, %{ready: true})
+    speak(name, %{ready: true})
+    monitor = Process.monitor(before)
+    send(before, :stop)
+    assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
+    # The end of the first was told before this is answered.
+    eventually(fn -> map_size(:sys.get_state(Server.name(name)).peers) == 1 end)
+    assert [%{usable: true}] = Cluster.members(name)
+  end
+
+  test "a member with another version is sent nothing, whatever is asked", %{name: name} do
+    target = :"target_of_#{name}"
+    Process.register(self(), target)
+
+    capture_log(fn -> speak(name, %{ready: true, workers: 1, shape: 1, target: target}) end)
+
+    cluster = Cluster.new(name, wait: 0)
+    id = "program:" <> String.duplicate("0", 64)
+    data = {:dataset, "sha256:" <> String.duplicate("0", 64)}
+    quick = [timeout: 200, grace: 0]
+
+    for answer <- [
+          PythonBridge.health_check(cluster, quick),
+          PythonBridge.cancel(cluster, make_ref()),
+          PythonBridge.list_programs(cluster, quick),
+          PythonBridge.delete_program(cluster, id, quick),
+          PythonBridge.shutdown(cluster, timeout: 200)
+        ] do
+      assert {:error, %PythonError{error_type: :process_crashed} = error} = answer
+      assert error.context == %{reason: :version, beam_node: :nonode@nohost}
+    end
+
+    assert {:error, %PythonError{error_type: :not_found}} =
+             PythonBridge.get_program(cluster, id, quick)
+
+    assert {:error, %PythonError{context: %{reason: :no_member}}} =
+             PythonBridge.evaluate_pipeline(cluster, "question -> answer", data, quick)
+
+    refute_received {:"$gen_cast", _request}
+  end
+
+  test "who asks all members and dies leaves nobody behind who waits for them", %{name: name} do
+    target = :"target_of_#{name}"
+    Process.register(self(), target)
+    speak(name, %{ready: true, workers: 1, target: target})
+
+    caller =
+      spawn(fn ->
+        ref = PythonBridge.async(Cluster.new(name), :health_check, %{}, timeout: :infinity)
+        PythonBridge.await(ref)
+      end)
+
+    assert_receive {:"$gen_cast", {:submit, %{verb: :health_check, owner: asker}}}
+    monitor = Process.monitor(asker)
+    Process.exit(caller, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^asker, _reason}
+  end
+
+  @tag :alone
+  test "to find out who has the data is within the request's own time", %{name: name} do
+    bridge = never_ready()
+    start_supervised!({Cluster, name: name, interval: 50})
+    # It takes what it is asked, and says nothing to it.
+    speak(name, %{ready: true, workers: 1, target: bridge})
+    dataset = &{:dataset, "sha256:" <> String.duplicate(&1, 64)}
+    started = System.monotonic_time(:millisecond)
+
+    assert {:error, %PythonError{error_type: :timeout_error}} =
+             PythonBridge.optimize_signature(
+               Cluster.new(name),
+               "question -> answer",
+               dataset.("1"),
+               validation_data: dataset.("2"),
+               lm: :offline,
+               timeout: 400,
+               grace: 0
+             )
+
+    assert System.monotonic_time(:millisecond) - started < 800
+  end
+
   test "what is no member's word is dropped", %{name: name} do
     server = Process.whereis(Server.name(name))
     stranger = self() |> Member.new(:target, 100) |> Member.to_map()
@@ -195,6 +277,55 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert [%{leaving: false}] = Cluster.members(name)
   end
 
+  @tag :alone
+  test "a member that is full stays one, and says that it is full", %{name: name} do
+    bridge = start_bridge(max_in_flight: 2)
+    start_supervised!({Cluster, name: name, target: bridge, interval: 20})
+    {:ok, _info} = PythonBridge.await_ready(Cluster.new(name), 20_000)
+
+    # One may find the place taken by a question for the bridge's health.
+    held? = fn ->
+      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload(), progress: false)
+      match?({:error, %{error_type: :timeout_error}}, PythonBridge.await(ref, timeout: 100))
+    end
+
+    for _ <- 1..2, do: eventually(held?)
+    heard_at = fn -> :sys.get_state(Server.name(name)).round end
+    full_at = heard_at.()
+    # It has been asked for its health meanwhile, more than once.
+    eventually(fn -> heard_at.() > full_at + 5 end)
+    assert [%{usable: true, ready: true}] = Cluster.members(name)
+    assert {:error, %PythonError{error_type: :overloaded}} = predict(Cluster.new(name))
+  end
+
+  @tag :alone
+  test "what a function asks is done where its job waits, also by a member that leaves", %{
+    name: name
+  } do
+    bridge = start_bridge()
+    start_supervised!({Cluster, name: name, target: bridge, interval: 20})
+    {:ok, _info} = PythonBridge.await_ready(Cluster.new(name), 20_000)
+    test = self()
+
+    lm = fn _request ->
+      send(test, {:called, self()})
+      receive do: (:go_on -> :ok)
+      {:ok, %{prediction: %{"answer" => answer}}} = predict(Cluster.new(name, wait: 0))
+      Pipeline.ClusterNode.answer(answer)
+    end
+
+    running = Task.async(fn -> predict(Cluster.new(name), lm: lm, timeout: 10_000) end)
+    assert_receive {:called, function}, 10_000
+    leaving = Task.async(fn -> Cluster.leave(name, 10_000) end)
+    eventually(fn -> match?([%{usable: false, leaving: true}], Cluster.members(name)) end)
+    send(function, :go_on)
+    assert {:ok, %{prediction: %{"answer" => _}}} = Task.await(running, 12_000)
+    assert :ok = Task.await(leaving)
+    # Nothing new, as ever.
+    assert {:error, %PythonError{context: %{reason: :no_member}}} =
+             predict(Cluster.new(name, wait: 0))
+  end
+
   test "who waits for a member and dies is forgotten", %{name: name} do
     {caller, monitor} =
       spawn_monitor(fn -> PythonBridge.await_ready(Cluster.new(name), 60_000) end)
@@ -218,5 +349,15 @@ defmodule Pipeline.DSPy.ClusterMemberTest do
     assert_raise ArgumentError, ~r/:interval in milliseconds/, fn ->
       Cluster.start_link(name: name, interval: 0)
     end
+
+    assert_raise ArgumentError, ~r/did you mean :attempts/, fn ->
+      Cluster.new(name, attempt: 1)
+    end
+
+    assert_raise ArgumentError, ~r/expected :wait/, fn -> Cluster.new(name, wait: -1) end
+    assert_raise ArgumentError, ~r/expected :attempts/, fn -> Cluster.new(name, attempts: 0) end
+    server = Process.whereis(Server.name(name))
+    assert_raise FunctionClauseError, fn -> Cluster.leave(name, :infinity) end
+    assert Process.whereis(Server.name(name)) == server
   end
 end

@@ -157,6 +157,21 @@ defmodule Pipeline.DSPy.ClusterTest do
              ask_at(nodes, nodes.a, :get_program, [id])
   end
 
+  test "a stored result is found wherever it is", nodes do
+    for member <- [nodes.a, nodes.b] do
+      key = "result of #{member.node}"
+
+      assert {:error, %PythonError{error_type: :not_found}} =
+               ask(nodes.asker, :fetch_result, [key])
+
+      options = [lm: :offline, idempotency_key: key]
+      arguments = ["question -> answer", %{question: "1 + 1"}, options]
+      assert {:ok, %{prediction: prediction}} = ask_at(nodes, member, :predict, arguments)
+      assert {:ok, %{result: result}} = ask(nodes.asker, :fetch_result, [key])
+      assert result.prediction == prediction
+    end
+  end
+
   test "a program that nobody has is not found", nodes do
     id = "program:" <> String.duplicate("0", 64)
     arguments = [{:program, id}, %{question: "?"}, [lm: :offline]]

@@ -6,15 +6,33 @@ defmodule Pipeline.DSPy.Cluster.Asking do
   alias Pipeline.DSPy.Cluster.Member
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonError
 
-  @doc "What each of them says, in their order. One that hangs costs the timeout once, and not each time."
+  @doc """
+  What each of them says, in their order. One that hangs costs the timeout once, and not each time. One with another
+  version of this library is not asked.
+  """
   @spec all([Member.t()], atom, map, timeout) :: [{Member.t(), PythonBridge.answer()}]
   def all(members, verb, payload, timeout) do
-    asked = ask(members, verb, payload, timeout)
+    asked = members |> Enum.filter(&Member.speaks?/1) |> ask(verb, payload, timeout)
+    refs = Map.new(asked, fn {ref, member} -> {member, ref} end)
 
-    for {ref, member} <- asked do
-      {member, Caller.await_from(Member.address(member), ref, timeout: timeout, grace: 0)}
+    for member <- members do
+      case refs do
+        %{^member => ref} ->
+          {member, Caller.await_from(Member.address(member), ref, timeout: timeout, grace: 0)}
+
+        %{} ->
+          {member, {:error, stranger(member)}}
+      end
     end
+  end
+
+  @doc "What there is instead of an answer of a member with another version of this library."
+  @spec stranger(Member.t()) :: PythonError.t()
+  def stranger(%Member{node: node}) do
+    message = "#{node} has another version of :pipeline, and is asked nothing from here"
+    PythonError.new(:process_crashed, message, context: %{reason: :version, beam_node: node})
   end
 
   @doc "The first good answer, and whose it is; `:error` when nobody gives one in time."

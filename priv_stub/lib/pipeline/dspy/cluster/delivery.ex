@@ -33,18 +33,19 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   @spec request(Cluster.t(), atom, map, keyword) :: PythonBridge.answer()
   def request(%Cluster{} = cluster, verb, payload, opts) do
     timeout = Keyword.get(opts, :timeout, :infinity)
-    needs = Needs.of(payload)
-    # A dataset may be large: it is not brought anywhere before it is known who has it.
-    Supplies.locate(cluster.name, Enum.filter(needs, &Needs.dataset?/1), timeout)
 
-    place(%Run{
+    run = %Run{
       cluster: cluster,
       verb: verb,
       payload: payload,
       opts: opts,
-      needs: needs,
+      needs: Needs.of(payload),
       deadline: if(timeout == :infinity, do: :infinity, else: Directory.now() + timeout)
-    })
+    }
+
+    # A dataset may be large: it is not brought anywhere before it is known who has it.
+    Supplies.locate(cluster.name, Enum.filter(run.needs, &Needs.dataset?/1), timeout)
+    place(run)
   end
 
   @doc """
@@ -59,7 +60,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
     Supplies.locate(name, needs, timeout)
 
     # Nobody is there to bring a program afterwards, so holding it counts for more than work.
-    with {:ok, entries} <- Directory.usable(name),
+    with {:ok, entries} <- Directory.usable(name, parents_node()),
          holders = Directory.holders(name, needs),
          most = Enum.max(Map.values(holders), fn -> 0 end),
          best =
@@ -88,7 +89,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
     name = run.cluster.name
     holders = Directory.holders(name, run.needs)
 
-    with {:ok, entries} <- Directory.usable(name),
+    with {:ok, entries} <- Directory.usable(name, parents_node()),
          member when member != nil <-
            Placement.pick(entries, holders,
              tried: run.tried,
@@ -120,12 +121,14 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   # A function that a job calls has its own requests run where that job waits for it: only there is it known that they
   # must not wait behind the job. And all chunks of a transfer go to the same member, as long as the members are the same.
   defp preferred(payload, entries) do
-    case {Nesting.current(), Needs.transfer(payload)} do
-      {%{node: node}, _transfer} -> node
+    case {parents_node(), Needs.transfer(payload)} do
       {nil, nil} -> nil
       {nil, transfer} -> Placement.of_name(entries, transfer)
+      {node, _transfer} -> node
     end
   end
+
+  defp parents_node, do: with(%{node: node} <- Nesting.current(), do: node)
 
   # -- one attempt
 

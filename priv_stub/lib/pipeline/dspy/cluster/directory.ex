@@ -51,13 +51,20 @@ defmodule Pipeline.DSPy.Cluster.Directory do
     end
   end
 
-  @doc "Those of them that new work may be sent to."
-  @spec usable(atom) :: {:ok, [entry]} | :error
-  def usable(cluster) do
+  @doc """
+  Those of them that new work may be sent to. The one on the node `finishing` may be leaving: the work has to do with what
+  that has yet to finish.
+  """
+  @spec usable(atom, node | nil) :: {:ok, [entry]} | :error
+  def usable(cluster, finishing \\ nil) do
     now = now()
 
     with {:ok, entries} <- entries(cluster) do
-      {:ok, Enum.filter(entries, fn {member, _placed} -> Member.usable?(member, now) end)}
+      {:ok,
+       Enum.filter(entries, fn {member, _placed} ->
+         Member.usable?(member, now) or
+           (member.node == finishing and Member.gives?(member, now))
+       end)}
     end
   end
 

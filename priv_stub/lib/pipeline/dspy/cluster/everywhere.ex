@@ -11,7 +11,15 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
 
-  @verbs [:health_check, :cancel, :shutdown, :list_programs, :get_program, :delete_program]
+  @verbs [
+    :health_check,
+    :cancel,
+    :shutdown,
+    :list_programs,
+    :get_program,
+    :delete_program,
+    :fetch_result
+  ]
   @default_limit 100
 
   @doc "These verbs."
@@ -45,6 +53,16 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
 
   defp answer(:cancel, _name, members, payload, timeout) do
     one_of(Asking.all(members, :cancel, payload, timeout))
+  end
+
+  # It is asked for before work that may not be needed: who says nothing for long is not waited for.
+  defp answer(:fetch_result, _name, members, payload, timeout) do
+    now = Directory.now()
+
+    case Enum.filter(members, &Member.gives?(&1, now)) do
+      [] -> one_of(Asking.all(members, :fetch_result, payload, timeout))
+      givers -> one_of(Asking.all(givers, :fetch_result, payload, timeout))
+    end
   end
 
   defp answer(:get_program, name, _members, payload, timeout) do
@@ -113,8 +131,12 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
   end
 
   defp shut_down(member, payload, timeout) do
-    opts = for {key, value} <- payload, do: {key, value}
-    PythonBridge.shutdown(Member.address(member), [{:timeout, timeout} | opts])
+    if Member.speaks?(member) do
+      opts = for {key, value} <- payload, do: {key, value}
+      PythonBridge.shutdown(Member.address(member), [{:timeout, timeout} | opts])
+    else
+      {:error, Asking.stranger(member)}
+    end
   end
 
   # -- putting answers together
@@ -173,9 +195,12 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
       first_error(answers)
   end
 
-  # That it is not here is said by many; what went wrong says more.
+  # That it is not here is said by many; what went wrong says more, and that it is coming.
   defp first_error(answers) do
     errors = for {_member, {:error, error}} <- answers, do: error
-    {:error, Enum.find(errors, hd(errors), &(&1.error_type != :not_found))}
+
+    {:error,
+     Enum.find(errors, &match?(%{context: %{state: :running}}, &1)) ||
+       Enum.find(errors, hd(errors), &(&1.error_type != :not_found))}
   end
 end

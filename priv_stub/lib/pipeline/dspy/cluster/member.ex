@@ -83,10 +83,18 @@ defmodule Pipeline.DSPy.Cluster.Member do
 
   @doc "Whether new work may be sent there, at this time in milliseconds."
   @spec usable?(t, integer) :: boolean
-  def usable?(%__MODULE__{} = member, now) do
-    member.ready and not member.leaving and member.shape == shape() and
+  def usable?(%__MODULE__{} = member, now), do: gives?(member, now) and not member.leaving
+
+  @doc "Whether it may be asked for what it keeps, at this time: who leaves, and gets no new work, may."
+  @spec gives?(t, integer) :: boolean
+  def gives?(%__MODULE__{} = member, now) do
+    member.ready and speaks?(member) and
       now - member.heard_at <= @silent_after * member.interval
   end
+
+  @doc "Whether requests look there as they do here. If not, it must be sent none."
+  @spec speaks?(t) :: boolean
+  def speaks?(%__MODULE__{shape: shape}), do: shape == shape()
 
   @doc """
   The member with the load that its target's answer to `health_check` tells, of a bridge or of a pool. Workers that are

@@ -196,8 +196,12 @@ defmodule Pipeline.DSPy.Cluster.Server do
         {:noreply, drop(state, Requests.pop_monitored(state.requests, monitor))}
 
       {^pid, peers} ->
-        if known(state, node(pid)), do: changed(state, node(pid), :gone)
-        Directory.delete(state.cluster, node(pid))
+        # One that was started again may have spoken before this.
+        with %Member{server: ^pid} <- known(state, node(pid)) do
+          changed(state, node(pid), :gone)
+          Directory.delete(state.cluster, node(pid))
+        end
+
         {:noreply, %{state | peers: peers}}
     end
   end
@@ -275,6 +279,11 @@ defmodule Pipeline.DSPy.Cluster.Server do
     drained(%{state | idle_rounds: idle})
   end
 
+  # Too full for one question more, but there. Its load is what it was.
+  defp probed({:error, %PythonError{error_type: :overloaded}}, state) do
+    put_self(%{state | idle_rounds: 0}, state.self)
+  end
+
   defp probed({:error, _error}, state) do
     put_self(state, %{state.self | ready: false, busy: 0, waiting: 0})
   end
@@ -328,7 +337,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
     Directory.put(state.cluster, member)
     now = condition(member)
     if before == nil or condition(before) != now, do: changed(state, member.node, now)
-    if member.shape == Member.shape(), do: state, else: warn_once(state, member.node)
+    if Member.speaks?(member), do: state, else: warn_once(state, member.node)
   end
 
   defp known(state, node) do

@@ -18,16 +18,17 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   @doc "A stored program, of whichever member gives it first: those that are known to hold it are asked before others."
   @spec get_program(atom, String.t(), timeout, [node]) :: {:ok, Member.t(), map} | :error
   def get_program(cluster, id, timeout, except \\ []) do
+    until = until(timeout)
     known = Directory.holders(cluster, [id])
 
-    {holders, others} =
-      cluster
-      |> Directory.members()
-      # Who leaves, and gets no new work, may still give what it has.
-      |> Enum.filter(&(&1.ready and &1.node not in except))
-      |> Enum.split_with(&is_map_key(known, &1.node))
+    {holders, others} = cluster |> givers(except) |> Enum.split_with(&is_map_key(known, &1.node))
 
-    with :error <- ask(cluster, holders, id, timeout), do: ask(cluster, others, id, timeout)
+    with :error <- ask(cluster, holders, id, timeout), do: ask(cluster, others, id, left(until))
+  end
+
+  defp givers(cluster, except) do
+    now = Directory.now()
+    Enum.filter(Directory.members(cluster), &(Member.gives?(&1, now) and &1.node not in except))
   end
 
   defp ask(cluster, members, id, timeout) do
@@ -46,11 +47,16 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   end
 
   @doc """
-  Notes who holds these, of those that nobody is known to hold, by asking all.
+  Notes who holds these, of those that nobody is known to hold, by asking all. The timeout is for all of them.
   """
   @spec locate(atom, [String.t()], timeout) :: :ok
   def locate(cluster, ids, timeout) do
-    for id <- ids, Directory.holders(cluster, [id]) == %{}, do: find(cluster, id, timeout, [])
+    until = until(timeout)
+
+    for id <- ids,
+        Directory.holders(cluster, [id]) == %{},
+        do: find(cluster, id, left(until), [])
+
     :ok
   end
 
@@ -59,11 +65,11 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   end
 
   defp find(cluster, "sha256:" <> _ = id, timeout, except) do
-    members = Enum.filter(Directory.members(cluster), &(&1.ready and &1.node not in except))
     payload = %{dataset: id, limit: 0}
+    timeout = min(timeout, @ask_timeout_ms)
 
     with {:ok, member, _about} <-
-           Asking.first(members, :get_dataset, payload, min(timeout, @ask_timeout_ms)) do
+           Asking.first(givers(cluster, except), :get_dataset, payload, timeout) do
       Directory.hold(cluster, member.node, [id])
       {:ok, member}
     end
@@ -82,7 +88,7 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
     Directory.forget(cluster, to.node, id)
     started = System.monotonic_time()
 
-    with {:ok, from} <- copy(cluster, id, to, timeout, started) do
+    with {:ok, from} <- copy(cluster, id, to, until(timeout)) do
       Directory.hold(cluster, to.node, [id])
       duration = System.monotonic_time() - started
       metadata = %{cluster: cluster, id: id, from: from.node, to: to.node}
@@ -91,33 +97,39 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
     end
   end
 
-  defp copy(cluster, "program:" <> _ = id, to, timeout, started) do
-    with {:ok, from, %{program: program}} <- get_program(cluster, id, timeout, [to.node]),
+  defp copy(cluster, "program:" <> _ = id, to, until) do
+    with {:ok, from, %{program: program}} <- get_program(cluster, id, left(until), [to.node]),
          {:ok, %{program_id: ^id}} <-
-           PythonBridge.put_program(Member.address(to), program, timeout: left(timeout, started)) do
+           PythonBridge.put_program(Member.address(to), program, timeout: left(until)) do
       {:ok, from}
     else
       _missing -> :error
     end
   end
 
-  defp copy(cluster, "sha256:" <> _ = id, to, timeout, started) do
-    with {:ok, from} <- find(cluster, id, timeout, [to.node]),
-         opts = [timeout: left(timeout, started)],
-         {:ok, _dataset} <-
-           DataTransfer.copy(Member.address(from), id, Member.address(to), opts) do
+  defp copy(cluster, "sha256:" <> _ = id, to, until) do
+    with {:ok, from} <- find(cluster, id, left(until), [to.node]),
+         {:ok, {:ok, _dataset}} <-
+           within(until, fn ->
+             DataTransfer.copy(Member.address(from), id, Member.address(to), timeout: left(until))
+           end) do
       {:ok, from}
     else
       _missing -> :error
     end
   end
 
-  defp copy(_cluster, _id, _to, _timeout, _started), do: :error
+  defp copy(_cluster, _id, _to, _until), do: :error
 
-  defp left(:infinity, _started), do: :infinity
-
-  defp left(timeout, started) do
-    elapsed = System.monotonic_time() - started
-    max(timeout - System.convert_time_unit(elapsed, :native, :millisecond), 0)
+  # A part that a member has been asked for comes, or its node goes down: one that hangs would be waited for until then.
+  defp within(until, copy) do
+    task = Task.async(copy)
+    Task.yield(task, left(until)) || Task.shutdown(task, :brutal_kill)
   end
+
+  defp until(:infinity), do: :infinity
+  defp until(timeout), do: Directory.now() + timeout
+
+  defp left(:infinity), do: :infinity
+  defp left(until), do: max(until - Directory.now(), 0)
 end
