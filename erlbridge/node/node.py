@@ -41,6 +41,7 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
+from erlbridge.node.heap import give_back_large_blocks
 from erlbridge.node.host import Host, key_of
 from erlbridge.node.intake import Intake
 from erlbridge.node.output import OwnOutput
@@ -390,6 +391,7 @@ def _grace_s(place: Place, default_s: float) -> float:
 def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
     """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
     code = EXIT_FAULT
+    give_back_large_blocks()
     try:
         node = Node(config, about, *wire)
         try:
