@@ -155,6 +155,10 @@ defmodule Pipeline.ClusterNode do
     end
   end
 
+  @doc "What a stream of a health check at this bridge gives."
+  def stream_health(bridge, opts),
+    do: bridge |> PythonBridge.stream(:health_check, [], opts) |> Enum.to_list()
+
   @doc "Starts a job, waits for its first progress, and has the cluster cancel it."
   def cancel(payload) do
     ref = PythonBridge.async(cluster(), :optimize_signature, payload)

@@ -83,6 +83,9 @@ defmodule Pipeline.DSPy.ClusterDownTest do
     assert error.context == %{reason: :silent, deadline_ms: 200}
     assert now() - started < 2_000
 
+    streamed = [there, [timeout: 200, grace: 0]]
+    assert [{:error, ^error}] = call(asker, ClusterNode, :stream_health, streamed, 10_000)
+
     signal("KILL", idle.os_pid)
     killed = now()
     assert {{:error, %PythonError{error_type: :process_crashed} = error}, at} = Task.await(waits)

@@ -149,15 +149,25 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   """
   @spec await_from(PythonBridge.bridge(), reference, keyword, keyword) :: PythonBridge.answer()
   def await_from(bridge, ref, opts, functions \\ []) do
-    patience = patience(bridge, opts[:timeout] || :infinity, opts[:grace] || @default_grace_ms)
-
-    with :none <- receive_answer(ref, Map.new(functions), until(patience)) do
-      abandon(bridge, ref)
-      flush(ref)
-      message = "no answer within #{opts[:timeout]} ms; the bridge's BEAM node says nothing"
-      context = %{reason: :silent, deadline_ms: opts[:timeout]}
-      {:error, PythonError.new(:timeout_error, message, context: context)}
+    with :none <- receive_answer(ref, Map.new(functions), patient_until(bridge, opts)) do
+      silent(bridge, ref, opts)
     end
+  end
+
+  @doc "Until when, by the monotonic clock in milliseconds, a bridge is waited for in this way."
+  @spec patient_until(PythonBridge.bridge(), keyword) :: integer | :infinity
+  def patient_until(bridge, opts) do
+    bridge
+    |> patience(opts[:timeout] || :infinity, opts[:grace] || @default_grace_ms)
+    |> until()
+  end
+
+  defp silent(bridge, ref, opts) do
+    abandon(bridge, ref)
+    flush(ref)
+    message = "no answer within #{opts[:timeout]} ms; the bridge's BEAM node says nothing"
+    context = %{reason: :silent, deadline_ms: opts[:timeout]}
+    {:error, PythonError.new(:timeout_error, message, context: context)}
   end
 
   defp patience(bridge, timeout, grace) do
@@ -184,12 +194,18 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
     GenServer.cast(bridge, {:abandon, ref})
   end
 
-  @doc "Waits for the next event of a request, or its answer."
-  @spec next(reference) :: {:progress, map} | {:chunk, map} | PythonBridge.answer()
-  def next(ref) do
+  @doc """
+  Waits for the next event of a request that was submitted with these options, or its answer; `until` is what
+  `patient_until/2` gave then.
+  """
+  @spec next(PythonBridge.bridge(), reference, keyword, integer | :infinity) ::
+          {:progress, map} | {:chunk, map} | PythonBridge.answer()
+  def next(bridge, ref, opts, until) do
     receive do
       {PythonBridge, ^ref, event_or_answer} -> event_or_answer
       {:DOWN, ^ref, :process, _pid, reason} -> {:error, down_error(reason)}
+    after
+      left_ms(until) -> silent(bridge, ref, opts)
     end
   end
 
@@ -210,7 +226,9 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   # Stands for :global and :via names, which cannot be monitored as such.
   defp local_name(_global_or_via), do: :"$pipeline_no_such_bridge"
 
-  # Whether a bridge is on another BEAM node.
+  # Whether a bridge is on another BEAM node, or may be.
+  defp far?(%_target{}), do: true
+
   defp far?({name, node}) when is_atom(name) and is_atom(node) and name not in [:global, :via],
     do: node != node()
 

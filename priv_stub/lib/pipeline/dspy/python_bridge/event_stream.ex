@@ -19,7 +19,8 @@ defmodule Pipeline.DSPy.PythonBridge.EventStream do
 
     try do
       ref = Caller.submit(bridge, verb, payload, Keyword.merge(opts, heard))
-      %{bridge: bridge, ref: ref, heard_at: heard_at, answered?: false}
+      until = Caller.patient_until(bridge, opts)
+      %{bridge: bridge, ref: ref, opts: opts, until: until, heard_at: heard_at, answered?: false}
     rescue
       error ->
         :erlang.unalias(heard_at)
@@ -30,7 +31,7 @@ defmodule Pipeline.DSPy.PythonBridge.EventStream do
   defp next(%{answered?: true} = state), do: {:halt, state}
 
   defp next(state) do
-    case Caller.next(state.ref) do
+    case Caller.next(state.bridge, state.ref, state.opts, state.until) do
       {kind, _what} = event when kind in [:progress, :chunk] -> {[event], state}
       answer -> {[answer], %{state | answered?: true}}
     end
