@@ -95,11 +95,14 @@ def test_a_worker_that_dies_meanwhile_is_replaced_as_soon_as_it_can_be(node: Nod
     pids = {"guardian": node.process.pid, "node": node.node_pid, "forkserver": forkserver_of(victim)}
     with no_more(pids[process]):
         os.kill(victim, signal.SIGKILL)
-        # The node may have had nobody else in mind for the first of them.
-        assert kind_of(node.ask("predict", prediction())) in ("ok", "process_crashed")
+        kinds = []
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
-            assert kind_of(node.ask("predict", prediction())) == "ok", "the other worker serves"
+            kinds.append(kind_of(node.ask("predict", prediction())))
+        # One of them may have gone to the victim while the kernel was still taking it apart.
+        assert kinds.count("process_crashed") <= 1, "the other worker serves"
+        assert set(kinds) <= {"ok", "process_crashed"}
+        assert kinds[-1] == "ok"
     begun = time.monotonic()
     while len(workers(node)) < 2:
         time.sleep(0.01)

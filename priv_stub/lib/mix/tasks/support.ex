@@ -4,6 +4,7 @@ defmodule Mix.Pipeline.DSPy do
 
   alias Pipeline.DSPy.Configuration
   alias Pipeline.DSPy.Options
+  alias Pipeline.DSPy.PythonBridge.Options, as: BridgeOptions
 
   @doc "The switches of a task. Raises `Mix.Error` for an unknown one, with the nearest right name, and for arguments beyond `most`."
   @spec options!([String.t()], keyword) :: keyword
@@ -40,13 +41,25 @@ defmodule Mix.Pipeline.DSPy do
     end
   end
 
-  @doc "The options of the first configured bridge, without its name; raises `Mix.Error` for a wrong configuration."
+  @doc """
+  The options of the first configured bridge, else of the first pool's bridges, without their name; raises `Mix.Error` for
+  a wrong configuration.
+  """
   @spec bridge_options() :: keyword
   def bridge_options do
     case Configuration.read(Application.get_all_env(:pipeline)) do
-      {:ok, %{bridges: bridges}} -> bridges |> List.first([]) |> Keyword.drop([:name, :notify])
-      {:error, message} -> Mix.raise(message)
+      {:ok, %{bridges: bridges, pools: pools}} ->
+        (bridges ++ pools) |> List.first([]) |> of_bridge()
+
+      {:error, message} ->
+        Mix.raise(message)
     end
+  end
+
+  defp of_bridge(opts) do
+    opts
+    |> Keyword.take(Options.names(BridgeOptions.schema()))
+    |> Keyword.drop([:name, :notify])
   end
 
   @doc "Runs a function with what bridges need, the configured functions too, but none of the bridges that the application is configured to start."

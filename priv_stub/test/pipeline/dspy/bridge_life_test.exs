@@ -304,6 +304,15 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
       assert is_integer(after_ms)
     end
 
+    test "a full bridge still takes what makes room" do
+      bridge = start_bridge(max_in_flight: 1)
+      {:ok, _info} = PythonBridge.await_ready(bridge)
+      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload())
+      assert {:error, %{error_type: :overloaded}} = PythonBridge.health_check(bridge)
+      assert {:ok, %{status: :cancelling}} = PythonBridge.cancel(bridge, ref)
+      assert {:error, %{error_type: :cancelled}} = PythonBridge.await(ref, timeout: 10_000)
+    end
+
     test "events go on when there are more of them than credit" do
       bridge = start_bridge(credit: 2)
       payload = %{slow_payload() | config: Map.put(slow_payload().config, :lm, :offline)}

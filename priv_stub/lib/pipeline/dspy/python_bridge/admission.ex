@@ -8,6 +8,8 @@ defmodule Pipeline.DSPy.PythonBridge.Admission do
   alias Pipeline.DSPy.PythonError
 
   @retry_after_ms 1_000
+  # However full a bridge is, what empties it is taken.
+  @makes_room [:cancel, :shutdown]
 
   @typedoc "`pause` is how long the bridge still waits before it starts a node, and why; nil when it does not wait."
   @type load :: %{
@@ -36,7 +38,7 @@ defmodule Pipeline.DSPy.PythonBridge.Admission do
     unsent = load.unsent_bytes + byte_size(request.frame)
 
     cond do
-      load.in_flight >= limits[:max_in_flight] ->
+      load.in_flight >= limits[:max_in_flight] and request.verb not in @makes_room ->
         overloaded("#{load.in_flight} requests are in flight", :max_in_flight, limits)
 
       # One request alone may be larger than the limit: nothing else is before it.
