@@ -35,15 +35,19 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
         client.close()
 
 
+def _open(pid: int) -> set[str]:
+    return {found.name for found in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 @contextmanager
 def no_more(pid: int) -> Iterator[None]:
     """The process may open no further descriptor; what it has open stays."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    seen: list[set[str]] = []
-    while len(seen) < 10 or any(one != seen[-1] for one in seen[-10:]):  # what it has open for a moment does not count
-        seen.append({found.name for found in Path(f"/proc/{pid}/fd").iterdir()})
+    always = _open(pid)
+    for _ in range(60):  # what it has open for a moment, as a file that is being synced, would leave a place free
         time.sleep(0.005)
-    free = next(number for number in range(before[0]) if str(number) not in seen[-1])
+        always &= _open(pid)
+    free = next(number for number in range(before[0]) if str(number) not in always)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, before[1]))
     try:
         yield
