@@ -163,7 +163,7 @@ defmodule Pipeline.DSPy.Metrics do
     execute(prefix ++ [how], %{duration: now - started_at, monotonic_time: now}, metadata)
   end
 
-  # -- what the seed records
+  # -- what the first design records
 
   @doc """
   Records one answered request: the verb, its duration in native time units, and its outcome, or whether it succeeded.

@@ -42,7 +42,7 @@ defmodule Pipeline.DSPy.ErrorHandlerTest do
     end
   end
 
-  test "the seed's types get the seed's strategies" do
+  test "the first design's types get the strategies that it gave them" do
     told = fn type ->
       data = %{
         "error_type" => type,

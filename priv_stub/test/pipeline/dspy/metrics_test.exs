@@ -139,7 +139,7 @@ defmodule Pipeline.DSPy.MetricsTest do
     end
   end
 
-  test "what the seed records has the seed's names" do
+  test "what the first design records has its names" do
     attach([:pipeline, :dspy, :python_bridge])
     Metrics.record_python_bridge_metrics(:predict, 12, true)
     Metrics.record_python_bridge_metrics(:predict, 13, false)
