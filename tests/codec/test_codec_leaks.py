@@ -25,7 +25,7 @@ from erlbridge.codec.scan import Scan, skip
 from erlbridge.codec.stream import StreamDecoder
 from erlbridge.errors import BridgeError
 
-CALLS = 10_000 if IMPLEMENTATION == "compiled" else 500
+CALLS = 4_000 if IMPLEMENTATION == "compiled" else 500
 SHARED = (None, True, False, Atom("ok"), Atom("nil"), 0, 1, 255, b"", ())
 
 

@@ -11,7 +11,7 @@ from soak.run import soak
 
 @pytest.mark.timeout(300)
 def test_under_full_load_and_random_faults_every_request_is_answered_once() -> None:
-    seconds = float(os.environ.get("ERLBRIDGE_SOAK_S", "12"))
+    seconds = float(os.environ.get("ERLBRIDGE_SOAK_S", "8"))
     soaked = soak(seconds, seed=int(os.environ.get("ERLBRIDGE_SOAK_SEED", "1")))
     assert soaked.broken() == [], soaked
     assert soaked.sent > 10 * seconds
