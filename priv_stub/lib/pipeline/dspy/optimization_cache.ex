@@ -57,6 +57,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
 
   alias Pipeline.DSPy.JobDefaults
   alias Pipeline.DSPy.Metrics
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.OptimizationCache.Key
   alias Pipeline.DSPy.OptimizationCache.Server
   alias Pipeline.DSPy.PythonBridge
@@ -109,10 +110,10 @@ defmodule Pipeline.DSPy.OptimizationCache do
         node_key = Key.exact(key, question)
 
         answer(cache, key, opts[:timeout], fn left_ms ->
-          until = until(left_ms)
+          until = Deadline.in_ms(left_ms)
 
           with :not_found <- stored(target, node_key, question, left_ms) do
-            opts = Keyword.merge(opts, timeout: left_ms(until), idempotency_key: node_key)
+            opts = Keyword.merge(opts, timeout: Deadline.left(until), idempotency_key: node_key)
             PythonBridge.optimize_signature(target, signature, training_data, opts)
           end
         end)
@@ -195,7 +196,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   # -- one question
 
   defp answer(cache, key, timeout, work) do
-    until = until(timeout)
+    until = Deadline.in_ms(timeout)
 
     case Server.lookup(cache, key) do
       {:ok, result} ->
@@ -203,16 +204,16 @@ defmodule Pipeline.DSPy.OptimizationCache do
         {:ok, result}
 
       :not_found ->
-        case Server.join(cache, key, left_ms(until)) do
+        case Server.join(cache, key, Deadline.left(until)) do
           {:ok, result, source} ->
             hit(cache, key, source)
             {:ok, result}
 
           {:lead, token} ->
-            lead(cache, key, token, work, left_ms(until))
+            lead(cache, key, token, work, Deadline.left(until))
 
           :no_cache ->
-            passed_on(cache, key, work.(left_ms(until)))
+            passed_on(cache, key, work.(Deadline.left(until)))
 
           {:error, :timeout} ->
             message =
@@ -292,12 +293,4 @@ defmodule Pipeline.DSPy.OptimizationCache do
     metadata = Map.merge(metadata, %{cache: cache, key: key})
     Metrics.execute([:pipeline, :dspy, :cache, event], %{count: 1}, metadata)
   end
-
-  defp until(:infinity), do: :infinity
-  defp until(timeout), do: now_ms() + timeout
-
-  defp left_ms(:infinity), do: :infinity
-  defp left_ms(until), do: max(until - now_ms(), 0)
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -54,6 +54,7 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
 
   require Logger
 
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.OptimizationCache
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
@@ -97,7 +98,7 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
 
   defp query_optimized(prompt, options, own, settings) do
     bridge = Keyword.get(own, :bridge, PythonBridge)
-    until = until(Keyword.get(own, :timeout, @default_timeout_ms))
+    until = Deadline.in_ms(Keyword.get(own, :timeout, @default_timeout_ms))
 
     with {:ok, asked} <- Asked.read(prompt, options) do
       answer(bridge, asked, Keyword.merge(asked.config, settings), until)
@@ -187,11 +188,5 @@ defmodule Pipeline.Providers.DSPyOptimizedProvider do
     traditional |> Providers.check!() |> Providers.query(prompt, options)
   end
 
-  defp until(:infinity), do: :infinity
-  defp until(budget), do: now_ms() + budget
-
-  defp timed(settings, :infinity), do: [{:timeout, :infinity} | settings]
-  defp timed(settings, until), do: [{:timeout, max(until - now_ms(), 0)} | settings]
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
+  defp timed(settings, until), do: [{:timeout, Deadline.left(until)} | settings]
 end

@@ -4,6 +4,7 @@ defmodule Pipeline.DSPy.Cluster.Asking do
   """
 
   alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonError
@@ -38,7 +39,7 @@ defmodule Pipeline.DSPy.Cluster.Asking do
   @doc "The first good answer, and whose it is; `:error` when nobody gives one in time."
   @spec first([Member.t()], atom, map, timeout) :: {:ok, Member.t(), term} | :error
   def first(members, verb, payload, timeout) do
-    until = if timeout == :infinity, do: :infinity, else: now() + timeout
+    until = Deadline.in_ms(timeout)
     members |> ask(verb, payload, timeout) |> Map.new() |> first_of(until)
   end
 
@@ -63,7 +64,7 @@ defmodule Pipeline.DSPy.Cluster.Asking do
       {:DOWN, ref, :process, _pid, _reason} when is_map_key(asked, ref) ->
         first_of(Map.delete(asked, ref), until)
     after
-      left(until) ->
+      Deadline.left(until) ->
         abandon(asked)
         :error
     end
@@ -75,9 +76,4 @@ defmodule Pipeline.DSPy.Cluster.Asking do
       Caller.flush(ref)
     end
   end
-
-  defp left(:infinity), do: :infinity
-  defp left(until), do: max(until - now(), 0)
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

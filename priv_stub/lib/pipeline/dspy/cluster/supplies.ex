@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   alias Pipeline.DSPy.Cluster.Directory
   alias Pipeline.DSPy.Cluster.Member
   alias Pipeline.DSPy.DataTransfer
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
 
@@ -18,12 +19,13 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   @doc "A stored program, of whichever member gives it first: those that are known to hold it are asked before others."
   @spec get_program(atom, String.t(), timeout, [node]) :: {:ok, Member.t(), map} | :error
   def get_program(cluster, id, timeout, except \\ []) do
-    until = until(timeout)
+    until = Deadline.in_ms(timeout)
     known = Directory.holders(cluster, [id])
 
     {holders, others} = cluster |> givers(except) |> Enum.split_with(&is_map_key(known, &1.node))
 
-    with :error <- ask(cluster, holders, id, timeout), do: ask(cluster, others, id, left(until))
+    with :error <- ask(cluster, holders, id, timeout),
+         do: ask(cluster, others, id, Deadline.left(until))
   end
 
   defp givers(cluster, except) do
@@ -51,11 +53,11 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   """
   @spec locate(atom, [String.t()], timeout) :: :ok
   def locate(cluster, ids, timeout) do
-    until = until(timeout)
+    until = Deadline.in_ms(timeout)
 
     for id <- ids,
         Directory.holders(cluster, [id]) == %{},
-        do: find(cluster, id, left(until), [])
+        do: find(cluster, id, Deadline.left(until), [])
 
     :ok
   end
@@ -88,7 +90,7 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
     Directory.forget(cluster, to.node, id)
     started = System.monotonic_time()
 
-    with {:ok, from} <- copy(cluster, id, to, until(timeout)) do
+    with {:ok, from} <- copy(cluster, id, to, Deadline.in_ms(timeout)) do
       Directory.hold(cluster, to.node, [id])
       duration = System.monotonic_time() - started
       metadata = %{cluster: cluster, id: id, from: from.node, to: to.node}
@@ -98,9 +100,10 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   end
 
   defp copy(cluster, "program:" <> _ = id, to, until) do
-    with {:ok, from, %{program: program}} <- get_program(cluster, id, left(until), [to.node]),
+    with {:ok, from, %{program: program}} <-
+           get_program(cluster, id, Deadline.left(until), [to.node]),
          {:ok, %{program_id: ^id}} <-
-           PythonBridge.put_program(Member.address(to), program, timeout: left(until)) do
+           PythonBridge.put_program(Member.address(to), program, timeout: Deadline.left(until)) do
       {:ok, from}
     else
       _missing -> :error
@@ -108,10 +111,12 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   end
 
   defp copy(cluster, "sha256:" <> _ = id, to, until) do
-    with {:ok, from} <- find(cluster, id, left(until), [to.node]),
+    with {:ok, from} <- find(cluster, id, Deadline.left(until), [to.node]),
          {:ok, {:ok, _dataset}} <-
            within(until, fn ->
-             DataTransfer.copy(Member.address(from), id, Member.address(to), timeout: left(until))
+             DataTransfer.copy(Member.address(from), id, Member.address(to),
+               timeout: Deadline.left(until)
+             )
            end) do
       {:ok, from}
     else
@@ -124,12 +129,6 @@ defmodule Pipeline.DSPy.Cluster.Supplies do
   # A part that a member has been asked for comes, or its node goes down: one that hangs would be waited for until then.
   defp within(until, copy) do
     task = Task.async(copy)
-    Task.yield(task, left(until)) || Task.shutdown(task, :brutal_kill)
+    Task.yield(task, Deadline.left(until)) || Task.shutdown(task, :brutal_kill)
   end
-
-  defp until(:infinity), do: :infinity
-  defp until(timeout), do: Directory.now() + timeout
-
-  defp left(:infinity), do: :infinity
-  defp left(until), do: max(until - Directory.now(), 0)
 end

@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   """
 
   alias Pipeline.DSPy.Affinity
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.Options
@@ -138,7 +139,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   """
   @spec await(reference, keyword, timeout) :: PythonBridge.answer()
   def await(ref, functions \\ [], timeout \\ :infinity) do
-    with :none <- receive_answer(ref, Map.new(listeners(functions)), until(timeout)) do
+    with :none <- receive_answer(ref, Map.new(listeners(functions)), Deadline.in_ms(timeout)) do
       {:error, PythonError.new(:timeout_error, "no answer yet; the request goes on")}
     end
   end
@@ -159,7 +160,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   def patient_until(bridge, opts) do
     bridge
     |> patience(opts[:timeout] || :infinity, opts[:grace] || @default_grace_ms)
-    |> until()
+    |> Deadline.in_ms()
   end
 
   defp silent(bridge, ref, opts) do
@@ -205,7 +206,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       {PythonBridge, ^ref, event_or_answer} -> event_or_answer
       {:DOWN, ^ref, :process, _pid, reason} -> {:error, down_error(reason)}
     after
-      left_ms(until) -> silent(bridge, ref, opts)
+      Deadline.left(until) -> silent(bridge, ref, opts)
     end
   end
 
@@ -303,7 +304,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       {:DOWN, ^ref, :process, _pid, reason} ->
         {:error, down_error(reason)}
     after
-      left_ms(until) -> :none
+      Deadline.left(until) -> :none
     end
   end
 
@@ -343,12 +344,4 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
       0 -> :ok
     end
   end
-
-  defp until(:infinity), do: :infinity
-  defp until(timeout), do: now_ms() + timeout
-
-  defp left_ms(:infinity), do: :infinity
-  defp left_ms(until), do: max(until - now_ms(), 0)
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end
