@@ -18,8 +18,9 @@ ROOMS = {
     "core": {"wire", "codec", "errors", "limits"},
     "programs": {"core", "wire", "codec", "errors", "limits"},
     "worker": {"programs", "core", "wire", "codec", "errors", "limits", "kinship"},
-    "node": {"core", "wire", "codec", "errors", "limits", "kinship"},
-    "tools": {"node", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
+    "store": {"core", "wire", "codec", "errors", "limits"},
+    "node": {"store", "core", "wire", "codec", "errors", "limits", "kinship"},
+    "tools": {"node", "store", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
 }
 PURE = {"errors", "limits", "codec", "wire", "core"}
 HANDS = {

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
 from erlbridge.limits import MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
-from erlbridge.node.program_verbs import storage_failed
+from erlbridge.store.failures import storage_failed
 from erlbridge.wire.messages import Term
 
 Work: TypeAlias = Callable[[], Term]

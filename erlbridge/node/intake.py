@@ -15,8 +15,8 @@ from erlbridge.core.scheduler import Scheduler
 from erlbridge.errors import Overloaded, SerializationError
 from erlbridge.limits import MAX_QUEUED_BYTES, MAX_WORKER_FRAME_BYTES
 from erlbridge.node.host import Host, key_of
-from erlbridge.node.results import Results
 from erlbridge.node.shelves import Shelves
+from erlbridge.store.results import Results
 from erlbridge.wire.messages import Request
 from erlbridge.wire.place import Place
 

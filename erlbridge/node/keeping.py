@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from erlbridge.core.events import Finished
 from erlbridge.errors import StorageFailed
-from erlbridge.node.models import names_model
-from erlbridge.node.program_verbs import storage_failed
+from erlbridge.store.failures import storage_failed
+from erlbridge.store.models import names_model
 from erlbridge.wire.messages import error_map
 from erlbridge.wire.vocabulary import atom
 

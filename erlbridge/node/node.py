@@ -47,8 +47,8 @@ from erlbridge.node.intake import Intake
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
-from erlbridge.node.results import Bounds, Results
 from erlbridge.node.shelves import Shelves
+from erlbridge.store.results import Bounds, Results
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest

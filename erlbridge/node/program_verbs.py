@@ -5,15 +5,14 @@ Reads stored bytes as data only: no program is built, and DSPy is not there. Kno
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from erlbridge.codec import binary_to_term, tags
 from erlbridge.core.requests import parse_list_programs, parse_program_id
-from erlbridge.errors import DecodeError, NotFound, StorageFailed
+from erlbridge.errors import DecodeError, NotFound
 from erlbridge.limits import PROGRAM_HEADER_BYTES
-from erlbridge.node.store import ProgramStore, Stored
+from erlbridge.store.programs import ProgramStore, Stored
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys, published
 
@@ -27,9 +26,6 @@ _BEHIND: Final = (atom("state"), b"state")
 """Keys are in order, so behind this one nothing is listed; and it is the one that can be large."""
 _VERSION: Final = bytes((tags.VERSION_MAGIC,))
 _MAP: Final = bytes((tags.VERSION_MAGIC, tags.MAP_EXT))
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def list_programs(store: ProgramStore, payload: Term) -> Term:
@@ -66,16 +62,6 @@ ANSWERS: Final[dict[str, Callable[[ProgramStore, Term], Term]]] = {
     "delete_program": delete_program,
 }
 """The verbs of the store by name. Each raises the `BridgeError` that is its request's answer, or `OSError`."""
-
-
-def storage_failed(doing: str, error: OSError) -> StorageFailed:
-    """The error of a request that the disk refused."""
-    full = error.errno in _FULL
-    advice = "free some space and send it again" if full else "see to its directory and send it again"
-    if error.errno in _NO_DESCRIPTOR:
-        advice = "raise the limit on open files (ulimit -n) and send it again"
-    reason = atom("disk_full" if full else "disk_refused")
-    return StorageFailed(f"{doing}: {error.strerror or error}; {advice}", context={"reason": reason})
 
 
 def _summary(store: ProgramStore, stored: Stored) -> Term:

@@ -13,10 +13,11 @@ from erlbridge.core.datasets import Dataset, is_dataset_name, with_datasets
 from erlbridge.core.events import Finished
 from erlbridge.errors import ValidationError
 from erlbridge.node import program_verbs
-from erlbridge.node.datasets import DatasetStore
 from erlbridge.node.keeping import Unkept, told, unkept
-from erlbridge.node.models import ModelStore, names_model
-from erlbridge.node.store import ProgramStore
+from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.failures import storage_failed
+from erlbridge.store.models import ModelStore, names_model
+from erlbridge.store.programs import ProgramStore
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
@@ -35,14 +36,14 @@ class Shelves:
         try:
             return program_verbs.ANSWERS[verb](self._programs, payload)
         except OSError as error:
-            raise program_verbs.storage_failed(f"{verb} was refused by the disk", error) from None
+            raise storage_failed(f"{verb} was refused by the disk", error) from None
 
     def get(self, name: str) -> bytes:
         """A program or a model. Raises `NotFound`, and `StorageFailed` when the disk does not say."""
         try:
             return self._models.get(name) if names_model(name) else self._programs.get(name)
         except OSError as error:
-            raise program_verbs.storage_failed(f"{name} was not read", error) from None
+            raise storage_failed(f"{name} was not read", error) from None
 
     def with_datasets(self, payload: Term, found: dict[str, bytes]) -> Term:
         """A payload with the datasets that it names in place; `found` gets what their worker has to know, by name.
@@ -54,7 +55,7 @@ class Shelves:
             try:
                 dataset = self._datasets.find(name)
             except OSError as error:
-                raise program_verbs.storage_failed(f"{name} was not read", error) from None
+                raise storage_failed(f"{name} was not read", error) from None
             found[name] = dataset.told()
             return dataset
 

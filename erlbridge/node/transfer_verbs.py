@@ -10,9 +10,9 @@ from typing import Final
 
 from erlbridge.core.transfers import GetDataset, parse_chunk, parse_get_dataset, parse_transfer
 from erlbridge.limits import MAX_CHUNK_BYTES
-from erlbridge.node.datasets import DatasetStore
 from erlbridge.node.disk import Work
-from erlbridge.node.transfers import Transfers
+from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.transfers import Transfers
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 

@@ -10,8 +10,8 @@ import pytest
 from erlbridge.core.datasets import Dataset
 from erlbridge.core.events import Finished
 from erlbridge.errors import StorageFailed
-from erlbridge.node.datasets import DatasetStore
 from erlbridge.node.shelves import Shelves
+from erlbridge.store.datasets import DatasetStore
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 NAME = "sha256:" + "a" * 64

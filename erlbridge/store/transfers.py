@@ -23,8 +23,8 @@ from erlbridge.core.datasets import PREFIX, is_dataset_name
 from erlbridge.core.transfers import DataChunk
 from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
-from erlbridge.node.datasets import DatasetStore, sync
-from erlbridge.node.transfer_files import CHUNKS, TransferFiles
+from erlbridge.store.datasets import DatasetStore, sync
+from erlbridge.store.transfer_files import CHUNKS, TransferFiles
 from erlbridge.wire.messages import Term
 from erlbridge.wire.transfer import refused
 from erlbridge.wire.vocabulary import atom, atom_keys

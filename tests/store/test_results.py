@@ -11,7 +11,7 @@ import pytest
 from erlbridge.core.results import Identity, name_of
 from erlbridge.core.scheduler import Scheduler
 from erlbridge.errors import StorageFailed, ValidationError
-from erlbridge.node.results import Bounds, Results
+from erlbridge.store.results import Bounds, Results
 from erlbridge.wire.messages import Meta, Request
 
 SAME = Identity(b"same")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.errors import NotFound
-from erlbridge.node.store import ProgramStore
+from erlbridge.store.programs import ProgramStore
 
 _PREFIX: Final = "offline:"
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from erlbridge.core.requests import Cursor
 from erlbridge.errors import NotFound, ValidationError
-from erlbridge.node.files import read_regular, sync_directory, write_whole
+from erlbridge.store.files import read_regular, sync_directory, write_whole
 
 _PREFIX: Final = "program:"
 _FILE: Final = re.compile(r"([0-9a-f]{64})\.etf\Z")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from erlbridge.errors import NotFound, ValidationError
-from erlbridge.node.store import ProgramStore
+from erlbridge.store.programs import ProgramStore
 
 
 def named(content: bytes) -> str:
@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         """
         import hashlib, resource, signal, sys
         from pathlib import Path
-        from erlbridge.node.store import ProgramStore
+        from erlbridge.store.programs import ProgramStore
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         content = b"x" * 10_000

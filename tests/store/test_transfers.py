@@ -17,8 +17,8 @@ from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.transfers import DataChunk, parse_chunk
 from erlbridge.errors import Cancelled, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS
-from erlbridge.node.datasets import DatasetStore
-from erlbridge.node.transfers import Transfers
+from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.transfers import Transfers
 
 NEXT, DATASET, STATUS = Atom("next_index"), Atom("dataset"), Atom("status")
 STREAM = framed(rows(300))

@@ -19,7 +19,7 @@ from typing import Final
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset
 from erlbridge.errors import DecodeError, NotFound
-from erlbridge.node.files import ASIDE
+from erlbridge.store.files import ASIDE
 
 _FORMAT: Final = 1
 _STREAM: Final = "stream"

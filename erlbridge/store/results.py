@@ -19,8 +19,8 @@ from erlbridge.codec import Atom
 from erlbridge.core.results import Identity, Stored, conflict, name_of, pack, parse_fetch, shared, unpack
 from erlbridge.core.sharing import Sharing
 from erlbridge.errors import NotFound
-from erlbridge.node.files import read_regular, write_whole
-from erlbridge.node.program_verbs import storage_failed
+from erlbridge.store.failures import storage_failed
+from erlbridge.store.files import read_regular, write_whole
 from erlbridge.wire.messages import Request, Term
 from erlbridge.wire.vocabulary import atom, atom_keys, published
 
