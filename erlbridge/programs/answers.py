@@ -13,7 +13,7 @@ from typing import Final
 
 from erlbridge.codec import DecodeError, EncodeError, binary_to_term, term_to_binary
 from erlbridge.limits import MAX_ANSWER_BYTES, MAX_ANSWERS, MAX_ANSWERS_BYTES
-from erlbridge.programs.database import Database
+from erlbridge.store.database import Database
 
 FILE: Final = "answers-1.sqlite3"
 """The file's name in the node's data directory; the number is that of its format."""

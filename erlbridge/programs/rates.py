@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.core.lms import RateLimit
-from erlbridge.programs.database import Database
+from erlbridge.store.database import Database
 
 FILE: Final = "rates-1.sqlite3"
 

@@ -13,9 +13,9 @@ import pytest
 from erlbridge.codec import term_to_binary
 from erlbridge.core.lms import RateLimit
 from erlbridge.programs.answers import FILE, Answers
-from erlbridge.programs.database import Database
 from erlbridge.programs.rates import FILE as RATES_FILE
 from erlbridge.programs.rates import Rates, Turn
+from erlbridge.store.database import Database
 
 VALUE = {"text": "blue", "parts": [1, 2.5, None, True, (), {"deep": "ü"}]}
 
