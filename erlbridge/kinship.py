@@ -78,7 +78,8 @@ def _listed_children() -> set[int]:
     found: set[int] = set()
     try:
         for task in os.listdir("/proc/self/task"):
-            found.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+            with open(f"/proc/self/task/{task}/children") as file:
+                found.update(map(int, file.read().split()))
     except FileNotFoundError:  # a kernel built without these files
         own = os.getpid()
         found = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == own}

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from erlbridge.wire.messages import Term
 
 STACKS_SIGNAL: Final = signal.SIGUSR2
-"""The signal at which a worker writes the stacks of its threads."""
+"""The signal at which a thread of a worker writes its stack, where the worker itself does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ forkserver: a worker is ended, and its end seen, by its pidfd.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import selectors
@@ -25,6 +26,7 @@ from erlbridge.core.sandbox import OFF
 from erlbridge.kinship import end_descendants
 from erlbridge.node.environment import worker_environment
 from erlbridge.node.output import OnLines, Output
+from erlbridge.node.watchdog import process_of, threads_at_work
 
 _FORK: Final = Atom("fork")
 _PACKET_BYTES: Final = 4096
@@ -107,9 +109,12 @@ class Nursery:
             self._lose("the forkserver did not load in time")
 
     def trace(self, number: int) -> None:
-        """Has a worker write its stacks, whatever it is doing."""
-        if (ward := self._wards.get(number)) is not None and ward.pidfd is not None:
-            _send(ward.pidfd, STACKS_SIGNAL)
+        """Has those threads of a worker write their stacks that hold the others up, whatever they are doing."""
+        ward = self._wards.get(number)
+        pid = None if ward is None or ward.pidfd is None else process_of(ward.pidfd)
+        if pid is not None:
+            for thread in threads_at_work(pid):
+                _signal_thread(pid, thread, STACKS_SIGNAL)
 
     def next_look(self) -> float | None:
         """When `look` has something to do; None while only the forkserver or a worker's end can bring that."""
@@ -267,6 +272,12 @@ class Nursery:
         if self._output is not None:
             self._output.close()
             self._output = None
+
+
+def _signal_thread(pid: int, thread: int, number: signal.Signals) -> None:
+    """To one thread, which `kill(2)` cannot; does nothing with a C library that has no `tgkill`, as of before 2019."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).tgkill(pid, thread, number)
 
 
 def _send(pidfd: int, number: signal.Signals) -> None:

@@ -28,6 +28,7 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import LOG_LEVELS, atom
 
 _CANCEL_FRAME: Final = term_to_binary(Atom("cancel"))
+_STACKS_FRAME: Final = term_to_binary(Atom("stacks"))
 _RESULT: Final = Atom("result")
 
 
@@ -119,7 +120,11 @@ class Pool:
         try:
             ours, theirs = socket.socketpair()
             output = Output(self._selector, lambda lines, dropped: self._on_event(WorkerLines(number, lines, dropped)))
-            stacks = StackPipe(self._selector, lambda stack: self._on_event(Traced(number, stack)))
+            stacks = StackPipe(
+                self._selector,
+                on_stack=lambda stack: self._on_event(Traced(number, stack)),
+                on_silence=lambda: self._nursery.trace(number),
+            )
         except OSError as error:  # no descriptors left, for example: one more worker that could not boot
             if output is not None:
                 output.handed_over()
@@ -160,7 +165,7 @@ class Pool:
     def trace(self, number: int) -> None:
         """Asks a worker for its stacks; `Traced` will be heard, with what it wrote."""
         if (seat := self._seats.get(number)) and seat.stacks.expect():
-            self._nursery.trace(number)
+            seat.channel.send(_STACKS_FRAME)
 
     def heard_at(self, number: int) -> float:
         """When a worker last said something."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES: Final = 1024
 _UTIME, _STIME, _RSS = 11, 12, 21
 """Places in `/proc/PID/stat` (`proc_pid_stat(5)`), counted from the field behind the name, which may hold anything."""
+_FUTEX: Final = "futex"
+"""In the name of the kernel's function in which a thread waits for a lock."""
 _OWN_DESCRIPTORS: Final = "/proc/self/fd"
 
 
@@ -70,13 +73,38 @@ class Watchdog:
         memory = psutil.virtual_memory()
         allowed = memory_bytes()
         # Nearest to it of what exists: a directory that is made later lies on the same disk as its parent.
-        there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
+        there = next((path for path in (data, *data.absolute().parents) if path.exists()), data)
         return Machine(allowed, min(memory.available, allowed), psutil.disk_usage(str(there)).free)
+
+
+def process_of(pidfd: int) -> int | None:
+    """The pid of the process that a descriptor stands for, None when that is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+            if line.startswith("Pid:") and (pid := int(line.removeprefix("Pid:"))) > 0:
+                return pid
+    return None
+
+
+def threads_at_work(pid: int) -> list[int]:
+    """The threads of a process that wait for none of its others, and its main thread behind them. Where one keeps
+    the interpreter's lock, it is among them, running or waiting in the kernel for something else."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+            with suppress(OSError):
+                if thread != pid and _FUTEX not in Path(f"/proc/{pid}/task/{thread}/wchan").read_text():
+                    found.append(thread)
+    return [*found, pid]
 
 
 def memory_bytes() -> int:
     """What there is for this process: the machine's memory, or what its cgroups allow if that is less."""
-    return min((os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES, *_cgroup_limits()))
+    found = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+    for path in _cgroup_files():
+        with suppress(OSError, ValueError), open(path) as file:  # it may be gone, or say "max"
+            found = min(found, int(file.read()))
+    return found
 
 
 def descriptors() -> tuple[int, int]:
@@ -89,19 +117,22 @@ def descriptors() -> tuple[int, int]:
         return most, most
 
 
-def _cgroup_limits() -> Iterator[int]:
-    """The memory limits of the cgroups, of either version, that this process is in; psutil reads none of them."""
+@cache
+def _cgroup_files() -> tuple[str, ...]:
+    """The files with the memory limits of the cgroups, of either version, that this process was started in; psutil
+    reads none of them. Found once: a `Path` interns its parts anew each time, and asked every second that makes
+    CPython's table of such strings grow after a while, by half a MiB at once."""
+    found: list[str] = []
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "memory":
-                yield from _limits_up(Path("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes")
+                found += _files_up(Path("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes")
             elif not controllers:
-                yield from _limits_up(Path("/sys/fs/cgroup"), path, "memory.max")
+                found += _files_up(Path("/sys/fs/cgroup"), path, "memory.max")
+    return tuple(found)
 
 
-def _limits_up(root: Path, path: str, name: str) -> Iterator[int]:
+def _files_up(root: Path, path: str, name: str) -> list[str]:
     group = Path(path.lstrip("/"))
-    for level in (group, *group.parents):
-        with suppress(OSError, ValueError):  # not mounted here, or "max"
-            yield int((root / level / name).read_text())
+    return [str(root / level / name) for level in (group, *group.parents) if (root / level / name).exists()]

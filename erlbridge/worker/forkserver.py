@@ -32,7 +32,7 @@ from erlbridge.worker.allotment import allot, set_environment
 from erlbridge.worker.printing import flush_c_output, redirect_output
 from erlbridge.worker.sandbox.confine import Unconfined
 from erlbridge.worker.sandbox.keeper import Keeper, Sandbox
-from erlbridge.worker.stacks import ignore_asking, show_stacks
+from erlbridge.worker.stacks import Stacks, ignore_asking
 
 CONTROL_FD = 3
 _LAST = (signal.SIGTERM, signal.SIGHUP)
@@ -162,12 +162,12 @@ class _Forkserver:
             os.close(self.wake_write)
             redirect_output(output)
             os.close(output)
-            show_stacks(stacks)
+            written = Stacks(stacks)
             allot(self.settings, cpus)
             report = sandbox.enter()  # the last of all: much of the above is refused from here on
             from erlbridge.worker.main import work  # noqa: PLC0415 - loaded already; named here for the layer's sake
 
-            work(socket.socket(fileno=wire), report)
+            work(socket.socket(fileno=wire), report, written)
             status = 0
         finally:
             sys.stdout.flush()

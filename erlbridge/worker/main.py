@@ -55,18 +55,19 @@ from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.logs import Logs
 from erlbridge.worker.outbox import Outbox
 from erlbridge.worker.printing import flush_c_output
+from erlbridge.worker.stacks import Stacks
 from erlbridge.worker.throttle import Throttle
 
-_RUN, _CANCEL, _BOOTED = Atom("run"), Atom("cancel"), Atom("booted")
+_RUN, _CANCEL, _BOOTED, _STACKS = Atom("run"), Atom("cancel"), Atom("booted"), Atom("stacks")
 _DEADLINE, _TIME = Atom("deadline"), Atom("time")
 _OK, _ERROR = Atom("ok"), Atom("error")
 _PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
 
 
-def work(wire: socket.socket, report: Report) -> None:
+def work(wire: socket.socket, report: Report, stacks: Stacks) -> None:
     """Serves jobs from the node until it is gone; `report` says how this process is confined."""
-    desk = _Desk(wire)
+    desk = _Desk(wire, stacks)
     desk.logs.install()
     threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
     desk.say((_BOOTED, report.to_term()))
@@ -115,8 +116,9 @@ def _with_datasets(payload: object, told: Mapping[str, bytes]) -> object:
 class _Desk:
     """The worker's end of the wire: what runs asks it whether to go on, and tells it how far it is."""
 
-    def __init__(self, wire: socket.socket) -> None:
+    def __init__(self, wire: socket.socket, stacks: Stacks) -> None:
         self.wire = wire
+        self._stacks = stacks
         self._outbox = Outbox(wire)
         self.logs = Logs(self._outbox.offer)
         self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
@@ -143,6 +145,8 @@ class _Desk:
             case Atom() if term == _CANCEL:
                 self._cancelled.set()
                 self._calls.stop(Cancelled("cancelled as asked"))
+            case Atom() if term == _STACKS:
+                self._stacks.write()
             case (Atom() as kind, int() as deadline_ms, float() as left_s) if kind == _DEADLINE:
                 self._deadline.of_next(deadline_ms, left_s)
             case (Atom() as kind, int() | None as deadline_ms, float() | None as left_s) if kind == _TIME:

@@ -1,5 +1,8 @@
-"""A worker's stacks, written by the interpreter itself when it is asked to or crashes: no lock, no GIL and no Python
-code is needed, so that also a worker that hangs in C tells where.
+"""A worker's stacks, written by the interpreter when the node asks for them, or when the worker crashes.
+
+The stacks of threads that run may be read by whoever has the interpreter's lock, and by nobody else: frames that come
+and go meanwhile end a healthy process with a SIGSEGV. So a thread of ours writes them all when it is asked to. Where it
+cannot have the lock, because something hangs in C with it, a signal has each thread that it reaches write its own.
 """
 
 from __future__ import annotations
@@ -11,15 +14,20 @@ import signal
 from erlbridge.core.allotment import STACKS_SIGNAL
 
 
-def show_stacks(descriptor: int) -> None:
-    """Has stacks written to `descriptor`, a pipe: at `STACKS_SIGNAL`, and when a fatal signal ends this process.
+class Stacks:
+    """Writes to `descriptor`, a pipe, which never blocks: what does not fit is lost, and a worker whose node does not
+    read goes on. A fatal signal writes there too."""
 
-    The pipe never blocks: what does not fit is lost, and a worker whose node does not read goes on.
-    """
-    os.set_inheritable(descriptor, False)
-    os.set_blocking(descriptor, False)
-    faulthandler.register(STACKS_SIGNAL, file=descriptor, all_threads=True, chain=False)
-    faulthandler.enable(file=descriptor, all_threads=True)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_inheritable(descriptor, False)
+        os.set_blocking(descriptor, False)
+        faulthandler.register(STACKS_SIGNAL, file=descriptor, all_threads=False, chain=False)
+        faulthandler.enable(file=descriptor, all_threads=True)
+
+    def write(self) -> None:
+        """Writes the stack of every thread."""
+        faulthandler.dump_traceback(self._descriptor, all_threads=True)
 
 
 def ignore_asking() -> None:

@@ -28,9 +28,6 @@ _WARM_S: Final = 60.0
 _SETTLING: Final = 0.25
 """The share of a soak in which the heap may still grow to what the load's worst moments take (each time that more is
 alive at once than ever before, a page is touched that stays). From then on it must be flat."""
-_AT_ONCE: Final = 3
-"""Faults that come together in that time, so that the worst moments lie there and not where growth is looked for: a
-burst while the host is deaf, and a worker dies."""
 _TELLING_S: Final = 600.0
 """From so long on a soak must be flat within its noise; a shorter one, whose caches still fill, may grow by a fifth."""
 _PATIENCE_S: Final = 60.0
@@ -122,8 +119,7 @@ def _soak(host: Host, endpoint: FaultyEndpoint, rng: random.Random, span: Span) 
     while (now := time.monotonic()) < begun + seconds:
         assert host.exit_code is None, f"the node ended with {host.exit_code} after {now - begun:.0f} s"
         if now >= next_fault:
-            for _ in range(_AT_ONCE if now < begun + seconds * _SETTLING else 1):
-                faults.one()
+            faults.one()
             next_fault = now + rng.uniform(0.5, 1.5) * _FAULT_EVERY_S
         assert host.await_room(IN_FLIGHT, _PATIENCE_S), f"no answer for {_PATIENCE_S} s"
         load.one()
