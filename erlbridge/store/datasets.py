@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import binary_to_term, term_to_binary
-from erlbridge.core.datasets import PREFIX, Dataset
+from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
 from erlbridge.store.files import ASIDE
+from erlbridge.store.index import Entry
+from erlbridge.store.register import Register
 
 _FORMAT: Final = 1
 _STREAM: Final = "stream"
@@ -32,10 +34,15 @@ class DatasetStore:
     """Content-addressed datasets under one directory, shared safely by any number of nodes on this machine.
 
     What the disk refuses is an `OSError`.
+
+    Args:
+        directory: Where they lie.
+        register: Where it is noted when each was stored and last used; None where nobody asks.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, register: Register | None = None) -> None:
         self.directory = directory
+        self.register = register
 
     def find(self, name: str) -> Dataset:
         """A dataset; its bytes are checked when they are read. Raises `NotFound`; one of which a part is missing is set
@@ -45,6 +52,8 @@ class DatasetStore:
             match binary_to_term((place / _ABOUT).read_bytes()):
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
                     if (place / _STREAM).stat().st_size == size:
+                        if self.register is not None:
+                            self.register.used(name, size)
                         return Dataset(name, examples, size, os.fsencode(place.absolute() / _STREAM))
         self.set_aside(name)
         raise NotFound(f"no dataset {name} is stored here; send it first, as a transfer", context={"dataset": name})
@@ -57,7 +66,7 @@ class DatasetStore:
     def adopt(self, stream: Path, name: str, examples: int) -> None:
         """Takes a finished stream over, by a rename; it must be on this disk, and be what the name says."""
         place = self._place(name)
-        if self._holds(name):
+        if self._holds(name):  # which notes that it is used
             stream.unlink()
             return
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -80,6 +89,8 @@ class DatasetStore:
             else:
                 aside.rename(place)  # says why not
             sync(self.directory)
+            if self.register is not None:
+                self.register.stored(name, about[2])
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -91,6 +102,18 @@ class DatasetStore:
             shutil.rmtree(damaged, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
+        if self.register is not None:
+            self.register.dropped(name)
+
+    def found(self) -> Iterator[Entry]:
+        """What lies there, with or without a note: by names and sizes, nothing is read."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                if not is_dataset_name(name := PREFIX + entry.name):
+                    continue
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    stream = os.stat(Path(entry.path) / _STREAM, follow_symlinks=False)
+                    yield Entry(name, stream.st_size, stream.st_mtime_ns, stream.st_mtime_ns)
 
     def sweep(self, older_than_s: float) -> None:
         """Removes what a node that was killed has left of datasets that it was taking over."""
