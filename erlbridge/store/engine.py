@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
@@ -40,6 +41,9 @@ class Statements(Protocol):
 
     def run(self, statement: str, parameters: Sequence[Value] = ()) -> int:
         """How many rows a change has changed."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970 by the one clock of all nodes that use this engine."""
 
 
 class Engine(Protocol):
@@ -133,3 +137,6 @@ class _Sqlite:
 
     def run(self, statement: str, parameters: Sequence[Value] = ()) -> int:
         return self._connection.execute(statement, parameters).rowcount
+
+    def now_ns(self) -> int:
+        return time.time_ns()
