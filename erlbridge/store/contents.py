@@ -12,7 +12,7 @@ from typing import Final
 from erlbridge.errors import NotFound, ValidationError
 from erlbridge.store.blobs import Blobs
 from erlbridge.store.index import Entry
-from erlbridge.store.register import Register, Say
+from erlbridge.store.register import Register
 
 SUFFIX: Final = ".etf"
 _DIGITS: Final = 64
@@ -45,18 +45,16 @@ class Contents:
     Args:
         kind: What they are.
         blobs: Where they lie; the truth about what there is.
-        register: Where it is noted.
-        say: Told of what was damaged.
+        register: Where it is noted, and who hears of what was damaged.
 
     Names have been matched against their pattern on arrival, so none leaves its directory. Every method may raise
     `OSError`.
     """
 
-    def __init__(self, kind: Kind, blobs: Blobs, register: Register, say: Say) -> None:
+    def __init__(self, kind: Kind, blobs: Blobs, register: Register) -> None:
         self.kind = kind
         self.register = register
         self._blobs = blobs
-        self._say = say
 
     def put(self, name: str, content: bytes) -> None:
         """Keeps something; a crash leaves it whole or absent. Raises `ValidationError` when the name is not the
@@ -69,13 +67,18 @@ class Contents:
 
     def get(self, name: str) -> bytes:
         """The bytes of a name. Raises `NotFound`; what is damaged is set aside under another name and not served."""
+        content = self.check(name)
+        self.register.used(name, len(content))
+        return content
+
+    def check(self, name: str) -> bytes:
+        """The same, which does not count as using it."""
         content = self._blobs.get(self.kind.directory, self.file(name))
         if content is None and not self._blobs.has(self.kind.directory, self.file(name)):
             self.register.dropped(name)
             raise self._missing(name, "is stored here")
         if content is None or not self.is_whole(name, content):
             content = self._without_damage(name)
-        self.register.used(name, len(content))
         return content
 
     def delete(self, name: str) -> None:
@@ -136,10 +139,10 @@ class Contents:
             self._blobs.put(self.kind.directory, self.file(name), content)
             self._blobs.delete(self.kind.directory, aside)
             return content
-        self.register.dropped(name)
         if aside is None:
+            self.register.dropped(name)
             raise self._missing(name, "is stored here")  # another node was faster
-        self._say(f"the {self.kind.noun} {name} was damaged, and is set aside as {aside}")
+        self.register.damaged(name, aside)
         raise self._missing(name, "is whole", f"was damaged on disk and set aside as {aside}")
 
     def _missing(self, name: str, no: str, what: str | None = None) -> NotFound:

@@ -67,6 +67,11 @@ class Register:
         self._touched.pop(name, None)
         self._note(lambda: self.index.drop(name))
 
+    def damaged(self, name: str, aside: str) -> None:
+        """Says that something was damaged and what it is called now, and notes that it is gone."""
+        self._say(f"the {self.index.kind} {name} was damaged, and is set aside as {aside}")
+        self.dropped(name)
+
     def make_up(self, found: Iterable[Entry]) -> tuple[int, int]:
         """Notes what is there without a note, and forgets what is not; gives how many of each. Raises `OSError`.
 

@@ -52,7 +52,7 @@ def open_store(data: Path, say: Say) -> Store:
 
     engine = SqliteEngine(data, say, take_over)
     blobs = LocalBlobs(data)
-    programs = Contents(PROGRAM, blobs, Register(Index(engine, "program"), say), say)
-    models = Contents(MODEL, blobs, Register(Index(engine, "model"), say), say)
+    programs = Contents(PROGRAM, blobs, Register(Index(engine, "program"), say))
+    models = Contents(MODEL, blobs, Register(Index(engine, "model"), say))
     datasets = DatasetStore(data / "datasets", Register(Index(engine, "dataset"), say))
     return Store(data, engine, blobs, programs, models, datasets, say)

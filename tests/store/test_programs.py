@@ -151,7 +151,7 @@ def test_what_the_index_was_not_told_is_made_up_for_before_the_next_list(tmp_pat
 def test_when_a_program_was_used_is_noted_once_a_minute(tmp_path: Path) -> None:
     store = open_store(tmp_path, str)
     index, now = Index(store.engine, "program"), [10**18]
-    programs = Contents(PROGRAM, store.blobs, Register(index, str, lambda: now[0]), str)
+    programs = Contents(PROGRAM, store.blobs, Register(index, str, lambda: now[0]))
     assert programs.newest(1) == []
     programs.put(named(b"content"), b"content")
     for later_s, noted_s in ((30, 0), (61, 61), (100, 61), (200, 200)):
