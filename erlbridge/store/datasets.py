@@ -42,10 +42,10 @@ class DatasetStore:
 
     Args:
         directory: Where they lie.
-        register: Where it is noted when each was stored and last used; None where nobody asks.
+        register: Where it is noted when each was stored and last used.
     """
 
-    def __init__(self, directory: Path, register: Register | None = None) -> None:
+    def __init__(self, directory: Path, register: Register) -> None:
         self.directory = directory
         self.register = register
 
@@ -53,8 +53,7 @@ class DatasetStore:
         """A dataset; its bytes are checked when they are read. Raises `NotFound`; one of which a part is missing is set
         aside under another name."""
         found = self.look(name)
-        if self.register is not None:
-            self.register.used(name, found.size_bytes)
+        self.register.used(name, found.size_bytes)
         return found
 
     def look(self, name: str) -> Dataset:
@@ -117,7 +116,7 @@ class DatasetStore:
             stream.unlink()
             if index is not None:
                 index.unlink()
-            self._stored(name, size)
+            self.register.stored(name, size)
             return
         aside = self.begin()
         try:
@@ -152,7 +151,7 @@ class DatasetStore:
         else:
             aside.rename(place)  # says why not
         sync(self.directory)
-        self._stored(name, size)
+        self.register.stored(name, size)
 
     def set_aside(self, name: str) -> None:
         """Renames a damaged dataset, in the place of one that was damaged before; what is not there stays so."""
@@ -162,8 +161,7 @@ class DatasetStore:
             shutil.rmtree(damaged, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
-                if self.register is not None:
-                    self.register.damaged(name, damaged.name)
+                self.register.damaged(name, damaged.name)
 
     def delete(self, name: str) -> None:
         """Forgets a dataset, whole; jobs that have it open read it to its end. Raises `NotFound`."""
@@ -174,8 +172,7 @@ class DatasetStore:
             raise _not_found(name) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-            if self.register is not None:
-                self.register.dropped(name)
+            self.register.dropped(name)
         sync(self.directory)
 
     def found(self) -> Iterator[Entry]:
@@ -203,10 +200,6 @@ class DatasetStore:
             for entry in entries:
                 with contextlib.suppress(OSError), os.scandir(entry.path) as files:
                     yield from (file.stat(follow_symlinks=False).st_size for file in files)
-
-    def _stored(self, name: str, size: int) -> None:
-        if self.register is not None:
-            self.register.stored(name, size)
 
     def _holds(self, name: str) -> bool:
         """Whether it is there and every byte is right; what is not right is set aside."""
