@@ -60,6 +60,11 @@ class Index:
         statement = "UPDATE entries SET about = ? WHERE kind = ? AND name = ?"
         self._engine.write(lambda statements: statements.run(statement, (about, self.kind, name)))
 
+    def aged(self, name: str, stored_at_ns: int) -> None:
+        """Notes that an entry was stored then, when that is before what is noted."""
+        statement = "UPDATE entries SET stored_at = ? WHERE kind = ? AND name = ? AND stored_at > ?"
+        self._engine.write(lambda statements: statements.run(statement, (stored_at_ns, self.kind, name, stored_at_ns)))
+
     def drop(self, name: str, unused_since_ns: int | None = None) -> bool:
         """Forgets an entry, or only one that was not used since then; gives whether there was one."""
         unused = "" if unused_since_ns is None else "AND used_at < ?"
