@@ -11,7 +11,8 @@ from erlbridge.errors import MissingPackage
 from erlbridge.tools.importing.rows import MAX_NAMES, BadRow, Input, Row, Rows, Unreadable, ordered
 
 _BATCH_ROWS: Final = 256
-"""Rows that are Python values at once."""
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+"""What may be Python values at once, by what the file says of itself: at least one row, at most so many."""
 _BUFFER_BYTES: Final = 1024 * 1024
 
 
@@ -33,16 +34,22 @@ def read_rows(source: Input) -> Rows:
         if len(names) > MAX_NAMES or len(set(names)) != len(names):
             raise Unreadable(f"expected at most {MAX_NAMES} columns, each with a name of its own")
         rows = file.metadata.num_rows
-        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+        for batch in file.iter_batches(_batch_rows(file.metadata), use_threads=False):
             for values in _values(batch):
                 number += 1
                 yield _row(number, values)
             source.reached = (source.size or 0) * number // max(rows, number)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's own
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise  # neither is the file's fault by itself
         text = " ".join(str(error).split())
         raise Unreadable(f"no whole Parquet file: {text}", number) from None
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, widest)))
 
 
 def _values(batch: Any) -> Iterator[dict[str, object]]:
@@ -71,7 +78,10 @@ def _plain(value: object) -> object:
         case None | bool() | int() | float() | str():
             return value
         case bytes():
-            return value.decode()  # raises a ValueError that tells the byte
+            try:
+                return value.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"expected text in UTF-8, got the byte 0x{value[error.start]:02x}") from None
         case decimal.Decimal():
             return str(value)
         case datetime.datetime() | datetime.date() | datetime.time():

@@ -18,7 +18,7 @@ from erlbridge.tools.progress import progress
 
 _SAID: Final = 20
 """Bad rows of which each gets a line."""
-_MEMORY_BYTES: Final = 3 * 2**30
+_MEMORY_BYTES: Final = 2 * 2**30
 """What an import may take beyond what it began with. A few kilobytes of Parquet can claim more than any machine has."""
 
 
@@ -117,7 +117,8 @@ def _bounded_memory(source: Source) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise ValidationError(f"reading it takes more than {_MEMORY_BYTES} bytes of memory", source.name) from None
+        gib = _MEMORY_BYTES // 2**30
+        raise ValidationError(f"reading it takes more than {gib} GiB of memory", source.name) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
