@@ -132,6 +132,10 @@ class DatasetStore:
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
 
+    def drop_index(self, name: str) -> None:
+        """Removes an index that a reader found damaged; `ready` makes it again."""
+        (self._place(name) / INDEX).unlink(missing_ok=True)
+
     def sweep(self, older_than_s: float) -> None:
         """Removes what a node that was killed has left of datasets that it was taking over."""
         oldest = time.time() - older_than_s
