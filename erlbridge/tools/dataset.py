@@ -24,6 +24,7 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.files import ASIDE
+from erlbridge.store.store import open_store
 from erlbridge.tools.importing.run import ended_by_signals, import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
@@ -118,7 +119,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
     """
     store = _store(config)
     for dataset in [_found(store, name) for name in names]:
-        _delete(store, dataset.name)
+        store.delete(dataset.name)
         print(f"deleted {dataset.name}, {dataset.examples} examples, {_size(dataset.size_bytes)}")
     return 0
 
@@ -127,7 +128,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 
 
 def _store(config: NodeConfig) -> DatasetStore:
-    return DatasetStore(config.data / "datasets")
+    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr)).datasets
 
 
 def _found(store: DatasetStore, name: str) -> Dataset:
@@ -192,14 +193,6 @@ def _stored_at(store: DatasetStore, name: str) -> float:
     with contextlib.suppress(FileNotFoundError):
         return (store.directory / name.removeprefix(PREFIX)).stat().st_mtime
     return 0.0
-
-
-def _delete(store: DatasetStore, name: str) -> None:
-    import shutil  # noqa: PLC0415
-
-    aside = tempfile.mkdtemp(dir=store.directory, prefix=ASIDE)
-    (store.directory / name.removeprefix(PREFIX)).rename(Path(aside) / "deleted")
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 # -- the quota
