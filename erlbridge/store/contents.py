@@ -57,13 +57,13 @@ class Contents:
         self.register = register
         self._blobs = blobs
 
-    def put(self, name: str, content: bytes) -> None:
-        """Keeps something; a crash leaves it whole or absent. Raises `ValidationError` when the name is not the
-        content's."""
+    def put(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """Keeps something; a crash leaves it whole or absent, and, if it is `durable`, so does a power cut. Raises
+        `ValidationError` when the name is not the content's."""
         if not self.is_whole(name, content):
             raise ValidationError(f"expected the hash of the {self.kind.noun}'s bytes", self.kind.key)
         if self._blobs.get(self.kind.directory, self.file(name)) != content:
-            self._blobs.put(self.kind.directory, self.file(name), content)
+            self._blobs.put(self.kind.directory, self.file(name), content, durable=durable)
         self.register.stored(name, len(content), self.kind.describe(content) or b"")
 
     def get(self, name: str) -> bytes:

@@ -79,7 +79,7 @@ class Index:
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest entries, by time and name, or those that come behind such a place."""
-        behind = "" if after is None else "AND (stored_at < ? OR (stored_at = ? AND name > ?))"
+        behind = "" if after is None else "AND stored_at <= ? AND (stored_at < ? OR name > ?)"
         place = () if after is None else (after[0], after[0], after[1])
         statement = (
             f"SELECT {_COLUMNS} FROM entries WHERE kind = ? {behind} "  # noqa: S608 - as above
