@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 _ADDRESS: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^@/?#:]*)(?::(?P<password>[^@/?#]*))?@)?"
@@ -29,8 +28,8 @@ def parse_address(text: str) -> Address | None:
     """What a URL says, None for text that is none. A password's `@`, `/`, `?` and `#` must be percent-encoded: else
     nobody could say where it ends, and what may be shown.
 
-    >>> parse_address("postgresql://app:pa%40ss@db/erlbridge?sslmode=require&sslpassword=s3cret")
-    Address(scheme='postgresql', shown='postgresql://app@db/erlbridge?sslmode=require', secrets=('pa%40ss', 's3cret'))
+    >>> parse_address("postgresql://app:pa%40ss@db/store?sslmode=require&sslpassword=s3cret")
+    Address(scheme='postgresql', shown='postgresql://app@db/store?sslmode=require', secrets=('pa%40ss', 's3cret'))
     >>> parse_address("host=db password=s3cret")
     """
     match = _ADDRESS.match(text)
@@ -55,6 +54,8 @@ def redacted(text: str, address: Address) -> str:
     >>> redacted("no login with pa@ss", Address("postgresql", "postgresql://app@db", ("pa%40ss",)))
     'no login with [redacted]'
     """
+    from urllib.parse import unquote  # noqa: PLC0415 - for errors, which the node's start does not wait for
+
     for secret in address.secrets:
         for spelled in (secret, unquote(secret)):
             text = text.replace(spelled, _REDACTED)

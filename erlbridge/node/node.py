@@ -87,7 +87,7 @@ class Node:
             config.recycle_after_jobs,
             config.nested_workers,
         )
-        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()))
+        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()), config.places)
         self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
         self.disk = Disk(self.selector, self._answer_of_disk)
         self.shelves = Shelves(self.store)
