@@ -81,9 +81,8 @@ class Register:
         known = self.index.names()
         there = {entry.name: entry for entry in found}
         missing = [entry for name, entry in there.items() if name not in known]
-        gone = [name for name, stored_at in known.items() if name not in there and stored_at < begun]
-        self.index.put_all(missing)
-        dropped = sum(self.index.drop(name, stored_before_ns=begun) for name in gone)
+        self.index.add_all(missing)
+        dropped = sum(self.index.drop(name, unused_since_ns=begun) for name in known - there.keys())
         self.is_behind = False
         return len(missing), dropped
 

@@ -43,6 +43,15 @@ class Store:
     datasets: DatasetStore
     say: Say
 
+    @property
+    def shelves(self) -> tuple[Contents | DatasetStore, ...]:
+        """All kinds of things that are named by their content."""
+        return self.programs, self.models, self.datasets
+
+    def transfer_bytes(self) -> int:
+        """What transfers take that have not become datasets."""
+        return sum(path.lstat().st_size for path in (self.data / "transfers").glob("*") if path.is_file())
+
     def close(self) -> None:
         """Lets go of files and connections; the next use opens them again."""
         self.engine.close()
