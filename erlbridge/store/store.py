@@ -14,6 +14,7 @@ from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import Engine, SqliteEngine, Statements
 from erlbridge.store.index import Index, reindex
+from erlbridge.store.kept import reindex_kept
 from erlbridge.store.models import MODEL
 from erlbridge.store.places import Places
 from erlbridge.store.programs import PROGRAM
@@ -67,6 +68,7 @@ def open_store(data: Path, say: Say, places: Places = _HERE) -> Store:
     def take_over(statements: Statements) -> None:
         for kind, found in (("program", programs.found()), ("model", models.found()), ("dataset", datasets.found())):
             reindex(statements, kind, found)
+        reindex_kept(statements, blobs)
 
     engine = _shared_engine(places.index, take_over) if places.index else SqliteEngine(data, say, take_over)
     remote = _remote_blobs(data, places) if places.blobs else None
