@@ -124,7 +124,7 @@ class SqliteEngine:
                 f"{INDEX_FILE} has version {version}, this erlbridge reads up to {VERSION}; use a newer one"
             )
         for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
-            connection.execute(statement.format(bytes="BLOB", integer="INTEGER"))
+            connection.execute(statement.format(bytes="BLOB", integer="INTEGER", text="TEXT"))
         connection.execute(f"PRAGMA user_version = {VERSION}")
         if version == 0:
             self._renewed(_Sqlite(connection))

@@ -128,7 +128,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 
 
 def _store(config: NodeConfig) -> DatasetStore:
-    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr)).datasets
+    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places).datasets
 
 
 def _found(store: DatasetStore, name: str) -> Dataset:

@@ -150,7 +150,7 @@ def import_from(config: NodeConfig, origin: str, *, json: bool) -> int:
 
 
 def _opened(config: NodeConfig) -> Store:
-    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr))
+    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places)
 
 
 def _described(store: Store, name: str) -> dict[str, object]:
