@@ -77,12 +77,12 @@ class RemoteBlobs:
         self._call(put, len(content))
 
     def get(self, kind: str, name: str, limit_bytes: int = -1) -> bytes | None:
-        if limit_bytes >= 0:
-            return self._call(lambda system, root: _head(system, f"{root}/{kind}/{name}", limit_bytes), limit_bytes)
         info = self._info(kind, name)
         if info is None:
             self._cache.drop(kind, name)
             return None
+        if 0 <= limit_bytes < info["size"]:
+            return self._call(lambda system, root: _head(system, f"{root}/{kind}/{name}", limit_bytes), limit_bytes)
         version = repr(sorted((key, str(value)) for key, value in info.items()))
         if (cached := self._cache.get(kind, name, version)) is not None:
             return cached
@@ -272,8 +272,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 def _head(system: Any, path: str, limit_bytes: int) -> bytes | None:
     with contextlib.suppress(FileNotFoundError):
-        if _is_file(found := system.info(path)):
-            return bytes(system.cat_file(path, start=0, end=min(limit_bytes, int(found["size"]))))
+        return bytes(system.cat_file(path, start=0, end=limit_bytes))
     return None
 
 
