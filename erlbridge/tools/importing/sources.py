@@ -16,10 +16,9 @@ from typing import Any, Final
 
 from erlbridge.errors import MissingPackage, ValidationError
 from erlbridge.tools.importing import json_lines, parquet, tables
-from erlbridge.tools.importing.rows import Input, Rows, Unreadable
+from erlbridge.tools.importing.rows import FORMATS, Input, Rows, Unreadable
 
-FORMATS: Final = ("jsonl", "csv", "parquet")
-PACKED: Final = (".gz", ".zst")
+_PACKED: Final = (".gz", ".zst")
 
 _SUFFIXES: Final = {
     ".jsonl": "jsonl",
@@ -61,7 +60,7 @@ class Source:
         else:
             path = Path(text)
             suffixes = [suffix.lower() for suffix in path.suffixes]
-            packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
+            packed = suffixes.pop() if suffixes and suffixes[-1] in _PACKED else ""
             last = suffixes[-1] if suffixes else ""
             found = format_ or _SUFFIXES.get(last)
             if found is None:
@@ -129,7 +128,11 @@ class _Unpacked(io.RawIOBase):
             self._plain = gzip.GzipFile(fileobj=buffered)
             self._faults = (gzip.BadGzipFile, EOFError, zlib.error)
         else:
-            zstd = _zstd()
+            zstd = zstd_module()
+            if zstd is None:
+                raise MissingPackage(
+                    "a file that ends in .zst is unpacked by a package: install erlbridge with the extra `zstd`"
+                )
             self._plain = zstd.ZstdFile(buffered)
             self._faults = (zstd.ZstdError, EOFError)
 
@@ -143,11 +146,9 @@ class _Unpacked(io.RawIOBase):
             raise Unreadable(f"the packed file is damaged or cut off: {error}") from None
 
 
-def _zstd() -> Any:
-    """The module of Python 3.14, or the same for older ones."""
+def zstd_module() -> Any:
+    """The module of Python 3.14, or the same for older ones; None where neither is."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return import_module(name)
-    raise MissingPackage(
-        "files that end in .zst are unpacked by `backports.zstd`: install erlbridge with the extra `zstd`"
-    )
+    return None
