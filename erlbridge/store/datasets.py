@@ -56,6 +56,10 @@ class DatasetStore:
         self.register.used(name, found.size_bytes)
         return found
 
+    def has(self, name: str) -> bool:
+        """Whether something of a name is there, be it damaged."""
+        return os.path.lexists(self._place(name))
+
     def look(self, name: str) -> Dataset:
         """The same, which does not count as using it."""
         place = self._place(name)
@@ -64,8 +68,7 @@ class DatasetStore:
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
                     if (place / STREAM).stat().st_size == size:
                         return Dataset(name, examples, size, os.fsencode(place.absolute() / STREAM))
-        self.set_aside(name)
-        raise _not_found(name)
+        raise _damaged(name) if self.set_aside(name) else _not_found(name)
 
     def ready(self, name: str) -> Dataset:
         """The same, with an index that is right: one that is missing or damaged is made again, for which the whole
@@ -132,6 +135,10 @@ class DatasetStore:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(_temporary(self.directory))
 
+    def discard(self, aside: Path) -> None:
+        """Removes such a directory, and what is left in it."""
+        shutil.rmtree(aside, ignore_errors=True)
+
     def settle(self, aside: Path, name: str, examples: int, size: int) -> None:
         """Makes a dataset of such a directory, in which the stream lies, and perhaps its index, both on the disk. Where
         the same dataset is already, it stays, and so does the directory."""
@@ -153,8 +160,8 @@ class DatasetStore:
         sync(self.directory)
         self.register.stored(name, size)
 
-    def set_aside(self, name: str) -> None:
-        """Renames a damaged dataset, in the place of one that was damaged before; what is not there stays so."""
+    def set_aside(self, name: str) -> bool:
+        """Renames a damaged dataset, in the place of one that was damaged before; gives whether there was one."""
         place = self._place(name)
         damaged = place.with_suffix(".damaged")
         if os.path.lexists(place):
@@ -162,6 +169,8 @@ class DatasetStore:
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
                 self.register.damaged(name, damaged.name)
+                return True
+        return False
 
     def delete(self, name: str) -> None:
         """Forgets a dataset, whole; jobs that have it open read it to its end. Raises `NotFound`."""

@@ -60,6 +60,11 @@ class Index:
         statement = "UPDATE entries SET about = ? WHERE kind = ? AND name = ?"
         self._engine.write(lambda statements: statements.run(statement, (about, self.kind, name)))
 
+    def aged(self, name: str, stored_at_ns: int) -> None:
+        """Notes that an entry was stored then, when that is before what is noted."""
+        statement = "UPDATE entries SET stored_at = ? WHERE kind = ? AND name = ? AND stored_at > ?"
+        self._engine.write(lambda statements: statements.run(statement, (stored_at_ns, self.kind, name, stored_at_ns)))
+
     def drop(self, name: str, unused_since_ns: int | None = None) -> bool:
         """Forgets an entry, or only one that was not used since then; gives whether there was one."""
         unused = "" if unused_since_ns is None else "AND used_at < ?"
@@ -74,7 +79,7 @@ class Index:
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest entries, by time and name, or those that come behind such a place."""
-        behind = "" if after is None else "AND (stored_at < ? OR (stored_at = ? AND name > ?))"
+        behind = "" if after is None else "AND stored_at <= ? AND (stored_at < ? OR name > ?)"
         place = () if after is None else (after[0], after[0], after[1])
         statement = (
             f"SELECT {_COLUMNS} FROM entries WHERE kind = ? {behind} "  # noqa: S608 - as above

@@ -279,7 +279,7 @@ def test_a_dataset_that_is_there_whole_is_kept_and_a_damaged_one_is_replaced(tmp
         taker.take(chunk)
     assert stream.read_bytes() == STREAM
     (stream.parent / "about").write_bytes(b"?")
-    with pytest.raises(NotFound, match="send it first"):
+    with pytest.raises(NotFound, match="damaged on disk and set aside"):
         store.find(name_of(STREAM))
     assert str(taker.status("three")[STATUS]) == "not_found", "a dataset that is gone is not said to be there"  # type: ignore[index]
     assert {path.suffix for path in (tmp_path / "datasets").iterdir()} == {".damaged"}
