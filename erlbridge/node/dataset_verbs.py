@@ -6,7 +6,6 @@ Knows the store and the answers' shapes; no example is read.
 from __future__ import annotations
 
 from erlbridge.core.dataset_requests import ListDatasets, told_place
-from erlbridge.errors import NotFound
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.index import Entry
 from erlbridge.wire.messages import Term
@@ -34,15 +33,14 @@ def delete_dataset(store: DatasetStore, name: str) -> Term:
 
 def _summary(store: DatasetStore, entry: Entry) -> Term:
     """A dataset in the list, None when it was deleted meanwhile or is damaged, which sets it aside."""
-    try:
-        found = store.look(entry.name)
-    except NotFound:
+    examples = store.examples(entry)
+    if examples is None:
         return None
     return atom_keys(
         {
-            "dataset": found.name,
-            "examples": found.examples,
-            "bytes": found.size_bytes,
+            "dataset": entry.name,
+            "examples": examples,
+            "bytes": entry.size_bytes,
             "stored_at_ms": entry.stored_at_ns // 1_000_000,
             "used_at_ms": entry.used_at_ns // 1_000_000,
         }
