@@ -138,7 +138,7 @@ def test_what_parquet_knows_and_json_does_not_becomes_text(dataset: Run, tmp_pat
         (("a.jsonl", b'{"a": 1}\n', ["--types", "b=integer"]), "b: no row has this name"),
         (("a.jsonl.gz", gzip.compress(LINES)[:-20], []), "a.jsonl.gz: the packed file is damaged or cut off"),
         (("a.jsonl.gz", b"no gzip", []), "a.jsonl.gz: the packed file is damaged or cut off: Not a gzipped file"),
-        (("a.parquet", b"PAR1" + bytes(50), []), "a.parquet: no whole Parquet file"),
+        (("a.parquet", b"PAR1" + bytes(50), []), "a.parquet: as Parquet it cannot be read"),
         (("a.jsonl", "{}".encode("utf-16"), []), "a.jsonl:1: expected UTF-8, got UTF-16"),
     ],
 )

@@ -71,6 +71,12 @@ def test_a_line_that_is_no_object_is_bad_and_the_next_one_is_read(
     assert problem in bad.problem
 
 
+def test_many_values_beside_each_other_and_64_below_each_other_are_taken() -> None:
+    line = b'{"a": ' + b"[" * 64 + b"]" * 64 + b', "b": [' + b"{}, " * 100 + b"{}]}"
+    (row,) = json_lines.read_rows(of(line))
+    assert isinstance(row, Row)
+
+
 def test_brackets_in_texts_do_not_nest() -> None:
     text = "[{" * 100 + '\\"' + "[" * 100
     (row,) = json_lines.read_rows(of(f'{{"a": "{text}"}}'.encode()))

@@ -18,12 +18,12 @@ from erlbridge.tools.command import (
     takes_data,
     takes_json,
 )
+from erlbridge.tools.importing.rows import FORMATS
 
 if TYPE_CHECKING:
     from erlbridge.tools.importing.shape import Shape
     from erlbridge.tools.importing.sources import Source
 
-_FORMATS = ("jsonl", "csv", "parquet")
 _IMPORTS = """
 erlbridge dataset import train.jsonl
 erlbridge dataset import part-*.parquet --name-map prompt=question,completion=answer
@@ -82,7 +82,7 @@ def _declare_import(commands: Subcommands) -> None:
         "files", nargs="+", metavar="FILE", help="in this order; also packed as .gz or .zst; - is standard input"
     )
     parser.add_argument(
-        "--format", choices=_FORMATS, help="what the files are (by their suffixes; standard input jsonl)"
+        "--format", choices=FORMATS, help="what the files are (by their suffixes; standard input jsonl)"
     )
     parser.add_argument(
         "--name-map",

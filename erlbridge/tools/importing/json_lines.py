@@ -7,6 +7,7 @@ takes beyond JSON (NaN, a key that stands twice) is refused.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Final
 
 from erlbridge.core.examples import MAX_INTEGER_DIGITS
@@ -16,6 +17,7 @@ from erlbridge.tools.importing.rows import BadRow, Input, Row, Rows, Unreadable,
 MAX_DEPTH: Final = 64
 """Deepest nesting of a value, as of any example's."""
 
+_TOO_DEEP: Final = f"expected values nested at most {MAX_DEPTH} deep"
 _SHOWN_CHARACTERS: Final = 40
 
 
@@ -30,9 +32,13 @@ def read_rows(source: Input) -> Rows:
 
 def read_value(text: str) -> object:
     """One value of JSON, whose maps have their keys in order. Raises `ValueError` with what is wrong."""
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(text)
-    return _DECODER.decode(text)
+        _check_depth(value)
+    return value
 
 
 def _row(number: int, line: str) -> Row | BadRow:
@@ -75,26 +81,23 @@ def _kind(value: object) -> str:
             return "a number"
 
 
-def _check_depth(text: str) -> None:
-    """Raises `ValueError` for what nests too deep: before the parser, which would recurse, sees it."""
-    depth = 0
-    inside = escaped = False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH + 1:  # the object that the line is does not count
-                raise ValueError(f"expected values nested at most {MAX_DEPTH} deep")
-        elif character in "]}":
-            depth -= 1
+def _check_depth(value: object) -> None:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):  # the first is the example, which does not count
+        level = [item for one in level for item in _inside(one)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _inside(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()
 
 
 def _constant(name: str) -> object:

@@ -43,7 +43,7 @@ def read_rows(source: Input) -> Rows:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             raise  # neither is the file's fault by itself
         text = " ".join(str(error).split())
-        raise Unreadable(f"no whole Parquet file: {text}", number) from None
+        raise Unreadable(f"as Parquet it cannot be read: {text}", number) from None
 
 
 def _batch_rows(metadata: Any) -> int:

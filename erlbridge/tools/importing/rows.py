@@ -10,6 +10,8 @@ from typing import BinaryIO, Final, TypeAlias
 
 from erlbridge.limits import MAX_EXAMPLE_BYTES
 
+FORMATS: Final = ("jsonl", "csv", "parquet")
+
 MAX_LINE_BYTES: Final = 4 * MAX_EXAMPLE_BYTES
 """Longest line. An example may have a quarter of it; the rest is for escapes and spaces."""
 

@@ -16,10 +16,9 @@ from typing import Any, Final
 
 from erlbridge.errors import MissingPackage, ValidationError
 from erlbridge.tools.importing import json_lines, parquet, tables
-from erlbridge.tools.importing.rows import Input, Rows, Unreadable
+from erlbridge.tools.importing.rows import FORMATS, Input, Rows, Unreadable
 
-FORMATS: Final = ("jsonl", "csv", "parquet")
-PACKED: Final = (".gz", ".zst")
+_PACKED: Final = (".gz", ".zst")
 
 _SUFFIXES: Final = {
     ".jsonl": "jsonl",
@@ -61,7 +60,7 @@ class Source:
         else:
             path = Path(text)
             suffixes = [suffix.lower() for suffix in path.suffixes]
-            packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
+            packed = suffixes.pop() if suffixes and suffixes[-1] in _PACKED else ""
             last = suffixes[-1] if suffixes else ""
             found = format_ or _SUFFIXES.get(last)
             if found is None:
