@@ -86,6 +86,17 @@ class SharedDatasets(DatasetStore):
             if not any(there):
                 raise
 
+    def examples(self, entry: Entry) -> int | None:
+        about = entry.about
+        if not about:
+            found = self._blobs.get(_KIND, _digits(entry.name) + _ABOUT, _MOST_ABOUT_BYTES)
+            if found is None:
+                return None
+            about = found
+            self.register.described(entry.name, about)
+        examples, _ = _read_about(about)
+        return examples if examples >= 0 else None
+
     def found(self) -> Iterator[Entry]:
         blobs = {blob.name: blob for blob in self._blobs.all(_KIND)}
         for file, blob in blobs.items():

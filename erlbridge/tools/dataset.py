@@ -73,16 +73,16 @@ def list_all(config: NodeConfig, *, json: bool) -> int:
                 known = {entry.name: entry for entry in store.datasets.register.index.newest(_MOST_LISTED)}
         entries = [known.get(entry.name, entry) for entry in entries]
         for entry in sorted(entries, key=lambda entry: (-entry.stored_at_ns, entry.name)):
-            try:
-                dataset = store.datasets.look(entry.name)
-            except NotFound:
+            examples = store.datasets.examples(entry)
+            if examples is None:
                 continue  # deleted in between, or set aside
             stored_at, used_at = entry.stored_at_ns // 10**9, entry.used_at_ns // 10**9
             if json:
-                print(line(_described(dataset) | {"stored_at": stored_at, "used_at": used_at}))
+                about = {"dataset": entry.name, "examples": examples, "bytes": entry.size_bytes}
+                print(line({**about, "stored_at": stored_at, "used_at": used_at}))
             else:
-                what = f"{dataset.examples:>10} examples  {size(dataset.size_bytes):>10}"
-                print(f"{dataset.name}  {what}  stored {moment(entry.stored_at_ns)}  used {moment(entry.used_at_ns)}")
+                what = f"{examples:>10} examples  {size(entry.size_bytes):>10}"
+                print(f"{entry.name}  {what}  stored {moment(entry.stored_at_ns)}  used {moment(entry.used_at_ns)}")
     return 0
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from erlbridge.codec import term_to_binary
+from erlbridge.core.dataset_requests import ListDatasets
 from erlbridge.errors import NotFound
+from erlbridge.node.dataset_verbs import list_datasets
 from erlbridge.store.blob_cache import BlobCache
 from erlbridge.store.places import Places
 from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
 from erlbridge.store.shared_datasets import SharedDatasets
 from erlbridge.store.store import Store, open_store
+from erlbridge.wire.vocabulary import atom
 
 STREAM = b"".join(len(term).to_bytes(4) + term for term in [term_to_binary({b"n": n}) for n in range(20)])
 NAME = "sha256:" + hashlib.sha256(STREAM).hexdigest()
@@ -132,3 +135,15 @@ def test_copies_used_longest_ago_make_room_and_come_back(tmp_path: Path) -> None
     assert isinstance(store.datasets, SharedDatasets)
     assert len(list(store.datasets.found())) == 4
     assert content(store, names[0]) == STREAM
+
+
+def test_a_list_of_what_lies_elsewhere_fetches_none_of_it(tmp_path: Path) -> None:
+    sent(machine(tmp_path, "a"))
+    other = machine(tmp_path, "b")
+    page = list_datasets(other.datasets, ListDatasets(10, None))
+    assert isinstance(page, dict)
+    (listed,) = page[atom("datasets")]
+    assert [listed[atom(key)] for key in ("dataset", "examples", "bytes")] == [NAME, 20, len(STREAM)]
+    assert not (tmp_path / "b" / "datasets").exists()
+    (entry,) = other.datasets.newest(10)
+    assert entry.about, "the next list asks nobody"
