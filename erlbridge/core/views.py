@@ -1,8 +1,8 @@
 """Views of a dataset: some of its examples in some order, without a list of them. Splits and samples are both views.
 
 `%{seed: 7, skip: 0.8, take: 500}` shuffles by the seed, leaves out the first four fifths and gives 500 of the rest. As
-a view's shares fall on the same examples whatever else the view says, what one takes another can skip: nothing is in
-both. Knows numbers; knows no example.
+a view's shares fall on the same places whatever else it says, what one takes another can skip: nothing is in both.
+`limit` keeps the first of what is left, a sample of a part that has shares. Knows numbers; knows no example.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ class View:
         seed: Of their order; None is the order of the stream.
         skip, take: How many of them are left out at the beginning, and how many follow at most: integers are counts,
             floats from 0.0 to 1.0 shares of the whole. `take` None is all that follow.
+        limit: How many there are at most; the first of them stay.
     """
 
     seed: int | None = None
     skip: int | float = 0
     take: int | float | None = None
+    limit: int | None = None
 
     def of(self, examples: int) -> Order:
         """The places of its examples in a dataset of so many. There may be none.
@@ -52,7 +54,8 @@ class View:
             end = _share(_parts(self.skip) + _parts(self.take), examples)  # where the view behind it begins
         else:
             end = skipped + _part(self.take, examples)
-        return Order(examples, self.seed, range(min(skipped, examples), min(max(skipped, end), examples)))
+        span = range(min(skipped, examples), min(max(skipped, end), examples))
+        return Order(examples, self.seed, span[: self.limit])
 
 
 def _part(size: int | float, examples: int) -> int:
@@ -69,11 +72,12 @@ def _share(parts: int, examples: int) -> int:
 
 def parse_view(place: Place) -> View:
     """The view that a map describes. Raises `ValidationError` with the path."""
-    entries = place.only(("seed", "skip", "take"))
+    entries = place.only(("seed", "skip", "take", "limit"))
     return View(
         entries["seed"].integer(minimum=0, maximum=_MOST_SEED) if given(entries, "seed") else None,
         _size(entries["skip"]) if given(entries, "skip") else 0,
         _size(entries["take"]) if given(entries, "take") else None,
+        entries["limit"].integer(minimum=1, maximum=_MOST_COUNT) if given(entries, "limit") else None,
     )
 
 

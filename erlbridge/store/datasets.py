@@ -184,6 +184,12 @@ class DatasetStore:
             self.register.dropped(name)
         sync(self.directory)
 
+    def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
+        """The newest by the index, or those that come behind a place in that list: time and name."""
+        if self.register.is_behind:
+            self.register.make_up(self.found())
+        return self.register.index.newest(limit, after)
+
     def found(self) -> Iterator[Entry]:
         """What lies there, with or without a note: by names and sizes, nothing is read."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:

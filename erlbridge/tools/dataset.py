@@ -19,26 +19,26 @@ from typing import Final, TextIO
 from erlbridge.codec import binary_to_term
 from erlbridge.core.datasets import PREFIX, Dataset
 from erlbridge.errors import NotFound, TransferError, ValidationError
-from erlbridge.limits import MAX_EXAMPLE_BYTES, TRANSFER_KEPT_S
+from erlbridge.limits import TRANSFER_KEPT_S
 from erlbridge.node.config import NodeConfig
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.engine import IndexRefused
 from erlbridge.store.files import ASIDE
 from erlbridge.store.store import open_store
 from erlbridge.tools.importing.run import ended_by_signals, import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
 from erlbridge.tools.json_view import as_json, line
-from erlbridge.tools.progress import Progress, progress
-from erlbridge.wire.frames import FrameReader
+from erlbridge.tools.progress import progress
 from erlbridge.wire.transfer import refused
+from erlbridge.worker.datasets import StoredRows
 
-_READ_BYTES: Final = 1024 * 1024
 _COUNT_BYTES: Final = 256 * 1024 * 1024
 """What an import may write before what is there is counted again."""
 _LEAST_DIGITS: Final = 4
 """Of a name that is not given whole."""
-_DAY_S: Final = 86_400
+_MOST_LISTED: Final = 10_000_000
 
 
 def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, skip_bad: int, *, json: bool) -> int:
@@ -46,15 +46,14 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
 
     Raises `ValidationError` with the place of what is wrong, `TransferError` beyond the quota, `OSError`.
     """
-    store = _store(config)
-    store.sweep(TRANSFER_KEPT_S)
-    with ended_by_signals(), DatasetWriter(store) as writer:
-        tally = import_rows(sources, shape, _Bounded(writer, config), skip_bad)
-        if not tally.examples:
-            raise ValidationError(
-                "expected at least one example, got none", ", ".join(source.name for source in sources)
-            )
-        dataset = writer.finish()
+    with _opened(config) as store:
+        store.sweep(TRANSFER_KEPT_S)
+        with ended_by_signals(), DatasetWriter(store) as writer:
+            tally = import_rows(sources, shape, _Bounded(writer, config), skip_bad)
+            if not tally.examples:
+                names = ", ".join(source.name for source in sources)
+                raise ValidationError("expected at least one example, got none", names)
+            dataset = writer.finish()
     if json:
         print(line(_described(dataset) | {"skipped": tally.skipped}))
         return 0
@@ -65,27 +64,32 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
 
 
 def list_all(config: NodeConfig, *, json: bool) -> int:
-    """Prints every dataset with its size and when it came, the newest first."""
-    store = _store(config)
-    found = sorted(((_stored_at(store, name), name) for name in _names(store)), reverse=True)
-    for stored_at, name in found:
-        try:
-            dataset = store.find(name)
-        except NotFound:
-            continue  # deleted in between, or set aside
-        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored_at))
-        if json:
-            print(line(_described(dataset) | {"stored_at": int(stored_at)}))
-        else:
-            print(f"{dataset.name}  {dataset.examples:>12} examples  {_size(dataset.size_bytes):>10}  {at}")
+    """Prints every dataset with its size and when it was stored and last used, the newest first."""
+    with _opened(config) as store:
+        entries = list(store.found())
+        known = {}
+        if entries:
+            with contextlib.suppress(IndexRefused):  # the files say when they were stored
+                known = {entry.name: entry for entry in store.register.index.newest(_MOST_LISTED)}
+        entries = [known.get(entry.name, entry) for entry in entries]
+        for entry in sorted(entries, key=lambda entry: (-entry.stored_at_ns, entry.name)):
+            try:
+                dataset = store.look(entry.name)
+            except NotFound:
+                continue  # deleted in between, or set aside
+            stored_at, used_at = entry.stored_at_ns // 10**9, entry.used_at_ns // 10**9
+            if json:
+                print(line(_described(dataset) | {"stored_at": stored_at, "used_at": used_at}))
+            else:
+                size = f"{dataset.examples:>10} examples  {_size(dataset.size_bytes):>10}"
+                print(f"{dataset.name}  {size}  stored {_day(stored_at)}  used {_day(used_at)}")
     return 0
 
 
 def show(config: NodeConfig, name: str, count: int, *, json: bool) -> int:
     """Prints what is known of a dataset, and its first examples. Raises `NotFound`."""
-    store = _store(config)
-    dataset = _found(store, name)
-    first = [as_json(term, f"[{at}]", lenient=True) for at, term in enumerate(islice(_terms(store, dataset), count))]
+    with _opened(config) as store, _reading(store, name) as (dataset, terms):
+        first = [as_json(term, f"[{index}]", lenient=True) for index, term in enumerate(islice(terms, count))]
     if json:
         print(line(_described(dataset) | {"first": first}))
         return 0
@@ -100,72 +104,70 @@ def export(config: NodeConfig, name: str, output: Path | None) -> int:
 
     Raises `NotFound`, also for one that is damaged, and `ValidationError` for an example that JSON has no form for.
     """
-    store = _store(config)
-    dataset = _found(store, name)
-    _check(store, dataset)
-    with progress(dataset.name[: len(PREFIX) + 8], dataset.examples, " examples") as bar:
-        if output is None:
-            _write(store, dataset, sys.stdout, bar)
-            return 0
-        with ended_by_signals(), _whole_file(output) as file:
-            _write(store, dataset, file, bar)
+    with (
+        _opened(config) as store,
+        _reading(store, name) as (dataset, terms),
+        progress("export", dataset.examples, " examples") as bar,
+        ended_by_signals(),
+        contextlib.nullcontext(sys.stdout) if output is None else _whole_file(output) as file,
+    ):
+        for index, term in enumerate(terms):
+            if not isinstance(term, Mapping):
+                raise ValidationError("expected a map", f"{dataset.name}[{index}]")
+            file.write(line(as_json(term, f"{dataset.name}[{index}]")) + "\n")
+            bar.reached(index + 1)
     return 0
 
 
 def delete(config: NodeConfig, names: Sequence[str]) -> int:
-    """Deletes datasets, all or, when one of the names is not there, none. Raises `NotFound`.
+    """Deletes datasets, or none when one of the names is not there. Raises `NotFound`.
 
     A job that reads one of them has it open, and reads on.
     """
-    store = _store(config)
-    for dataset in [_found(store, name) for name in names]:
-        store.delete(dataset.name)
-        print(f"deleted {dataset.name}, {dataset.examples} examples, {_size(dataset.size_bytes)}")
+    with _opened(config) as store:
+        for dataset in [store.look(_named(store, name)) for name in dict.fromkeys(names)]:
+            store.delete(dataset.name)
+            print(f"deleted {dataset.name}, {dataset.examples} examples, {_size(dataset.size_bytes)}")
     return 0
 
 
 # -- what is stored
 
 
-def _store(config: NodeConfig) -> DatasetStore:
-    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places).datasets
+@contextlib.contextmanager
+def _opened(config: NodeConfig) -> Iterator[DatasetStore]:
+    store = open_store(config.data, lambda said: print(f"erlbridge: {said}", file=sys.stderr), config.places)
+    try:
+        yield store.datasets
+    finally:
+        store.close()
 
 
-def _found(store: DatasetStore, name: str) -> Dataset:
-    """A dataset by its name, or by so many of its first digits that no other has the same."""
+@contextlib.contextmanager
+def _reading(store: DatasetStore, name: str) -> Iterator[tuple[Dataset, Iterator[object]]]:
+    """A dataset and its examples, each checked when it is read. Raises `NotFound`; one that is damaged is set aside."""
+    dataset = store.ready(_named(store, name))
+    rows = StoredRows(dataset)
+    try:
+        yield dataset, (binary_to_term(rows.term(place)) for place in range(dataset.examples))
+    except NotFound:
+        store.check(dataset.name)
+        raise
+    finally:
+        rows.close()
+
+
+def _named(store: DatasetStore, name: str) -> str:
+    """The dataset's name, which may be given by so many of its first digits that no other has the same."""
     digits = name.removeprefix(PREFIX).lower()
     if len(digits) < _LEAST_DIGITS or set(digits) - set("0123456789abcdef"):
         raise ValidationError(f"expected a dataset's name, or {_LEAST_DIGITS} or more of its first digits", repr(name))
-    found = [one for one in _names(store) if one.startswith(PREFIX + digits)]
+    found = [entry.name for entry in store.found() if entry.name.startswith(PREFIX + digits)]
     if len(found) > 1:
         raise ValidationError(f"{len(found)} datasets begin so; give more digits", repr(name))
     if not found:
         raise NotFound(f"no dataset {name} is stored here; erlbridge dataset list shows those that are")
-    return store.find(found[0])
-
-
-def _terms(store: DatasetStore, dataset: Dataset) -> Iterator[object]:
-    reader = FrameReader(MAX_EXAMPLE_BYTES)
-    offset = 0
-    while piece := store.read(dataset, offset, _READ_BYTES):
-        offset += len(piece)
-        reader.feed(piece)
-        for frame in reader:
-            yield binary_to_term(frame)
-
-
-def _check(store: DatasetStore, dataset: Dataset) -> None:
-    """Goes through all of it once. Raises `NotFound` when it is not what its name says."""
-    import hashlib  # noqa: PLC0415 - as everywhere
-
-    summed = hashlib.sha256()
-    offset = 0
-    while piece := store.read(dataset, offset, _READ_BYTES):
-        offset += len(piece)
-        summed.update(piece)
-    if PREFIX + summed.hexdigest() != dataset.name:
-        store.set_aside(dataset.name)
-        raise NotFound(f"the dataset {dataset.name} is damaged on disk and set aside; import or send it again")
+    return found[0]
 
 
 def _described(dataset: Dataset) -> dict[str, object]:
@@ -180,19 +182,8 @@ def _size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _names(store: DatasetStore) -> list[str]:
-    from erlbridge.core.datasets import is_dataset_name  # noqa: PLC0415
-
-    try:
-        return [name for entry in os.listdir(store.directory) if is_dataset_name(name := PREFIX + entry)]
-    except FileNotFoundError:
-        return []
-
-
-def _stored_at(store: DatasetStore, name: str) -> float:
-    with contextlib.suppress(FileNotFoundError):
-        return (store.directory / name.removeprefix(PREFIX)).stat().st_mtime
-    return 0.0
+def _day(at_s: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
 
 
 # -- the quota
@@ -241,14 +232,6 @@ def _bytes_below(directory: Path) -> int:
 
 
 # -- writing
-
-
-def _write(store: DatasetStore, dataset: Dataset, file: TextIO, bar: Progress) -> None:
-    for index, term in enumerate(_terms(store, dataset)):
-        if not isinstance(term, Mapping):
-            raise ValidationError("expected a map", f"{dataset.name}[{index}]")
-        file.write(line(as_json(term, f"{dataset.name}[{index}]")) + "\n")
-        bar.reached(index + 1)
 
 
 @contextlib.contextmanager

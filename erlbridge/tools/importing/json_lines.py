@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from erlbridge.core.examples import MAX_INTEGER_DIGITS
 from erlbridge.tools.importing.lines import lines
 from erlbridge.tools.importing.rows import BadRow, Input, Row, Rows, Unreadable, ordered
 
@@ -24,7 +25,7 @@ def read_rows(source: Input) -> Rows:
         if isinstance(line, BadRow):
             yield line
         elif line and not line.isspace():
-            yield _row(number, line)
+            yield _row(number, line.rstrip())
 
 
 def read_value(text: str) -> object:
@@ -46,6 +47,8 @@ def _row(number: int, line: str) -> Row | BadRow:
         problem = error.msg[:1].lower() + error.msg[1:].replace("xpecting", "xpected")
         return BadRow(number, f"no JSON: {problem}, got {_shown(line, error.pos)}", error.pos + 1)
     except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):
+            return BadRow(number, f"expected an integer of at most {MAX_INTEGER_DIGITS} digits")
         return BadRow(number, str(error))
     if not isinstance(value, dict):
         hint = "; jq -c '.[]' makes lines of an array" if isinstance(value, list) else ""

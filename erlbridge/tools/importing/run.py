@@ -112,13 +112,13 @@ def _bounded_memory(source: Source) -> Iterator[None]:
     """Has the kernel refuse what no honest file needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = _data_bytes() + _MEMORY_BYTES
-    if soft == resource.RLIM_INFINITY or most < soft:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    if soft != resource.RLIM_INFINITY:
+        most = min(most, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
     try:
         yield
     except MemoryError:
-        gib = _MEMORY_BYTES // 2**30
-        raise ValidationError(f"reading it takes more than {gib} GiB of memory", source.name) from None
+        raise ValidationError(f"reading it takes more than {most >> 20} MiB of memory", source.name) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

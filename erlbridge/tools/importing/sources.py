@@ -129,7 +129,11 @@ class _Unpacked(io.RawIOBase):
             self._plain = gzip.GzipFile(fileobj=buffered)
             self._faults = (gzip.BadGzipFile, EOFError, zlib.error)
         else:
-            zstd = _zstd()
+            zstd = zstd_module()
+            if zstd is None:
+                raise MissingPackage(
+                    "a file that ends in .zst is unpacked by a package: install erlbridge with the extra `zstd`"
+                )
             self._plain = zstd.ZstdFile(buffered)
             self._faults = (zstd.ZstdError, EOFError)
 
@@ -143,11 +147,9 @@ class _Unpacked(io.RawIOBase):
             raise Unreadable(f"the packed file is damaged or cut off: {error}") from None
 
 
-def _zstd() -> Any:
-    """The module of Python 3.14, or the same for older ones."""
+def zstd_module() -> Any:
+    """The module of Python 3.14, or the same for older ones; None where neither is."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return import_module(name)
-    raise MissingPackage(
-        "files that end in .zst are unpacked by `backports.zstd`: install erlbridge with the extra `zstd`"
-    )
+    return None

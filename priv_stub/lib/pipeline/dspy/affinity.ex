@@ -32,6 +32,7 @@ defmodule Pipeline.DSPy.Affinity do
   defp value(payload, key), do: Map.get(payload, key) || Map.get(payload, Atom.to_string(key))
 
   defp dataset({:dataset, id}) when is_binary(id), do: {:dataset, id}
+  defp dataset({:dataset, id, _view}) when is_binary(id), do: {:dataset, id}
   defp dataset(_rows), do: nil
 
   defp program("program:" <> _digits = id), do: {:program, id}

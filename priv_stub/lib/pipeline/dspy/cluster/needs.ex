@@ -74,6 +74,7 @@ defmodule Pipeline.DSPy.Cluster.Needs do
 
   # Below `programs` the keys are names of steps.
   defp values({kind, id}, _depth) when kind in [:program, :dataset], do: values(id, 1)
+  defp values({:dataset, id, _view}, _depth), do: values(id, 1)
   defp values(map, depth) when is_map(map) and map_size(map) > @max_list, do: walk(map, depth)
 
   defp values(map, depth) when is_map(map) and not is_struct(map) do
