@@ -10,7 +10,6 @@ import json as json_text
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,12 +24,13 @@ from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import IndexRefused
 from erlbridge.store.files import ASIDE
-from erlbridge.store.store import open_store
+from erlbridge.store.store import Store, open_store
 from erlbridge.tools.importing.run import ended_by_signals, import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
 from erlbridge.tools.json_view import as_json, line
 from erlbridge.tools.progress import progress
+from erlbridge.tools.wording import moment, size
 from erlbridge.wire.transfer import refused
 from erlbridge.worker.datasets import StoredRows
 
@@ -47,9 +47,9 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
     Raises `ValidationError` with the place of what is wrong, `TransferError` beyond the quota, `OSError`.
     """
     with _opened(config) as store:
-        store.sweep(TRANSFER_KEPT_S)
-        with ended_by_signals(), DatasetWriter(store) as writer:
-            tally = import_rows(sources, shape, _Bounded(writer, config), skip_bad)
+        store.datasets.sweep(TRANSFER_KEPT_S)
+        with ended_by_signals(), DatasetWriter(store.datasets) as writer:
+            tally = import_rows(sources, shape, _Bounded(writer, store, config.dataset_quota_bytes), skip_bad)
             if not tally.examples:
                 names = ", ".join(source.name for source in sources)
                 raise ValidationError("expected at least one example, got none", names)
@@ -59,41 +59,41 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
         return 0
     print(dataset.name)
     skipped = f", {tally.skipped} rows skipped" if tally.skipped else ""
-    sys.stderr.write(f"{dataset.examples} examples, {_size(dataset.size_bytes)}{skipped}\n")
+    sys.stderr.write(f"{dataset.examples} examples, {size(dataset.size_bytes)}{skipped}\n")
     return 0
 
 
 def list_all(config: NodeConfig, *, json: bool) -> int:
     """Prints every dataset with its size and when it was stored and last used, the newest first."""
     with _opened(config) as store:
-        entries = list(store.found())
+        entries = list(store.datasets.found())
         known = {}
         if entries:
             with contextlib.suppress(IndexRefused):  # the files say when they were stored
-                known = {entry.name: entry for entry in store.register.index.newest(_MOST_LISTED)}
+                known = {entry.name: entry for entry in store.datasets.register.index.newest(_MOST_LISTED)}
         entries = [known.get(entry.name, entry) for entry in entries]
         for entry in sorted(entries, key=lambda entry: (-entry.stored_at_ns, entry.name)):
             try:
-                dataset = store.look(entry.name)
+                dataset = store.datasets.look(entry.name)
             except NotFound:
                 continue  # deleted in between, or set aside
             stored_at, used_at = entry.stored_at_ns // 10**9, entry.used_at_ns // 10**9
             if json:
                 print(line(_described(dataset) | {"stored_at": stored_at, "used_at": used_at}))
             else:
-                size = f"{dataset.examples:>10} examples  {_size(dataset.size_bytes):>10}"
-                print(f"{dataset.name}  {size}  stored {_day(stored_at)}  used {_day(used_at)}")
+                what = f"{dataset.examples:>10} examples  {size(dataset.size_bytes):>10}"
+                print(f"{dataset.name}  {what}  stored {moment(entry.stored_at_ns)}  used {moment(entry.used_at_ns)}")
     return 0
 
 
 def show(config: NodeConfig, name: str, count: int, *, json: bool) -> int:
     """Prints what is known of a dataset, and its first examples. Raises `NotFound`."""
-    with _opened(config) as store, _reading(store, name) as (dataset, terms):
+    with _opened(config) as store, _reading(store.datasets, name) as (dataset, terms):
         first = [as_json(term, f"[{index}]", lenient=True) for index, term in enumerate(islice(terms, count))]
     if json:
         print(line(_described(dataset) | {"first": first}))
         return 0
-    print(f"{dataset.name}: {dataset.examples} examples, {_size(dataset.size_bytes)}")
+    print(f"{dataset.name}: {dataset.examples} examples, {size(dataset.size_bytes)}")
     for example in first:
         print(json_text.dumps(example, ensure_ascii=False, indent=2))
     return 0
@@ -106,7 +106,7 @@ def export(config: NodeConfig, name: str, output: Path | None) -> int:
     """
     with (
         _opened(config) as store,
-        _reading(store, name) as (dataset, terms),
+        _reading(store.datasets, name) as (dataset, terms),
         progress("export", dataset.examples, " examples") as bar,
         ended_by_signals(),
         contextlib.nullcontext(sys.stdout) if output is None else _whole_file(output) as file,
@@ -125,9 +125,10 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
     A job that reads one of them has it open, and reads on.
     """
     with _opened(config) as store:
-        for dataset in [store.look(_named(store, name)) for name in dict.fromkeys(names)]:
-            store.delete(dataset.name)
-            print(f"deleted {dataset.name}, {dataset.examples} examples, {_size(dataset.size_bytes)}")
+        meant = dict.fromkeys(_named(store.datasets, name) for name in names)
+        for dataset in [store.datasets.look(name) for name in meant]:
+            store.datasets.delete(dataset.name)
+            print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
     return 0
 
 
@@ -135,10 +136,10 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _opened(config: NodeConfig) -> Iterator[DatasetStore]:
-    store = open_store(config.data, lambda said: print(f"erlbridge: {said}", file=sys.stderr), config.places)
+def _opened(config: NodeConfig) -> Iterator[Store]:
+    store = open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places)
     try:
-        yield store.datasets
+        yield store
     finally:
         store.close()
 
@@ -174,28 +175,16 @@ def _described(dataset: Dataset) -> dict[str, object]:
     return {"dataset": dataset.name, "examples": dataset.examples, "bytes": dataset.size_bytes}
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _day(at_s: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
-
-
 # -- the quota
 
 
 class _Bounded:
     """A writer held to `dataset_quota_bytes`, which transfers and datasets share."""
 
-    def __init__(self, writer: DatasetWriter, config: NodeConfig) -> None:
+    def __init__(self, writer: DatasetWriter, store: Store, quota_bytes: int) -> None:
         self._writer = writer
-        self._quota_bytes = config.dataset_quota_bytes
-        self._directories = (config.data / "datasets", config.data / "transfers")
+        self._store = store
+        self._quota_bytes = quota_bytes
         self._room_bytes = 0
 
     def add_term(self, term: bytes) -> None:
@@ -205,8 +194,8 @@ class _Bounded:
             self._count(len(term))
         self._writer.add_term(term)
 
-    def _count(self, size: int) -> None:
-        left = self._quota_bytes - size - sum(map(_bytes_below, self._directories))
+    def _count(self, needed: int) -> None:
+        left = self._quota_bytes - needed - sum(self._store.datasets.sizes()) - self._store.transfer_bytes()
         if left < 0:
             raise _over_quota(self._quota_bytes)
         self._room_bytes = min(left, _COUNT_BYTES)
@@ -219,16 +208,6 @@ def _over_quota(quota_bytes: int) -> TransferError:
         "delete some, or raise dataset_quota_bytes",
         limit=quota_bytes,
     )
-
-
-def _bytes_below(directory: Path) -> int:
-    """What the files of a directory take, and those of its directories. What goes meanwhile counts nothing."""
-    total = 0
-    for place, _, files in os.walk(directory):
-        for file in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(place, file)).st_size
-    return total
 
 
 # -- writing
