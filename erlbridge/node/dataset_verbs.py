@@ -35,7 +35,7 @@ def delete_dataset(store: DatasetStore, name: str) -> Term:
 def _summary(store: DatasetStore, entry: Entry) -> Term:
     """A dataset in the list, None when it was deleted meanwhile or is damaged, which sets it aside."""
     try:
-        found = store.look(entry.name)
+        found = store.describe(entry.name)
     except NotFound:
         return None
     return atom_keys(

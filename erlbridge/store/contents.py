@@ -108,7 +108,7 @@ class Contents:
         about = None if head is None else self.kind.describe(head)
         if about is None:
             try:
-                about = self.kind.describe(self.get(entry.name))
+                about = self.kind.describe(self.check(entry.name))
             except NotFound:
                 return None
         self.register.described(entry.name, about or b"")

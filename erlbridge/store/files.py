@@ -55,11 +55,13 @@ def read_regular(path: Path, limit_bytes: int = -1) -> bytes | None:
         if error.errno in _NO_FILE:
             return None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         return None
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(limit_bytes)
+        # Python makes room for all that it is asked for, however little there is.
+        return file.read(min(limit_bytes, found.st_size) if limit_bytes >= 0 else -1)
 
 
 def sync_directory(directory: Path) -> None:

@@ -19,6 +19,7 @@ INLINE_BYTES: Final = 64 * 1024
 ROOM: Final = "results"
 """Where blobs of all kinds lie."""
 _SUFFIXES: Final = {"result": ".result", "cache": ".cached"}
+KINDS: Final = tuple(_SUFFIXES)
 _SLACK: Final = 64
 _BATCH: Final = 256
 _OF_NAME: Final = "kind = ? AND name = ?"

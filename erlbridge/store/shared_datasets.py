@@ -69,6 +69,16 @@ class SharedDatasets(DatasetStore):
             os.utime(self._place(name))
         return found
 
+    def has(self, name: str) -> bool:
+        return self._blobs.has(_KIND, _digits(name) + _ABOUT)
+
+    def describe(self, name: str) -> Dataset:
+        about = self._blobs.get(_KIND, _digits(name) + _ABOUT, _MOST_ABOUT_BYTES)
+        examples, size = _read_about(about or b"")
+        if size < 0:  # gone or damaged, which is for `look` to say
+            return self.look(name)
+        return Dataset(name, examples, size, os.fsencode(self._place(name).absolute() / STREAM))
+
     def adopt(self, stream: Path, name: str, examples: int, index: Path | None = None) -> None:
         """Takes a finished stream over; while it cannot be kept elsewhere it stays, and this may be tried again."""
         self._upload(stream, name, examples)
@@ -123,8 +133,7 @@ class SharedDatasets(DatasetStore):
             if size < 0 or _sha256(aside / STREAM) != digits or (aside / STREAM).stat().st_size != size:
                 for end in (_ABOUT, _STREAM):
                     self._blobs.set_aside(_KIND, digits + end)
-                if self.register is not None:
-                    self.register.damaged(name, f"{digits}.damaged")
+                self.register.damaged(name, f"{digits}.damaged")
                 return
             super().settle(aside, name, examples, size)
         finally:

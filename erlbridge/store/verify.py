@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.errors import NotFound
+from erlbridge.limits import MAX_OUTGOING_BYTES
 from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import SqliteEngine
+from erlbridge.store.kept import KINDS, Bounds, Kept, reindex_kept
 from erlbridge.store.store import Store
 from erlbridge.wire.vocabulary import atom
 
@@ -17,6 +19,7 @@ DAMAGED: Final = "damaged"
 UNREAD: Final = "unread"
 UNNOTED: Final = "unnoted"
 LOST: Final = "lost"
+_UNBOUNDED: Final = Bounds(age_s=1e12, count=2**62, total_bytes=MAX_OUTGOING_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Checked:
     """One thing that was checked.
 
     Attributes:
+        kind: `program`, `model`, `dataset`, or `result` and `cache`, whose names are hashes.
         fault: None; `damaged`, and set aside now; `unread`, since the disk refused: it stays. Or one of the index
             alone: `unnoted`, which was missing there, and `lost`, which was nowhere else.
         what: More about that.
@@ -38,7 +42,9 @@ class Checked:
 
 def total_bytes(store: Store) -> int:
     """About what `verify` reads."""
-    return sum(entry.size_bytes for shelf in store.shelves for entry in shelf.found())
+    statement = "SELECT coalesce(sum(size), 0) FROM results"
+    ((outcomes,),) = store.engine.read(lambda statements: statements.rows(statement))
+    return sum(entry.size_bytes for shelf in store.shelves for entry in shelf.found()) + int(outcomes)
 
 
 def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterator[Checked]:
@@ -69,6 +75,28 @@ def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterat
         for name in sorted(noted - seen):
             if shelf.register.index.get(name) is None:
                 yield Checked(kind, name, 0, LOST, "its file is gone; the index has forgotten it")
+    store.engine.write(lambda statements: reindex_kept(statements, store.blobs))
+    for kind in KINDS:
+        yield from _outcomes(store, kind, read)
+
+
+def _outcomes(store: Store, kind: str, read: Callable[[int], None]) -> Iterator[Checked]:
+    """Results and what a cache holds, be they too old: who reads one that is damaged says so in a line."""
+    said: list[str] = []
+    kept = Kept(store.engine, store.blobs, kind, _UNBOUNDED, said.append)
+    statement = "SELECT name, size FROM results WHERE kind = ?"
+    for name, size in store.engine.read(lambda statements: statements.rows(statement, (kind,))):
+        try:
+            whole = kept.get(name) is not None
+        except OSError as refused:
+            yield Checked(kind, name, size, UNREAD, refused.strerror or str(refused))
+            continue
+        read(size)
+        if said:
+            yield Checked(kind, name, size, DAMAGED, said.pop())
+        elif whole:
+            yield Checked(kind, name, size)
+        # else it has gone meanwhile, or its file has: nobody is served it, and it can be had again
 
 
 def _check(shelf: Contents | DatasetStore, name: str, read: Callable[[int], None]) -> None:

@@ -74,7 +74,7 @@ def list_all(config: NodeConfig, *, json: bool) -> int:
         entries = [known.get(entry.name, entry) for entry in entries]
         for entry in sorted(entries, key=lambda entry: (-entry.stored_at_ns, entry.name)):
             try:
-                dataset = store.datasets.look(entry.name)
+                dataset = store.datasets.describe(entry.name)
             except NotFound:
                 continue  # deleted in between, or set aside
             stored_at, used_at = entry.stored_at_ns // 10**9, entry.used_at_ns // 10**9
@@ -126,7 +126,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
     """
     with _opened(config) as store:
         meant = dict.fromkeys(_named(store.datasets, name) for name in names)
-        for dataset in [store.datasets.look(name) for name in meant]:
+        for dataset in [store.datasets.describe(name) for name in meant]:
             store.datasets.delete(dataset.name)
             print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
     return 0

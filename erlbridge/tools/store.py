@@ -35,6 +35,7 @@ from erlbridge.tools.progress import progress
 from erlbridge.tools.wording import moment, size
 
 _STANDARD: Final = "-"
+_KINDS: Final = ("program", "model", "dataset", "result", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,11 @@ def verify_all(config: NodeConfig, *, json: bool) -> int:
                     bar.say(f"{one.name}: {one.fault}, {one.what}")
     lost = sum(one.fault != UNNOTED for one in faults)
     if json:
-        checked = {kind: counted[kind] for kind in ("program", "model", "dataset")}
+        checked = {kind: counted[kind] for kind in _KINDS}
         report = {"ok": not lost, "checked": checked, "bytes": bytes_read.total, "faults": list(map(asdict, faults))}
         print(json_text.dumps(report, indent=2))
     else:
-        what = ", ".join(_many(kind, counted[kind]) for kind in ("program", "model", "dataset"))
+        what = ", ".join(_many(kind, counted[kind]) for kind in _KINDS)
         print(f"{what}, {size(bytes_read.total)}: " + (f"{lost} lost" if lost else "ok"))
     return int(lost > 0)
 
@@ -167,7 +168,7 @@ def _described(store: Store, name: str) -> dict[str, object]:
         if shelf is store.programs:
             about = {key: as_json(value, key, lenient=True) for key, value in _summary(shelf, entry).items()}
         elif shelf is store.datasets:
-            about = {"examples": store.datasets.look(name).examples}
+            about = {"examples": store.datasets.describe(name).examples}
         return {"name": name, "bytes": lying[0].size_bytes} | times | about
     raise NotFound(f"nothing is stored under the name {name}")
 
@@ -193,7 +194,8 @@ def _report(done: str, moved: Sequence[Moved], out: TextIO, *, json: bool) -> No
 
 
 def _many(kind: str, count: int) -> str:
-    return f"{count} {kind}" + ("s" if count != 1 and kind in ("program", "model", "dataset") else "")
+    plural = {"cache": "cached"}.get(kind, f"{kind}s" if kind in _KINDS and count != 1 else kind)
+    return f"{count} {plural}"
 
 
 @contextlib.contextmanager

@@ -50,6 +50,15 @@ def test_what_one_machine_was_sent_another_one_uses(tmp_path: Path) -> None:
     assert str(tmp_path / "b") in os.fsdecode(other.datasets.find(NAME).path)
 
 
+def test_what_is_only_listed_is_not_fetched(tmp_path: Path) -> None:
+    sent(machine(tmp_path, "a"))
+    other = machine(tmp_path, "b")
+    described = other.datasets.describe(NAME)
+    assert (described.examples, described.size_bytes) == (20, len(STREAM))
+    assert other.datasets.has(NAME)
+    assert not (tmp_path / "b" / "datasets").exists()
+
+
 def test_what_was_deleted_at_one_machine_is_gone_at_all(tmp_path: Path) -> None:
     first, other = machine(tmp_path, "a"), machine(tmp_path, "b")
     sent(first)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from erlbridge.core.results import Stored
 from erlbridge.errors import NotFound
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.engine import INDEX_FILE
+from erlbridge.store.kept import KINDS, Bounds, Kept
 from erlbridge.store.store import Store, open_store
 from erlbridge.store.verify import total_bytes, verify
 
@@ -100,3 +102,24 @@ def test_what_is_deleted_meanwhile_is_no_fault(store: Store) -> None:
     assert [one.kind for one in going if one.fault is None] == ["dataset"]
     with pytest.raises(NotFound):
         store.models.get(named("offline", b"a model"))
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["in its row", "in a file"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_what_is_cached_are_read_too(
+    store: Store, tmp_path: Path, said: list[str], kind: str, size: int
+) -> None:
+    kept = Kept(store.engine, store.blobs, kind, Bounds(1e9, 10, 2**30), said.append)
+    for name in ("a" * 64, "b" * 64):
+        kept.put(name, kept.packed(name, Stored("predict", b"same", b"x" * size)))
+    assert [(one.kind, one.fault) for one in verify(store)][3:] == [(kind, None), (kind, None)]
+    store.engine.write(
+        lambda statements: statements.run(
+            "UPDATE results SET body = ? WHERE name = ? AND body IS NOT NULL", (b"?", "a" * 64)
+        )
+    )
+    for path in tmp_path.glob(f"results/{'a' * 64}.*"):
+        path.write_bytes(b"?")
+    assert faults(store) == {kind: "damaged"}
+    assert faults(store) == {}
+    assert kept.totals()[0] == 1
