@@ -65,6 +65,12 @@ def test_entries_are_the_same_as_in_a_file(engine: PostgresEngine, other: Postgr
     assert index.get("c") is None
 
 
+def test_what_an_index_was_not_told_is_made_up_for_in_parts(engine: PostgresEngine) -> None:
+    index = Index(engine, "program")
+    index.add_all(Entry(f"{number:04}", 1, number, number) for number in range(1001))
+    assert index.totals() == (1001, 1001)
+
+
 def test_claims_of_two_nodes_exclude_each_other(engine: PostgresEngine, other: PostgresEngine) -> None:
     mine, theirs = Claims(engine), Claims(other)
     assert mine.take("work", "a", 60)
