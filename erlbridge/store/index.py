@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from erlbridge.store.engine import Engine, Row, Statements, Value
 
 _COLUMNS: Final = "name, size, stored_at, used_at, about"
+_AT_ONCE: Final = 1000
 _INSERT: Final = f"INSERT INTO entries (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, name)"  # noqa: S608 - names of ours alone
 
 
@@ -50,10 +52,11 @@ class Index:
         self._engine.write(lambda statements: statements.run(statement, (at_ns, self.kind, name, at_ns)))
 
     def add_all(self, entries: Iterable[Entry]) -> None:
-        """Adds entries of what lies there without a row, in one transaction; rows that are there stay as they are."""
-        kept = list(entries)
-        if kept:
-            self._engine.write(lambda statements: reindex(statements, self.kind, kept))
+        """Adds entries of what lies there without a row; rows that are there stay as they are."""
+        left = list(entries)
+        while left:  # a server far away does no more within the time that a transaction has
+            some, left = left[:_AT_ONCE], left[_AT_ONCE:]
+            self._engine.write(partial(reindex, kind=self.kind, entries=some))
 
     def describe(self, name: str, about: bytes) -> None:
         """Notes what an entry is, where there is one."""

@@ -145,7 +145,9 @@ class PostgresEngine:
         )
         try:
             _read_whole_numbers(connection)
-            if _version(connection) != VERSION:
+            with _fuse(connection, _STATEMENT_S):
+                version = _version(connection)
+            if version != VERSION:
                 self._migrate(connection)
         except BaseException:
             connection.close()

@@ -18,6 +18,7 @@ from typing import Final
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
+from erlbridge.store.blobs import Blob
 from erlbridge.store.datasets import STREAM, DatasetStore
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
@@ -68,6 +69,16 @@ class SharedDatasets(DatasetStore):
             os.utime(self._place(name))
         return found
 
+    def has(self, name: str) -> bool:
+        return self._blobs.has(_KIND, _digits(name) + _ABOUT)
+
+    def describe(self, name: str) -> Dataset:
+        about = self._blobs.get(_KIND, _digits(name) + _ABOUT, _MOST_ABOUT_BYTES)
+        examples, size = _read_about(about or b"")
+        if size < 0:  # gone or damaged, which is for `look` to say
+            return self.look(name)
+        return Dataset(name, examples, size, os.fsencode(self._place(name).absolute() / STREAM))
+
     def adopt(self, stream: Path, name: str, examples: int, index: Path | None = None) -> None:
         """Takes a finished stream over; while it cannot be kept elsewhere it stays, and this may be tried again."""
         self._upload(stream, name, examples)
@@ -104,6 +115,13 @@ class SharedDatasets(DatasetStore):
             if dot and is_dataset_name(PREFIX + digits) and digits + _ABOUT in blobs:
                 yield Entry(PREFIX + digits, blob.size_bytes, blob.modified_at_ns, blob.modified_at_ns)
 
+    def unfinished(self) -> Iterator[Blob]:
+        """Streams that nodes which were killed have put there, of which nobody has said that they are whole."""
+        blobs = {blob.name: blob for blob in self._blobs.all(_KIND)}
+        for file, blob in blobs.items():
+            if file.endswith(_STREAM) and file.removesuffix(_STREAM) + _ABOUT not in blobs:
+                yield blob
+
     def _upload(self, stream: Path, name: str, examples: int) -> None:
         digits = _digits(name)
         if not self._blobs.has(_KIND, digits + _ABOUT):
@@ -126,8 +144,7 @@ class SharedDatasets(DatasetStore):
             if size < 0 or _sha256(aside / STREAM) != digits or (aside / STREAM).stat().st_size != size:
                 for end in (_ABOUT, _STREAM):
                     self._blobs.set_aside(_KIND, digits + end)
-                if self.register is not None:
-                    self.register.damaged(name, f"{digits}.damaged")
+                self.register.damaged(name, f"{digits}.damaged")
                 return
             super().settle(aside, name, examples, size)
         finally:

@@ -126,7 +126,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
     """
     with _opened(config) as store:
         meant = dict.fromkeys(_named(store.datasets, name) for name in names)
-        for dataset in [store.datasets.look(name) for name in meant]:
+        for dataset in [store.datasets.describe(name) for name in meant]:
             store.datasets.delete(dataset.name)
             print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
     return 0

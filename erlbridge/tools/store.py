@@ -168,7 +168,7 @@ def _described(store: Store, name: str) -> dict[str, object]:
         if shelf is store.programs:
             about = {key: as_json(value, key, lenient=True) for key, value in _summary(shelf, entry).items()}
         elif shelf is store.datasets:
-            about = {"examples": store.datasets.look(name).examples}
+            about = {"examples": store.datasets.describe(name).examples}
         return {"name": name, "bytes": lying[0].size_bytes} | times | about
     raise NotFound(f"nothing is stored under the name {name}")
 

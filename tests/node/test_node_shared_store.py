@@ -16,6 +16,7 @@ from erlbridge.codec import Atom
 
 ID, PROGRAMS, DATASET = Atom("program_id"), Atom("programs"), Atom("dataset")
 ERROR, MESSAGE = Atom("error_type"), Atom("message")
+METRICS, CACHED = Atom("metrics"), Atom("cached")
 
 Start = Callable[[str], NodeClient]
 
@@ -84,6 +85,20 @@ def test_a_dataset_that_one_node_was_sent_another_one_learns_from(here: NodeClie
     expected = ok(here.ask("optimize_signature", request))
     request[Atom("training_data")] = (DATASET, name_of(stream).encode())
     assert ok(there.ask("optimize_signature", request))[ID] == expected[ID]
+
+
+def test_what_one_node_was_paid_for_another_one_knows_while_it_is_asked_and_after(
+    here: NodeClient, there: NodeClient
+) -> None:
+    """Both are asked at once: one of them has the claim, and the other one waits for its result."""
+    asked = prediction(
+        {Atom("lm"): {Atom("model"): Atom("offline"), Atom("latency_ms"): 500}, Atom("result_cache"): True}
+    )
+    requests = [(node, node.request("predict", asked)) for node in (here, there)]
+    results = [ok(node.answer(number)) for node, number in requests]
+    assert sorted(result[METRICS].get(CACHED, False) for result in results) == [False, True]
+    assert results[0][Atom("prediction")] == results[1][Atom("prediction")]
+    assert ok(there.ask("predict", asked))[METRICS][CACHED]
 
 
 def test_while_the_server_is_away_jobs_go_on_and_lists_say_so(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from erlbridge.core.dataset_requests import ListDatasets
 from erlbridge.errors import NotFound
 from erlbridge.node.dataset_verbs import list_datasets
 from erlbridge.store.blob_cache import BlobCache
+from erlbridge.store.gc import Policy, collect
 from erlbridge.store.places import Places
 from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
 from erlbridge.store.shared_datasets import SharedDatasets
@@ -49,6 +51,15 @@ def test_what_one_machine_was_sent_another_one_uses(tmp_path: Path) -> None:
     assert other.datasets.find(NAME).examples == 20
     assert [(entry.name, entry.size_bytes) for entry in other.datasets.found()] == [(NAME, len(STREAM))]
     assert str(tmp_path / "b") in os.fsdecode(other.datasets.find(NAME).path)
+
+
+def test_what_is_only_listed_is_not_fetched(tmp_path: Path) -> None:
+    sent(machine(tmp_path, "a"))
+    other = machine(tmp_path, "b")
+    described = other.datasets.describe(NAME)
+    assert (described.examples, described.size_bytes) == (20, len(STREAM))
+    assert other.datasets.has(NAME)
+    assert not (tmp_path / "b" / "datasets").exists()
 
 
 def test_what_was_deleted_at_one_machine_is_gone_at_all(tmp_path: Path) -> None:
@@ -147,3 +158,22 @@ def test_a_list_of_what_lies_elsewhere_fetches_none_of_it(tmp_path: Path) -> Non
     assert not (tmp_path / "b" / "datasets").exists()
     (entry,) = other.datasets.newest(10)
     assert entry.about, "the next list asks nobody"
+
+
+def test_what_was_left_elsewhere_is_cleared_up_and_what_is_used_stays(tmp_path: Path) -> None:
+    store = machine(tmp_path, "a")
+    sent(store)
+    shared = tmp_path / "shared" / "datasets"
+    left = ["0.damaged", ".new-1", "1" * 64 + ".stream"]
+    for file in left:
+        (shared / file).write_bytes(b"left")
+
+    def collected(after_s: int) -> set[tuple[str, str]]:
+        later = time.time_ns() + after_s * 10**9
+        return {(gone.kind, gone.name) for gone in collect(store, Policy(None), clock=lambda: later)}
+
+    assert collected(0) == set()
+    kinds = ("damaged", "unfinished", "unfinished")
+    expected = {(kind, f"datasets/{file}") for kind, file in zip(kinds, left, strict=True)}
+    assert collected(100_000) == expected
+    assert content(machine(tmp_path, "b")) == STREAM
