@@ -82,7 +82,7 @@ def test_a_node_without_descriptors_serves_its_workers_and_types_its_errors(node
     with no_more(node.node_pid):
         assert kind_of(node.ask("predict", prediction())) == "ok"
         assert kind_of(node.ask("optimize_signature", optimization(6, optimizer=Atom("labeled_few_shot")))) == "ok"
-        for verb, payload in (("get_program", program_id), ("list_programs", {})):
+        for verb, payload in (("get_program", program_id),):
             answered = node.ask(verb, payload)
             assert kind_of(answered) == "storage_error"
             assert b"limit on open files" in answered[1][Atom("message")]

@@ -80,10 +80,10 @@ def make_node_noisy() -> None:
 
     take = Node._take_request
 
-    def noisy_take(self: Any, request: Any) -> None:
+    def noisy_take(self: Any, request: Any, frame_bytes: int) -> None:
         if request.verb in os.environ["NOISE_NODE"].split():
             noise(f"the node for {request.verb}")
-        take(self, request)
+        take(self, request, frame_bytes)
 
     Node._take_request = noisy_take
 
