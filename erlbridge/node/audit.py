@@ -23,7 +23,7 @@ from erlbridge.wire.vocabulary import atom_keys
 
 _LEFT_OUT: Final = "health_check"
 _SUMMED_ELSEWHERE: Final = "data_chunk"
-"""Its bytes are a dataset's, whose name is their sum: another pass over them would cost the loop as much as the rest."""
+"""Its bytes are a dataset's, whose name is their sum: another pass over them costs as much as the rest."""
 
 
 class Audit:

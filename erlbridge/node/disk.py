@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 
 from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
 from erlbridge.limits import MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
+from erlbridge.node.heap import Burst
 from erlbridge.store.failures import storage_failed
 from erlbridge.wire.messages import Term
 
@@ -62,6 +63,7 @@ class Disk:
         self._tasks: dict[bytes, _Task] = {}
         self._waiting_bytes = 0
         self._lanes: Counter[str] = Counter()
+        self._burst = Burst()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._done: deque[tuple[_Task, Term | BridgeError]] = deque()
         self._wake: tuple[int, int] | None = None
@@ -80,8 +82,8 @@ class Disk:
         size_bytes, lane = errand.size_bytes, errand.lane
         if lane is not None and self._lanes[lane] >= MAX_TRANSFER_WINDOW:
             raise Overloaded(
-                f"{MAX_TRANSFER_WINDOW} chunks of this transfer wait for the disk; send no more than `window` beyond what "
-                "is acknowledged",
+                f"{MAX_TRANSFER_WINDOW} chunks of this transfer wait for the disk; send no more than `window` behind "
+                "those that are acknowledged",
                 context={"waiting": self._lanes[lane], "limit": MAX_TRANSFER_WINDOW},
                 retry_after_ms=100,
             )
@@ -98,8 +100,14 @@ class Disk:
         task = self._tasks[key] = _Task(key, request_id, verb, errand.work, size_bytes, lane)
         if lane is not None:
             self._lanes[lane] += 1
+            self._burst.begin()
         self._waiting_bytes += size_bytes
         self._todo.put(task)
+
+    def rest(self) -> None:
+        """Gives memory back when nothing waits. Called now and then."""
+        if not self._tasks:
+            self._burst.end()
 
     def finish(self, within_s: float) -> None:
         """Answers all that waits, for at most so long, and tells the rest that the node ends."""

@@ -163,6 +163,7 @@ class Node:
         """Looks after the processes, when that is due."""
         if (now := time.monotonic()) < self.patrol.due_at():
             return
+        self.disk.rest()
         found = self.patrol.go_round(now)
         for level, worker, line in found.lines:
             self.host.log(level, line.encode(), worker=worker)

@@ -28,8 +28,8 @@ def chunk_bytes(max_frame_bytes: int) -> int:
 
 
 def window(transfers: int) -> int:
-    """How many chunks behind the acknowledged ones the host of one of so many transfers may send: together they fit into
-    what may wait."""
+    """How many chunks behind the acknowledged ones the host may send, of each of so many transfers: together they fit
+    into what may wait."""
     return max(1, min(MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES // MAX_CHUNK_BYTES // max(transfers, 1)))
 
 

@@ -5,9 +5,9 @@
 
 The record of a compressed chunk is the chunk as it came: the state of such a stream can be had again only from its
 beginning, so who goes on with it reads them all and writes the plain stream anew. The record of a plain chunk says how
-long the stream was behind it and what its SHA-256 was, and the bytes are written once, into the stream; who goes on reads
-that, up to where it agrees. Either way it goes on behind the last record that is whole. A record is written when its
-chunk's bytes are, so that a process that is killed between the two has acknowledged neither.
+long the stream was behind it and what its SHA-256 was, and the bytes are written once, into the stream; who goes on
+reads that, up to where it agrees. Either way it goes on behind the last record that is whole. A record is written when
+its chunk's bytes are, so that a process that is killed between the two has acknowledged neither.
 
 Whoever has the files open holds a lock, which the kernel takes back however its process ends. Blocks on the disk.
 """
@@ -39,6 +39,8 @@ _MOST_RECORD_BYTES: Final = MAX_CHUNK_BYTES + 1024
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _PUSH_BYTES: Final = 16 * 1024 * 1024
 """How much of the stream the system is to begin to write at once: so the last chunk waits for little of it."""
+_RESERVED_BYTES: Final = 32 * 1024 * 1024
+"""How much room a long stream's file is given at once."""
 
 
 class TransferFiles:
@@ -56,6 +58,8 @@ class TransferFiles:
         """Of the records that are acknowledged."""
         self._pushed = 0
         """How much of the stream is on its way to the disk."""
+        self._reserved = 0
+        """How long the stream's file is made before it is that long."""
         self._is_plain = incoming.compression == "none"
         self._part = os.open(self.part, _FILE if self._is_plain else _FILE | os.O_TRUNC, 0o600)
 
@@ -66,7 +70,7 @@ class TransferFiles:
 
     @classmethod
     def begin(cls, base: Path, compression: str, total_bytes: int | None = None, most_bytes: int | None = None) -> Self:
-        """A new transfer, whatever was there. `base` is the files' path without its suffix, the rest is `Incoming`'s."""
+        """A new transfer in any's place. `base` is the files' path without its suffix; the rest is `Incoming`'s."""
         incoming = Incoming(compression, total_bytes, most_bytes)
         chunks = _locked(base.with_suffix(CHUNKS), os.O_CREAT)
         assert chunks is not None  # noqa: S101 - it was made
@@ -136,7 +140,8 @@ class TransferFiles:
         os.lseek(self._chunks, self._size, os.SEEK_SET)
 
     def sync(self) -> None:
-        """Has the plain stream on the disk."""
+        """Has the plain stream on the disk, and no more than that in its file."""
+        os.ftruncate(self._part, self.incoming.plain_bytes)
         os.fsync(self._part)
 
     def remove(self) -> None:
@@ -187,12 +192,22 @@ class TransferFiles:
         _write(self._chunks, record)
 
     def _write(self, piece: bytes) -> None:
-        _write(self._part, piece)
         behind = self.incoming.plain_bytes
+        if behind > self._reserved >= 0 and behind >= _RESERVED_BYTES:
+            self._reserve(behind)
+        _write(self._part, piece)
         if behind - self._pushed >= _PUSH_BYTES:
             # Linux begins to write what is dirty there, and waits for none of it; pages that are dirty stay.
             os.posix_fadvise(self._part, self._pushed, behind - self._pushed, os.POSIX_FADV_DONTNEED)
             self._pushed = behind
+
+    def _reserve(self, behind: int) -> None:
+        """Makes the file longer than it has to be yet, which makes writing cheaper; what cannot be had is no loss."""
+        try:
+            os.posix_fallocate(self._part, behind, _RESERVED_BYTES)
+            self._reserved = behind + _RESERVED_BYTES
+        except OSError:
+            self._reserved = -1
 
     def _keep(self) -> None:
         """What was read or added by now counts."""

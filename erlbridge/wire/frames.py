@@ -17,9 +17,10 @@ from erlbridge.limits import MAX_FRAME_BYTES
 HEADER_BYTES: Final = 4
 
 _SCRATCH_BYTES: Final = 256 * 1024
+_AHEAD_BYTES: Final = 4 * 1024
 _KEPT_BYTES: Final = 2 * 1024 * 1024
-"""Longest frame whose room is kept for the next one: chunks of transfers, which come by the thousand. Memory that is had
-from the system and given back for each costs more than all else that is done with them."""
+"""Longest frame whose room is kept for the next one: chunks of transfers, which come by the thousand. Memory that is
+had from the system and given back for each costs more than all else that is done with them."""
 
 
 class FrameReader:
@@ -49,6 +50,8 @@ class FrameReader:
         self._length = 0
         """Of the one that is being read there, 0 for none."""
         self._there = 0
+        self._ahead = _SCRATCH_BYTES
+        """How much is read before it is known what comes: little, where the last frame was a long one."""
 
     @property
     def pending_bytes(self) -> int:
@@ -68,7 +71,10 @@ class FrameReader:
         """Where the next bytes of the stream may be read to, in this order, until `filled` is called."""
         if self._scratch is None:
             self._scratch = bytearray(_SCRATCH_BYTES)
-        return [memoryview(self._long)[self._there : self._length], memoryview(self._scratch)]
+        if not self._length:
+            return [memoryview(self._scratch)[: self._ahead]]
+        # Only the next header and a little with it: what is read behind a long frame is copied.
+        return [memoryview(self._long)[self._there : self._length], memoryview(self._scratch)[:_AHEAD_BYTES]]
 
     def filled(self, count: int) -> None:
         """So many bytes have been read there."""
@@ -90,8 +96,10 @@ class FrameReader:
                 if self._there < self._length:
                     return
                 length, self._length, self._there = self._length, 0, 0
+                self._ahead = _AHEAD_BYTES
                 yield memoryview(self._long)[:length].toreadonly()
             elif (frame := self._next()) is not None:
+                self._ahead = _SCRATCH_BYTES
                 yield frame
             else:
                 self._begin_long()
