@@ -187,7 +187,8 @@ def _above_quota(size: int, most: int) -> TransferError:
 
 
 class Outgoing:
-    """One term on its way out in chunks, uncompressed: a 4-byte length and the term.
+    """One term on its way out in chunks, uncompressed: a 4-byte length and the term, `head` and `rest` of it together.
+    The rest is not copied: it may be most of the memory that there is.
 
     >>> outgoing = Outgoing(b"term", chunk_bytes=6)
     >>> outgoing.chunks, outgoing.total_bytes
@@ -196,17 +197,17 @@ class Outgoing:
     ((0, b'\\x00\\x00\\x00\\x04te', False), (1, b'rm', True))
     """
 
-    def __init__(self, term: bytes, chunk_bytes: int) -> None:
+    def __init__(self, rest: bytes | memoryview, chunk_bytes: int, head: bytes = b"") -> None:
         import hashlib  # noqa: PLC0415 - as above
 
-        self._header = len(term).to_bytes(HEADER_BYTES)
-        self._term = memoryview(term)
+        self._head = (len(head) + len(rest)).to_bytes(HEADER_BYTES) + head
+        self._rest = memoryview(rest)
         self._chunk_bytes = chunk_bytes
         self._index = 0
-        summed = hashlib.sha256(self._header)
-        summed.update(term)
+        summed = hashlib.sha256(self._head)
+        summed.update(self._rest)
         self.sha256 = summed.hexdigest()
-        self.total_bytes = HEADER_BYTES + len(term)
+        self.total_bytes = len(self._head) + len(rest)
         self.chunks = -(-self.total_bytes // chunk_bytes)
 
     def again(self) -> Outgoing:
@@ -223,7 +224,8 @@ class Outgoing:
     def next(self) -> tuple[int, bytes, bool]:
         """The next chunk: its index, its bytes, and whether it is the last."""
         index = self._index
-        start = index * self._chunk_bytes - HEADER_BYTES
-        data = bytes(self._term[max(0, start) : start + self._chunk_bytes])
+        start, before = index * self._chunk_bytes, len(self._head)
+        end = start + self._chunk_bytes
+        data = self._head[start:end] + self._rest[max(0, start - before) : max(0, end - before)]
         self._index += 1
-        return index, (self._header + data if index == 0 else data), self.is_over
+        return index, data, self.is_over

@@ -57,7 +57,7 @@ defmodule Pipeline.DSPy.DataTransfer do
       examples: …, bytes: …, sent_bytes: …}`: how far it is, in bytes before and after compression.
     * `:compression` - `:none`, the default, or `:zlib`, many times slower: for a bridge at another BEAM node behind a slow
       network. On the node's disk the dataset is the same.
-    * `:window` - how many chunks of 1 MiB are on their way at once, 8; fewer where the node says so.
+    * `:window` - how many chunks of 1 MiB are on their way at once, 16; fewer where the node says so.
     * `:total_bytes` - how long the stream is, where that is known: a node that has no room for it says so at once.
     * `:timeout` - for all of it, in milliseconds or `:infinity`, the default. `:chunk_timeout` - for each chunk, 60000.
     * `:resume_within` - how long a node may be away in the middle of it, 30000 ms; 0 to give up at once.

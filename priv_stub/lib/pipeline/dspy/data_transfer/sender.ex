@@ -16,7 +16,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     transfer: nil,
     progress: nil,
     compression: :none,
-    window: 8,
+    window: 16,
     total_bytes: nil,
     timeout: :infinity,
     chunk_timeout: 60_000,
