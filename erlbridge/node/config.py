@@ -109,6 +109,9 @@ class NodeConfig:
     dataset_quota_bytes: int = setting(
         Size(2**20, 2**20 * _TIB), 16 * 2**30, "what transfers and datasets may take of the data directory, together"
     )
+    transfer_quota_bytes: int = setting(
+        Size(2**20, 2**20 * _TIB), 8 * 2**30, "what one transfer may have of it, before compression"
+    )
     dataset_keep_s: float = setting(
         Seconds(3600, 3660 * _DAY_S, "for ever"), 30 * _DAY_S, "how long datasets are kept that no job uses"
     )

@@ -13,13 +13,14 @@ import selectors
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
-from erlbridge.limits import MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
+from erlbridge.limits import MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
+from erlbridge.node.heap import Burst
 from erlbridge.store.failures import storage_failed
 from erlbridge.wire.messages import Term
 
@@ -31,6 +32,16 @@ Result = TypeVar("Result")
 _WAKE_BYTES: Final = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a request asks of the disk, how many bytes that holds, and in which lane: of those in one no more than
+    `MAX_TRANSFER_WINDOW` may wait."""
+
+    work: Work
+    size_bytes: int = 0
+    lane: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
     """`what` names the work in errors; `key` is that of the request which is answered by it."""
@@ -40,6 +51,7 @@ class _Task:
     then: Callable[[Any], None]
     key: bytes | None = None
     size_bytes: int = 0
+    lane: str | None = None
 
 
 class Disk:
@@ -56,6 +68,8 @@ class Disk:
         self._open: dict[_Task, None] = {}
         self._keys: set[bytes] = set()
         self._waiting_bytes = 0
+        self._lanes: Counter[str] = Counter()
+        self._burst = Burst()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._done: deque[Callable[[], None]] = deque()
         self._wake: tuple[int, int] | None = None
@@ -65,8 +79,21 @@ class Disk:
         """Whether the request with this key waits for the disk alone."""
         return key in self._keys
 
-    def put(self, key: bytes, request_id: Term, verb: str, work: Work, size_bytes: int = 0) -> None:
-        """Takes a request whose work holds so many bytes. Raises `Overloaded` when too many wait."""
+    @property
+    def lanes(self) -> int:
+        """In how many lanes requests wait."""
+        return len(self._lanes)
+
+    def put(self, key: bytes, request_id: Term, verb: str, errand: Errand) -> None:
+        """Takes a request. Raises `Overloaded` when too many wait."""
+        size_bytes, lane = errand.size_bytes, errand.lane
+        if lane is not None and self._lanes[lane] >= MAX_TRANSFER_WINDOW:
+            raise Overloaded(
+                f"{MAX_TRANSFER_WINDOW} chunks of this transfer wait for the disk; send no more than `window` behind "
+                "those that are acknowledged",
+                context={"waiting": self._lanes[lane], "limit": MAX_TRANSFER_WINDOW},
+                retry_after_ms=100,
+            )
         if self._keys and (
             self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or len(self._keys) >= MAX_WAITING_DISK_REQUESTS
         ):
@@ -76,8 +103,13 @@ class Disk:
                 retry_after_ms=100,
             )
         self._keys.add(key)
+        if lane is not None:
+            self._lanes[lane] += 1
+            self._burst.begin()
         self._waiting_bytes += size_bytes
-        self._take(_Task(verb, work, lambda outcome: self._answer(request_id, outcome), key, size_bytes))
+        self._take(
+            _Task(verb, errand.work, lambda outcome: self._answer(request_id, outcome), key, size_bytes, lane)
+        )
 
     def run(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
         """Has the thread do something behind all that waits there; `then` hears in the loop what came of it."""
@@ -90,6 +122,11 @@ class Disk:
             self._awaken()
         else:
             call()
+
+    def rest(self) -> None:
+        """Gives memory back when nothing waits. Called now and then."""
+        if not self._keys:
+            self._burst.end()
 
     def finish(self, within_s: float) -> None:
         """Does all that waits, for at most so long, and tells the rest that the node ends."""
@@ -131,6 +168,10 @@ class Disk:
         if task.key is not None:
             self._keys.discard(task.key)
             self._waiting_bytes -= task.size_bytes
+        if task.lane is not None:
+            self._lanes[task.lane] -= 1
+            if not self._lanes[task.lane]:
+                del self._lanes[task.lane]
         task.then(outcome)
 
     # -- the thread

@@ -38,7 +38,7 @@ from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.disk import Disk
+from erlbridge.node.disk import Disk, Errand
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.heap import give_back_large_blocks
@@ -90,7 +90,8 @@ class Node:
         )
         self.disk = Disk(self.selector, self._answer_of_disk)
         self.store = open_store(config.data, self._warn, config.places)
-        self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
+        quotas = transfer_verbs.Quotas(config.dataset_quota_bytes, config.transfer_quota_bytes)
+        self.data = transfer_verbs.DataDesk(self.store, quotas, config.max_frame_bytes)
         self.stock = stock_of(self.store, self.disk, config, self._warn)
         self.intake = Intake(
             self.host, self.scheduler, self.stock, self._step, caches=config.result_cache, library=about.library
@@ -185,6 +186,7 @@ class Node:
         if (now := time.monotonic()) < self.patrol.due_at():
             return
         self.housekeeping.look(now)
+        self.disk.rest()
         found = self.patrol.go_round(now)
         for level, worker, line in found.lines:
             self.host.log(level, line.encode(), worker=worker)
@@ -209,7 +211,7 @@ class Node:
         if self.wire.paused or self.exit_code == EXIT_FRAMING_LOST:
             return
         try:
-            for frame in self.wire.reader:
+            for frame in self.wire.reader.views():
                 self._take_frame(frame)
                 if self._hold_back():
                     return
@@ -252,9 +254,9 @@ class Node:
                 case event:
                     self._step(event)
 
-    def _take_frame(self, frame: bytes) -> None:
+    def _take_frame(self, frame: bytes | memoryview) -> None:
         request_id: Term = None
-        unread: bytes | None = frame
+        unread: bytes | memoryview | None = frame
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
@@ -302,12 +304,14 @@ class Node:
                 asked = events.ShutdownAsked((request.id,), grace_s, (key,))
                 self._do(self.scheduler.step(asked, time.monotonic()))
             case verb if verb in stock.VERBS:
-                self.disk.put(key, request.id, verb, self.stock.work(verb, request.payload, self.scheduler.sharing))
+                errand = Errand(self.stock.work(verb, request.payload, self.scheduler.sharing))
+                self.disk.put(key, request.id, verb, errand)
             case verb if verb in program_verbs.ANSWERS:
                 payload = request.payload
-                self.disk.put(key, request.id, verb, lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
+                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
+                self.disk.put(key, request.id, verb, errand)
             case verb if verb in transfer_verbs.VERBS:
-                self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
+                self.disk.put(key, request.id, verb, self.data.work(verb, request.payload, self.disk.lanes))
             case verb if verb in WORKER_VERBS:
                 self.intake.take(key, request, frame_bytes)
             case verb:

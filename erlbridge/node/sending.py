@@ -54,7 +54,7 @@ class Sending:
         if self._held_bytes and self._held_bytes + len(frame) > MAX_OUTGOING_BYTES:
             return None
         result_at = skip(frame, skip(frame, _PARTS_AT))
-        stream = Outgoing(bytes((tags.VERSION_MAGIC,)) + frame[result_at:], self._chunk_bytes)
+        stream = Outgoing(memoryview(frame)[result_at:], self._chunk_bytes, bytes((tags.VERSION_MAGIC,)))
         if self._users[PREFIX + stream.sha256]:  # the same bytes, of another job
             stream = next(sent.stream for sent in self._sent.values() if sent.stream.sha256 == stream.sha256).again()
         self._newest = result, stream

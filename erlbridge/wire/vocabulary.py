@@ -73,7 +73,7 @@ CRASH_REASONS: Final = (
     "memory_limit", "total_memory_limit", "cpu_limit", "stalled", "boot_timeout",
 )  # fmt: skip
 
-TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "empty", "quota", "busy", "damaged")
+TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "size", "empty", "quota", "busy", "damaged")
 
 STATES: Final = (
     "success",
@@ -141,8 +141,8 @@ KEYS: Final = (
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
     # transfers and datasets
-    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "sha256", "next_index",
-    "received_bytes", "chunks", "receiving", "finished", "datasets", "used_at_ms",
+    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "zstd", "sha256", "next_index",
+    "window", "compressions", "received_bytes", "chunks", "receiving", "finished", "datasets", "used_at_ms",
     # the audit log
     "audit", "sequence", "head", "lost",
     # stored results

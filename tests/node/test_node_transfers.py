@@ -294,3 +294,26 @@ def test_an_orderly_end_answers_chunks_and_sends_what_is_left_of_an_answer(
     node.until(lambda term: str(term[0]) == "data_chunk" and term[2][Atom("is_final")])
     assert node.wait() == 0
     assert any(term[1] == stop for term in node.events)
+
+
+def test_a_transfer_may_be_a_window_ahead_of_the_disk_and_memory_stays_flat(ready: NodeClient) -> None:
+    stream = framed(rows(1000, size=1000)) * 64
+    payloads = chunks("windowed", stream, compression="none")
+    payloads[0][Atom("total_bytes")] = len(stream)
+    grown_from = peak_bytes(ready.node_pid)
+    window, sent, told = 16, [], {}
+    for payload in payloads:
+        if len(sent) >= window:
+            tag, told = ready.answer(sent.pop(0))
+            assert tag == "ok", told
+            assert 1 <= told[Atom("window")] <= 16
+        sent.append(ready.request("data_chunk", payload))
+    for number in sent:
+        tag, told = ready.answer(number)
+    assert (tag, told[DATASET]) == ("ok", name_of(stream).encode())
+    assert peak_bytes(ready.node_pid) - grown_from < 50e6
+
+
+def peak_bytes(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

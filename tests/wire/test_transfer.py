@@ -135,3 +135,39 @@ def test_what_goes_out_is_one_framed_term_in_chunks(term: bytes, chunk_bytes: in
     assert stream == len(term).to_bytes(4) + term
     assert all(len(data) == chunk_bytes for _, data, _ in chunks[:-1])
     assert (outgoing.sha256, outgoing.total_bytes) == (hashlib.sha256(stream).hexdigest(), len(stream))
+
+
+def test_a_stream_that_is_not_as_long_as_it_said_is_refused_as_soon_as_that_shows() -> None:
+    stream = framed([{b"a": b"1"}, {b"a": b"2"}])
+    incoming = Incoming("none", total_bytes=len(stream) - 1)
+    with pytest.raises(TransferError, match="its first chunk said") as refusal:
+        list(incoming.take(stream))
+    assert str(refusal.value.context["reason"]) == "size"
+    short = Incoming("zlib", total_bytes=len(stream) + 1)
+    list(short.take(zlib.compress(stream)))
+    with pytest.raises(TransferError) as refusal:
+        short.finish(hashlib.sha256(stream).hexdigest())
+    assert str(refusal.value.context["reason"]) == "size"
+
+
+def test_a_bomb_ends_at_what_its_first_chunk_said() -> None:
+    bomb = zlib.compress(framed([{}]) * 2_000_000)
+    incoming = Incoming("zlib", total_bytes=3_000_000)
+    taken_bytes = 0
+    with pytest.raises(TransferError):  # noqa: PT012 - how far it came counts
+        for piece in incoming.take(bomb):
+            taken_bytes += len(piece)
+    assert taken_bytes <= 3_000_000
+
+
+def test_a_zstandard_stream_is_the_same_dataset_and_a_damaged_one_is_none() -> None:
+    zstd = pytest.importorskip("backports.zstd")
+    stream = framed([{b"a": b"%d" % number} for number in range(500)])
+    packed = zstd.compress(stream)
+    assert taken([packed[:9], packed[9:]], "zstd", stream) == (stream, 500)
+    for wrong in (packed[:-1], packed + b"more", packed + packed, b"no zstd at all", packed[:20] + b"x" + packed[21:]):
+        with pytest.raises(TransferError):
+            taken([wrong], "zstd", stream)
+    window = {zstd.CompressionParameter.window_log: 27}
+    with pytest.raises(TransferError, match="no zstd stream"):
+        taken([zstd.ZstdCompressor(options=window).compress(b"x" * 2**28)], "zstd", stream)

@@ -56,8 +56,10 @@ defmodule Pipeline.DSPy.DataTransfer do
     * `:transfer` - the transfer's name, under which it is gone on with; a random one if not given.
     * `:progress` - a function, called in this process after each chunk that is acknowledged, with `%{chunks: …,
       examples: …, bytes: …, sent_bytes: …}`: how far it is, in bytes before and after compression.
-    * `:compression` - `:zlib`, the default, or `:none`: several times as fast, and as large on the disk as the data are.
-    * `:window` - how many chunks of 1 MiB are on their way at once, 8.
+    * `:compression` - `:none`, the default, or `:zlib`, many times slower: for a bridge at another BEAM node behind a slow
+      network. On the node's disk the dataset is the same.
+    * `:window` - how many chunks of 1 MiB are on their way at once, 16; fewer where the node says so.
+    * `:total_bytes` - how long the stream is, where that is known: a node that has no room for it says so at once.
     * `:timeout` - for all of it, in milliseconds or `:infinity`, the default. `:chunk_timeout` - for each chunk, 60000.
     * `:resume_within` - how long a node may be away in the middle of it, 30000 ms; 0 to give up at once.
 
@@ -146,7 +148,7 @@ defmodule Pipeline.DSPy.DataTransfer do
     with {:error, %PythonError{error_type: :not_found}} <- about(to, dataset),
          {:ok, about} <- about(from, dataset) do
       pieces = fn -> from |> Parts.stream(about, []) |> Stream.map(&{&1, 0}) end
-      Sender.send_all(pieces, to, Keyword.put_new(opts, :compression, :none))
+      Sender.send_all(pieces, to, Keyword.put_new(opts, :total_bytes, about.bytes))
     else
       {:ok, %{dataset: name}} -> {:ok, {:dataset, name}}
       {:error, error} -> {:error, error}

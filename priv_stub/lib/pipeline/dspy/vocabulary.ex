@@ -41,6 +41,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :codec,
     :compiled,
     :compression,
+    :compressions,
     :confidence_interval,
     :config,
     :configuration,
@@ -259,6 +260,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :signal_name,
     :signals,
     :signature,
+    :size,
     :soft,
     :spares,
     :stack,
@@ -314,12 +316,14 @@ defmodule Pipeline.DSPy.Vocabulary do
     :waiting,
     :warning,
     :warnings,
+    :window,
     :worker,
     :worker_hard_bytes,
     :worker_soft_bytes,
     :workers,
     :workers_total_bytes,
-    :zlib
+    :zlib,
+    :zstd
   ]
 
   @doc "Every published atom, sorted by name."

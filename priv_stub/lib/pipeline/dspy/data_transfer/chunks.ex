@@ -54,11 +54,21 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   The pieces of a stream of these examples. What is no example raises a `Pipeline.DSPy.PythonError` with its place.
   """
   @spec examples(Enumerable.t()) :: Enumerable.t()
-  def examples(data) do
-    data
-    |> Stream.with_index()
-    |> Stream.map(fn {example, index} -> {framed(example, index), 1} end)
+  def examples(data), do: Stream.chunk_while(data, {0, 0, [], 0}, &gather/2, &rest/1)
+
+  # Handing on each example by itself costs more than encoding it.
+  defp gather(example, {index, count, framed, bytes}) do
+    [_size, term] = one = framed(example, index)
+    bytes = bytes + 4 + byte_size(term)
+    framed = [framed, one]
+
+    if bytes < @batch_bytes,
+      do: {:cont, {index + 1, count + 1, framed, bytes}},
+      else: {:cont, {framed, count + 1}, {index + 1, 0, [], 0}}
   end
+
+  defp rest({_index, 0, _framed, _bytes}), do: {:cont, nil}
+  defp rest({_index, count, framed, _bytes}), do: {:cont, {framed, count}, nil}
 
   @doc "The SHA-256 of a stream, as hexadecimal digits."
   @spec sha256(Enumerable.t()) :: {:ok, String.t()} | {:error, PythonError.t()}
@@ -125,10 +135,12 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   defp close(%Cutter{zlib: zlib}), do: :zlib.close(zlib)
 
   defp take({bytes, examples}, cutter) do
+    bytes = IO.iodata_to_binary(bytes)
+
     cutter = %{
       cutter
       | raw: [cutter.raw, bytes],
-        raw_bytes: cutter.raw_bytes + IO.iodata_length(bytes),
+        raw_bytes: cutter.raw_bytes + byte_size(bytes),
         examples: cutter.examples + examples
     }
 

@@ -15,8 +15,9 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   @defaults [
     transfer: nil,
     progress: nil,
-    compression: :zlib,
-    window: 8,
+    compression: :none,
+    window: 16,
+    total_bytes: nil,
     timeout: :infinity,
     chunk_timeout: 60_000,
     resume_within: 30_000
@@ -26,8 +27,8 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   @event [:pipeline, :dspy, :transfer]
 
   # `next` is the first chunk that has not been sent, those before it are known to be there; `pending` are the chunks in
-  # flight, oldest first, each with its request. `last` is the chunk that was acknowledged last; `in_vain` counts how often
-  # the transfer has gone on since then.
+  # flight, oldest first, each with its request, and `window` how many these may be: what was asked for, or less where the
+  # node says so. `last` is the chunk that was acknowledged last; `in_vain` counts how often the transfer has gone on since then.
   @enforce_keys [:bridge, :transfer, :opts, :until, :pending]
   defstruct [
     :bridge,
@@ -37,6 +38,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     :pending,
     :last,
     :chunk_bytes,
+    :window,
     next: 0,
     sent_bytes: 0,
     resumed: 0,
@@ -55,6 +57,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
       bridge: bridge,
       transfer: opts[:transfer] || random_name(),
       opts: opts,
+      window: opts[:window],
       pending: :queue.new(),
       until: if(opts[:timeout] == :infinity, do: :infinity, else: now_ms() + opts[:timeout])
     }
@@ -145,7 +148,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   end
 
   defp send_one(state, chunk, next) do
-    case closing(next, fn -> make_room(state, state.opts[:window] - 1) end) do
+    case closing(next, fn -> make_room(state, state.window - 1) end) do
       {:cont, state} ->
         state |> submit(chunk) |> send_each(next)
 
@@ -197,6 +200,11 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
     }
 
     payload = if chunk.sha256, do: Map.put(payload, :sha256, chunk.sha256), else: payload
+    total = state.opts[:total_bytes]
+
+    payload =
+      if total && chunk.index == 0, do: Map.put(payload, :total_bytes, total), else: payload
+
     opts = [timeout: left_ms(state), progress: false, stream_to: false]
     ref = PythonBridge.async(state.bridge, :data_chunk, payload, opts)
     %{state | pending: :queue.in({chunk, ref}, state.pending), next: chunk.index + 1}
@@ -227,6 +235,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
       state
       | in_vain: 0,
         last: chunk,
+        window: min(state.opts[:window], Map.get(told, :window, state.opts[:window])),
         sent_bytes: state.sent_bytes + byte_size(chunk.data)
     }
 

@@ -14,7 +14,11 @@ defmodule Pipeline.DSPy.PythonBridge.Collector do
   @spec start_link(atom, reference, map) :: pid
   def start_link(tag, id, %{bytes: _, sha256: _} = about) do
     bridge = self()
-    spawn_link(fn -> collect(%{tag: tag, id: id, about: about, bridge: bridge}, 0, 0, []) end)
+    sum = :crypto.hash_init(:sha256)
+
+    spawn_link(fn ->
+      collect(%{tag: tag, id: id, about: about, bridge: bridge, sum: sum}, 0, "")
+    end)
   end
 
   @doc "Hands over the next chunk."
@@ -24,21 +28,22 @@ defmodule Pipeline.DSPy.PythonBridge.Collector do
     :ok
   end
 
-  defp collect(state, index, bytes, parts) do
+  # The stream grows in one place: parts that are joined in the end would stand in memory beside it.
+  defp collect(state, index, stream) do
     receive do
       {:data_chunk, %{chunk_index: ^index, data: data, compression: :none} = chunk} ->
-        bytes = bytes + byte_size(data)
-        parts = [parts, data]
+        state = %{state | sum: :crypto.hash_update(state.sum, data)}
+        stream = <<stream::binary, data::binary>>
 
         cond do
-          bytes > state.about.bytes ->
+          byte_size(stream) > state.about.bytes ->
             finish(state, {:error, broken("it is longer than it was to be")})
 
           chunk.is_final ->
-            finish(state, result(state.about, IO.iodata_to_binary(parts)))
+            finish(state, result(state, stream))
 
           true ->
-            collect(state, index + 1, bytes, parts)
+            collect(state, index + 1, stream)
         end
 
       {:data_chunk, chunk} ->
@@ -47,21 +52,21 @@ defmodule Pipeline.DSPy.PythonBridge.Collector do
     end
   end
 
-  defp result(about, <<size::32, term::binary>> = stream) when byte_size(term) == size do
-    with :ok <- check(about, stream),
+  defp result(state, <<size::32, term::binary>>) when byte_size(term) == size do
+    with :ok <- check(state),
          {:error, reason} <- MessageProtocol.decode_result(term) do
       {:error, broken("it is #{reason}")}
     end
   end
 
-  defp result(_about, _stream), do: {:error, broken("its length is not the one that it says")}
+  defp result(_state, _stream), do: {:error, broken("its length is not the one that it says")}
 
-  defp check(about, stream) do
-    sha256 = Base.encode16(:crypto.hash(:sha256, stream), case: :lower)
+  defp check(state) do
+    sha256 = Base.encode16(:crypto.hash_final(state.sum), case: :lower)
 
-    if sha256 == about.sha256,
+    if sha256 == state.about.sha256,
       do: :ok,
-      else: {:error, broken("its sha256 is #{sha256}, expected #{about.sha256}")}
+      else: {:error, broken("its sha256 is #{sha256}, expected #{state.about.sha256}")}
   end
 
   defp broken(why) do

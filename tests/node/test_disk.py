@@ -1,0 +1,37 @@
+"""What waits for the disk: bounded for each transfer, so that none takes all the room."""
+
+from __future__ import annotations
+
+import selectors
+import threading
+
+import pytest
+
+from erlbridge.errors import Overloaded
+from erlbridge.limits import MAX_TRANSFER_WINDOW
+from erlbridge.node.disk import Disk, Errand
+from erlbridge.node.transfer_verbs import window
+
+
+def test_a_transfer_that_ignores_its_window_is_overloaded_and_others_are_not() -> None:
+    go_on = threading.Event()
+    answered: list[object] = []
+    with selectors.PollSelector() as selector:
+        disk = Disk(selector, lambda request_id, _outcome: answered.append(request_id))
+        greedy = Errand(go_on.wait, 1, "greedy")
+        for number in range(MAX_TRANSFER_WINDOW):
+            disk.put(b"%d" % number, number, "data_chunk", greedy)
+        with pytest.raises(Overloaded, match="no more than `window`"):
+            disk.put(b"more", -1, "data_chunk", greedy)
+        disk.put(b"other", -2, "data_chunk", Errand(go_on.wait, 1, "other"))
+        assert disk.lanes == 2
+        go_on.set()
+        disk.finish(30)
+        assert answered == [*range(MAX_TRANSFER_WINDOW), -2]
+        assert disk.lanes == 0
+        disk.put(b"more", -1, "data_chunk", greedy)
+        disk.finish(30)
+
+
+def test_ten_transfers_together_may_send_what_fits_into_the_room() -> None:
+    assert [window(transfers) for transfers in (0, 1, 4, 10, 100)] == [16, 16, 16, 6, 1]
