@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,11 @@ from erlbridge.codec import Atom
 
 REFUSALS: Final = ("storage_error", "overloaded")
 """What a request may be answered that the disk refused."""
+
+
+BEAM: Final = ("elixir", "--erl", "-noinput", str(Path(__file__).with_name("relay.exs")))
+"""The launcher of a node whose host is a BEAM; the process that is started is the BEAM itself."""
+KILL_OWNER: Final = b"kill owner"
 
 
 class Broken(Exception):
@@ -52,13 +57,22 @@ class Host:
     Args:
         data: The nodes' data directory.
         refused: Called when the disk has refused a request, before it is made once more; gives whether it may be.
+        launcher: What starts the node's program: nothing, or a BEAM whose port it becomes.
+
+    Attributes:
+        cut_at: Before the answer to the request of this number, from 1, the port's owner is killed; 0: never.
     """
 
-    def __init__(self, data: Path, refused: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, data: Path, refused: Callable[[], bool] = lambda: False, launcher: Sequence[str] = ()
+    ) -> None:
         self.data = data
         self.ledger = Ledger()
         self.refusals = 0
+        self.requests = 0
+        self.cut_at = 0
         self._refused = refused
+        self._launcher = launcher
         self._node: NodeClient | None = None
 
     @property
@@ -70,7 +84,7 @@ class Host:
     def with_node(self, *arguments: str, **environment: str) -> Iterator[NodeClient]:
         """Starts a node, and ends it; whatever is left of it then is an error."""
         asked = ("--workers", "1", "--spare-workers", "0", *arguments)
-        node = self._node = NodeClient(*asked, data=self.data, environment=environment)
+        node = self._node = NodeClient(*asked, data=self.data, environment=environment, launcher=self._launcher)
         try:
             node.ready()
             node.send((Atom("credit"), 1_000_000))
@@ -78,11 +92,21 @@ class Host:
         finally:
             node.close()
 
+    def successor(self) -> Host:
+        """Another host, with the ledger of this one, whose nodes are started without a BEAM."""
+        other = Host(self.data)
+        other.ledger = self.ledger
+        return other
+
     # -- requests
 
     def ask(self, verb: str, meta: dict[str, object] | None = None, **fields: object) -> dict[str, Any]:
         """The result of a request that must succeed: at once, or when the disk takes it again."""
-        tag, answer = self.node.ask(verb, _atoms(fields), _atoms(meta or {}))
+        self.requests += 1
+        number = self.node.request(verb, _atoms(fields), _atoms(meta or {}))
+        if self.requests == self.cut_at:
+            self.node.send_frame(KILL_OWNER)
+        tag, answer = self.node.answer(number)
         if tag == "error" and str(answer[Atom("error_type")]) in REFUSALS and self._refused():
             self.refusals += 1
             tag, answer = self.node.ask(verb, _atoms(fields), _atoms(meta or {}))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Final, Literal
 
 from faultpoints.breaker import Breaker, Fault, Operation, Point, faults_at, points
 from faultpoints.conversations import Conversation
-from faultpoints.host import Broken, Host
+from faultpoints.host import BEAM, Broken, Host
 from node_client import NodeGone
 from streams import chunks, framed, rows
 
-Victim = Literal["who does it", "host"]
+Victim = Literal["who does it", "guardian", "BEAM", "owner"]
 
 _OURS: Final = re.compile(r"(?!(audit|tmp)(/|$))")
 """The audit log keeps promises of its own, and has tests of them; workers' temporary directories hold nothing."""
@@ -48,11 +48,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A conversation without a fault: its operations, the node's process among them, and the files that it leaves."""
+    """A conversation without a fault: its operations, how many requests it takes and the files that it leaves."""
 
     conversation: Conversation
     operations: list[Operation]
-    node: int
+    requests: int
     files: frozenset[str]
 
     @property
@@ -83,17 +83,42 @@ def record(conversation: Conversation) -> Recorded:
     """Holds a conversation, and another node's rest of it, without a fault."""
     with _room() as (data, breaker):
         host = Host(data)
-        with host.with_node(**breaker.environment) as node:
+        with host.with_node(**breaker.environment):
             conversation.say(host)
             host.check()
-            operations = breaker.operations()
-            pid = node.node_pid
+            operations, requests = breaker.operations(), host.requests
         go_on(host, conversation)
-        return Recorded(conversation, operations, pid, frozenset(_files(data)))
+        return Recorded(conversation, operations, requests, frozenset(_files(data)))
 
 
 def attempt(recorded: Recorded, point: Point, fault: Fault, victim: Victim = "who does it") -> Tried:
     """Tries a point."""
+
+    def suffer(host: Host, breaker: Breaker) -> bool:
+        return _suffer(host, breaker, recorded.conversation, point, fault, victim)
+
+    return _tried(recorded, point, fault, victim, suffer)
+
+
+def cut(recorded: Recorded, number: int) -> Tried:
+    """Tries what a BEAM loses whose port's owner is killed while a request, the `number`th, is on its way."""
+
+    def suffer(host: Host, breaker: Breaker) -> bool:
+        host.cut_at = number
+        with host.with_node() as node:
+            node.note_tree()
+            try:
+                recorded.conversation.say(host)
+            except (NodeGone, BrokenPipeError):
+                return True
+        return False
+
+    return _tried(recorded, Point("request", "", number), "killed after it", "owner", suffer)
+
+
+def _tried(
+    recorded: Recorded, point: Point, fault: Fault, victim: Victim, suffer: Callable[[Host, Breaker], bool]
+) -> Tried:
     begun = time.monotonic()
     met, broken = False, ""
     with _room() as (data, breaker):
@@ -103,10 +128,10 @@ def attempt(recorded: Recorded, point: Point, fault: Fault, victim: Victim = "wh
             breaker.disarm()
             return was
 
-        host = Host(data, make_room)
+        host = Host(data, make_room, BEAM if victim in ("BEAM", "owner") else ())
         try:
-            met = _suffer(host, breaker, recorded.conversation, point, fault, victim)
-            go_on(host, recorded.conversation)
+            met = suffer(host, breaker)
+            go_on(host.successor(), recorded.conversation)
             if strange := sorted(set(_files(data)) - recorded.files):
                 raise Broken(f"left behind: {', '.join(strange)}")
         except (Broken, AssertionError, NodeGone, BrokenPipeError) as error:
@@ -121,7 +146,7 @@ def _suffer(
     killed = fault.startswith("killed")
     with host.with_node(**breaker.environment) as node:
         node.note_tree()
-        breaker.arm(point, fault)
+        breaker.arm(point, fault, 0 if victim == "who does it" else node.process.pid)
         try:
             conversation.say(host)
             if killed:
