@@ -98,9 +98,14 @@ static int met(const char *operation, const char *name) {
         return PASS;
     }
     if (mode == FULL && control->fired) return grows(operation) ? ENOSPC : PASS;
-    if (control->fired || strncmp(strchr(line, ' ') + 1, control->point, strlen(control->point)) ||
-        strchr(line, ' ')[1 + strlen(control->point)] != '\n')
-        return PASS;
+    if (control->fired) return PASS;
+    if (!control->point[0]) { /* any change counts */
+        if (reads || !strncmp(name, "audit", 5) || !strncmp(name, "tmp", 3)) return PASS;
+    } else {
+        const char *done = strchr(line, ' ') + 1;
+        size_t point = strlen(control->point);
+        if (strncmp(done, control->point, point) || done[point] != '\n') return PASS;
+    }
     if (__atomic_add_fetch(&control->seen, 1, __ATOMIC_SEQ_CST) != control->at) return PASS;
     switch (mode) {
     case KILL_AFTER: return AFTER;

@@ -29,7 +29,7 @@ _FIRED_AT: Final = struct.calcsize("iii")
 @dataclass(frozen=True, slots=True, order=True)
 class Point:
     """The `number`th time (from 1) that an operation is done on a file of this name, in which `*` and `#` stand for
-    what differs from run to run."""
+    what differs from run to run. Without a name it is the `number`th change of any file."""
 
     operation: str
     name: str
@@ -74,7 +74,7 @@ class Breaker:
 
     def arm(self, point: Point, fault: Fault, victim: int = 0) -> None:
         """From now on, waits for the point. Who does it is killed, or the process with the pid `victim`."""
-        text = f"{point.operation} {point.name}".encode()
+        text = f"{point.operation} {point.name}".encode() if point.name else b""
         self._shared[: _HEAD.size] = _HEAD.pack(FAULTS.index(fault) + 1, point.number, 0, 0, victim, 0, text)
 
     def disarm(self) -> None:

@@ -23,7 +23,7 @@ from streams import chunks, framed, rows
 
 Victim = Literal["who does it", "guardian", "BEAM", "owner"]
 
-_OURS: Final = re.compile(r"(?!(audit|tmp)(/|$))")
+OURS: Final = re.compile(r"(?!(audit|tmp)(/|$))")
 """The audit log keeps promises of its own, and has tests of them; workers' temporary directories hold nothing."""
 _PASSING: Final = re.compile(r"-(wal|shm|journal)$")
 """What SQLite keeps beside a file while somebody has it open."""
@@ -58,7 +58,7 @@ class Recorded:
     @property
     def points(self) -> list[Point]:
         """Where a fault may happen, in order."""
-        return [point for point in points(self.operations) if _OURS.match(point.name)]
+        return [point for point in points(self.operations) if OURS.match(point.name)]
 
     @property
     def plan(self) -> list[tuple[Point, Fault]]:
@@ -88,7 +88,7 @@ def record(conversation: Conversation) -> Recorded:
             host.check()
             operations, requests = breaker.operations(), host.requests
         go_on(host, conversation)
-        return Recorded(conversation, operations, requests, frozenset(_files(data)))
+        return Recorded(conversation, operations, requests, frozenset(files(data)))
 
 
 def attempt(recorded: Recorded, point: Point, fault: Fault, victim: Victim = "who does it") -> Tried:
@@ -132,7 +132,7 @@ def _tried(
         try:
             met = suffer(host, breaker)
             go_on(host.successor(), recorded.conversation)
-            if strange := sorted(set(_files(data)) - recorded.files):
+            if strange := sorted(set(files(data)) - recorded.files):
                 raise Broken(f"left behind: {', '.join(strange)}")
         except (Broken, AssertionError, NodeGone, BrokenPipeError) as error:
             broken = f"{type(error).__name__}: {error}"
@@ -174,7 +174,7 @@ def go_on(host: Host, conversation: Conversation) -> None:
         host.check(results_last=False)
         conversation.say(host)
         host.check()
-    _age(host.data)
+    age(host.data)
     with host.with_node():
         stream = framed(rows(2))
         host.send("another", stream, chunks("another", stream))
@@ -195,14 +195,14 @@ def tidy(data: Path) -> None:
         raise Broken(f"store gc: {told.stderr}")
 
 
-def _age(data: Path) -> None:
-    """A month and more goes by, for every file that was written for the time being."""
+def age(data: Path) -> None:
+    """Two days go by, for every file."""
     then = time.time() - 2 * 86_400.0
     for path in [*data.rglob("*"), data]:
         os.utime(path, (then, then), follow_symlinks=False)
 
 
-def _files(data: Path) -> Iterator[str]:
+def files(data: Path) -> Iterator[str]:
     """The files by name, without what differs from run to run; those that SQLite has while somebody reads are none."""
     for path in data.rglob("*"):
         name = str(path.relative_to(data))
