@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from erlbridge.store.engine import Engine, Row, Statements
+from erlbridge.store.engine import Engine, Row, Statements, Value
 
 _COLUMNS: Final = "name, size, stored_at, used_at, about"
+_INSERT: Final = f"INSERT INTO entries (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, name)"  # noqa: S608 - names of ours alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,28 @@ class Index:
         statement = "UPDATE entries SET used_at = ? WHERE kind = ? AND name = ? AND used_at < ?"
         self._engine.write(lambda statements: statements.run(statement, (at_ns, self.kind, name, at_ns)))
 
-    def drop(self, name: str) -> bool:
-        """Forgets an entry; gives whether there was one."""
-        statement = "DELETE FROM entries WHERE kind = ? AND name = ?"
-        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name))) > 0
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        """Adds entries of what lies there without a row, in one transaction; rows that are there stay as they are."""
+        kept = list(entries)
+        if kept:
+            self._engine.write(lambda statements: reindex(statements, self.kind, kept))
+
+    def describe(self, name: str, about: bytes) -> None:
+        """Notes what an entry is, where there is one."""
+        statement = "UPDATE entries SET about = ? WHERE kind = ? AND name = ?"
+        self._engine.write(lambda statements: statements.run(statement, (about, self.kind, name)))
+
+    def drop(self, name: str, unused_since_ns: int | None = None) -> bool:
+        """Forgets an entry, or only one that was not used since then; gives whether there was one."""
+        unused = "" if unused_since_ns is None else "AND used_at < ?"
+        since = () if unused_since_ns is None else (unused_since_ns,)
+        statement = f"DELETE FROM entries WHERE kind = ? AND name = ? {unused}"  # noqa: S608 - as above
+        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name, *since))) > 0
+
+    def names(self) -> set[str]:
+        """The name of every entry."""
+        statement = "SELECT name FROM entries WHERE kind = ?"
+        return {name for (name,) in self._engine.read(lambda statements: statements.rows(statement, (self.kind,)))}
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest entries, by time and name, or those that come behind such a place."""
@@ -83,16 +102,16 @@ class Index:
 def reindex(statements: Statements, kind: str, entries: Iterable[Entry]) -> None:
     """Adds entries of what lies there without a row."""
     for entry in entries:
-        _put(statements, kind, entry)
+        statements.run(f"{_INSERT} DO NOTHING", _values(kind, entry))
 
 
 def _put(statements: Statements, kind: str, entry: Entry) -> None:
-    statements.run(
-        "INSERT INTO entries (kind, name, size, stored_at, used_at, about) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (kind, name) "
-        "DO UPDATE SET size = excluded.size, used_at = excluded.used_at, about = excluded.about",
-        (kind, entry.name, entry.size_bytes, entry.stored_at_ns, entry.used_at_ns, entry.about),
-    )
+    changes = "size = excluded.size, used_at = excluded.used_at, about = excluded.about"
+    statements.run(f"{_INSERT} DO UPDATE SET {changes}", _values(kind, entry))
+
+
+def _values(kind: str, entry: Entry) -> tuple[Value, ...]:
+    return kind, entry.name, entry.size_bytes, entry.stored_at_ns, entry.used_at_ns, entry.about
 
 
 def _entry(row: Row) -> Entry:
