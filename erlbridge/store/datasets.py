@@ -185,6 +185,10 @@ class DatasetStore:
                     stream = os.stat(Path(entry.path) / STREAM, follow_symlinks=False)
                     yield Entry(name, stream.st_size, stream.st_mtime_ns, stream.st_mtime_ns)
 
+    def drop_index(self, name: str) -> None:
+        """Removes an index that a reader found damaged; `ready` makes it again."""
+        (self._place(name) / INDEX).unlink(missing_ok=True)
+
     def sweep(self, older_than_s: float) -> None:
         """Removes what a node that was killed has left of datasets that it was taking over."""
         oldest = time.time() - older_than_s

@@ -40,6 +40,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 STAGES: Final = (
     "starting",
+    "reading",
     "baseline",
     "bootstrapping",
     "proposing",

@@ -211,6 +211,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :queued,
     :quota,
     :rate_limit,
+    :reading,
     :ready,
     :reason,
     :received_bytes,
