@@ -184,6 +184,13 @@ MAX_OPEN_TRANSFERS: Final = 32
 MAX_WAITING_CHUNK_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk before the host is told to slow down."""
 
+MAX_TRANSFER_WINDOW: Final = 16
+"""Chunks of one transfer that may wait for the disk; one more is `overloaded`, so that no transfer takes all the room."""
+
+MAX_ZSTD_WINDOW_LOG: Final = 23
+"""Longest window of a Zstandard stream, 8 MiB as a power of two: each transfer that is open holds one. `zstd` needs more
+from level 20 on only."""
+
 MAX_WAITING_DISK_REQUESTS: Final = 1024
 """The same of requests of any size."""
 

@@ -73,7 +73,7 @@ class Handled:
     Attributes:
         key: The canonical bytes of its id.
         request: None when the frame held none.
-        request_bytes, request_sha256: Of the frame as it came.
+        request_bytes, request_sha256: Of the frame as it came; no sum where others vouch for the bytes.
         arrived_at, sent_at: On a monotonic clock; `sent_at` is when a worker got it.
         worker: The number of that worker.
         earlier: What came under the same id before and is not answered yet. The later one is refused for it, at once.
@@ -82,7 +82,7 @@ class Handled:
     key: bytes
     request: Request | None
     request_bytes: int
-    request_sha256: str
+    request_sha256: str | None
     arrived_at: float
     sent_at: float | None = None
     worker: int | None = None
@@ -94,7 +94,7 @@ class Handled:
             "event": "request",
             "id_sha256": digest(self.key)[:16],
             "request_bytes": self.request_bytes,
-            "request_sha256": self.request_sha256,
+            **({} if self.request_sha256 is None else {"request_sha256": self.request_sha256}),
             "duration_ms": _ms(now - self.arrived_at),
         }
         if self.request is not None:
@@ -106,13 +106,13 @@ class Handled:
         return found | {"answer_bytes": answer_bytes, "answer_sha256": answer_sha256} | _came_of(answer)
 
 
-def digest(content: bytes) -> str:
+def digest(content: bytes | memoryview) -> str:
     """SHA-256 in hexadecimal digits."""
     return _sha256()(content).hexdigest()
 
 
 @cache
-def _sha256() -> Callable[[bytes], hashlib._Hash]:
+def _sha256() -> Callable[[bytes | memoryview], hashlib._Hash]:
     import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
     return hashlib.sha256

@@ -11,22 +11,25 @@ from typing import Final
 
 from erlbridge.core.datasets import read_dataset_name
 from erlbridge.limits import MAX_CHUNK_BYTES, MAX_TRANSFER_NAME_BYTES
+from erlbridge.wire.inflation import available
 from erlbridge.wire.place import Place, given
-from erlbridge.wire.transfer import COMPRESSIONS
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _MOST_INDEX: Final = 2**40
+_MOST_BYTES: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class DataChunk:
-    """One chunk of a transfer. The last one, and only that, has the `sha256` of the whole plain stream."""
+    """One chunk of a transfer. The last one, and only that, has the `sha256` of the whole plain stream; the first one,
+    and only that, may say how many bytes this stream has."""
 
     transfer: str
     index: int
     data: bytes
     compression: str
     sha256: str | None
+    total_bytes: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -46,7 +49,7 @@ class GetDataset:
 def parse_chunk(payload: object) -> DataChunk:
     """Raises `ValidationError` with the path, as every reader here."""
     place = Place(payload, "payload")
-    entries = place.only(("transfer", "chunk_index", "data", "is_final", "compression", "sha256"))
+    entries = place.only(("transfer", "chunk_index", "data", "is_final", "compression", "sha256", "total_bytes"))
     data = place.required(entries, "data")
     if not isinstance(data.term, bytes):
         raise data.refused("a binary")
@@ -62,12 +65,21 @@ def parse_chunk(payload: object) -> DataChunk:
         raise data.refused("at least one byte; only the last chunk may have none")
     elif given(entries, "sha256"):
         raise entries["sha256"].refused("nothing beside `is_final: false`; the last chunk carries it")
+    index = place.required(entries, "chunk_index").integer(minimum=0, maximum=_MOST_INDEX)
+    total_bytes = None
+    if given(entries, "total_bytes"):
+        total_bytes = entries["total_bytes"].integer(minimum=1, maximum=_MOST_BYTES)
+        if index:
+            raise entries["total_bytes"].refused(
+                "nothing beside another `chunk_index` than 0; the first chunk carries it"
+            )
     return DataChunk(
         _name(place.required(entries, "transfer")),
-        place.required(entries, "chunk_index").integer(minimum=0, maximum=_MOST_INDEX),
+        index,
         data.term,
-        entries["compression"].choice(COMPRESSIONS) if given(entries, "compression") else COMPRESSIONS[0],
+        entries["compression"].choice(available()) if given(entries, "compression") else available()[0],
         sha256,
+        total_bytes,
     )
 
 
@@ -84,7 +96,7 @@ def parse_get_dataset(payload: object, most_bytes: int) -> GetDataset:
     limit = entries["limit"].integer(minimum=0) if given(entries, "limit") else most_bytes
     return GetDataset(
         read_dataset_name(place.required(entries, "dataset")),
-        entries["offset"].integer(minimum=0, maximum=2**62) if given(entries, "offset") else 0,
+        entries["offset"].integer(minimum=0, maximum=_MOST_BYTES) if given(entries, "offset") else 0,
         min(limit, most_bytes),
     )
 

@@ -12,6 +12,7 @@ from erlbridge import __version__
 from erlbridge.codec import IMPLEMENTATION
 from erlbridge.node.config import NodeConfig
 from erlbridge.wire.frames import HEADER_BYTES
+from erlbridge.wire.inflation import available
 from erlbridge.wire.messages import PROTOCOL, Term, encode, ready
 from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
 
@@ -59,7 +60,12 @@ class About:
         """The caps that a host should know of."""
         config = self.config
         return atom_keys(
-            {"max_frame_bytes": config.max_frame_bytes, "max_queue": config.max_queue, "credit": config.credit}
+            {
+                "max_frame_bytes": config.max_frame_bytes,
+                "max_queue": config.max_queue,
+                "credit": config.credit,
+                "compressions": [atom(name) for name in available()],
+            }
         )
 
     def versions(self) -> Term:

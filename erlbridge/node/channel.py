@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from erlbridge.limits import MAX_FRAME_BYTES
 from erlbridge.wire.frames import FrameReader, FrameWriter
 
-_READ_BYTES = 256 * 1024
-
 
 class Channel:
     """One end of a wire. `incoming` and `outgoing` may be the same descriptor (a socket).
@@ -51,16 +49,16 @@ class Channel:
     def receive(self) -> None:
         """Takes what one read gives into `reader`. At the stream's end `closed` is set."""
         try:
-            data = os.read(self.incoming, _READ_BYTES)
+            count = os.readv(self.incoming, self.reader.room())
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self.closed = True
             self._watch()
             return
-        self.reader.feed(data)
+        self.reader.filled(count)
 
     def drain(self) -> Iterator[bytes]:
         """All frames that are there, for a peer that will send no more."""

@@ -108,6 +108,9 @@ class NodeConfig:
     dataset_quota_bytes: int = setting(
         Size(2**20, 2**20 * _TIB), 16 * 2**30, "what transfers and datasets may take of the data directory, together"
     )
+    transfer_quota_bytes: int = setting(
+        Size(2**20, 2**20 * _TIB), 8 * 2**30, "what one transfer may have of it, before compression"
+    )
     audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
     audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
     audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")

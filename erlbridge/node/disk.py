@@ -12,13 +12,13 @@ import selectors
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
-from erlbridge.limits import MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
+from erlbridge.limits import MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
 from erlbridge.store.failures import storage_failed
 from erlbridge.wire.messages import Term
 
@@ -29,12 +29,23 @@ _WAKE_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """What a request asks of the disk, how many bytes that holds, and in which lane: of those in one no more than
+    `MAX_TRANSFER_WINDOW` may wait."""
+
+    work: Work
+    size_bytes: int = 0
+    lane: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Task:
     key: bytes
     id: Term
     verb: str
     work: Work
     size_bytes: int
+    lane: str | None
 
 
 class Disk:
@@ -50,6 +61,7 @@ class Disk:
         self._answer = answer
         self._tasks: dict[bytes, _Task] = {}
         self._waiting_bytes = 0
+        self._lanes: Counter[str] = Counter()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._done: deque[tuple[_Task, Term | BridgeError]] = deque()
         self._wake: tuple[int, int] | None = None
@@ -58,8 +70,21 @@ class Disk:
         """Whether the request with this key waits for the disk."""
         return key in self._tasks
 
-    def put(self, key: bytes, request_id: Term, verb: str, work: Work, size_bytes: int = 0) -> None:
-        """Takes a request whose work holds so many bytes. Raises `Overloaded` when too many wait."""
+    @property
+    def lanes(self) -> int:
+        """In how many lanes requests wait."""
+        return len(self._lanes)
+
+    def put(self, key: bytes, request_id: Term, verb: str, errand: Errand) -> None:
+        """Takes a request. Raises `Overloaded` when too many wait."""
+        size_bytes, lane = errand.size_bytes, errand.lane
+        if lane is not None and self._lanes[lane] >= MAX_TRANSFER_WINDOW:
+            raise Overloaded(
+                f"{MAX_TRANSFER_WINDOW} chunks of this transfer wait for the disk; send no more than `window` beyond what "
+                "is acknowledged",
+                context={"waiting": self._lanes[lane], "limit": MAX_TRANSFER_WINDOW},
+                retry_after_ms=100,
+            )
         if self._tasks and (
             self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or len(self._tasks) >= MAX_WAITING_DISK_REQUESTS
         ):
@@ -70,7 +95,9 @@ class Disk:
             )
         if self._wake is None:
             self._start()
-        task = self._tasks[key] = _Task(key, request_id, verb, work, size_bytes)
+        task = self._tasks[key] = _Task(key, request_id, verb, errand.work, size_bytes, lane)
+        if lane is not None:
+            self._lanes[lane] += 1
         self._waiting_bytes += size_bytes
         self._todo.put(task)
 
@@ -103,6 +130,10 @@ class Disk:
     def _over(self, task: _Task, outcome: Term | BridgeError) -> None:
         del self._tasks[task.key]
         self._waiting_bytes -= task.size_bytes
+        if task.lane is not None:
+            self._lanes[task.lane] -= 1
+            if not self._lanes[task.lane]:
+                del self._lanes[task.lane]
         self._answer(task.id, outcome)
 
     # -- the thread

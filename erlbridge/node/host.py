@@ -41,7 +41,7 @@ class Host:
 
     # -- requests
 
-    def asked(self, request: Request, frame: bytes) -> None:
+    def asked(self, request: Request, frame: bytes | memoryview) -> None:
         """A request has come in, and will be answered."""
         self.audit.arrived(key_of(request.id), frame, request)
 
@@ -87,7 +87,7 @@ class Host:
         self.credit.forget(key)
         self._answer(key, request_id, messages.error_as(request_id, description))
 
-    def refuse(self, request_id: Term, failure: BridgeError, unread: bytes | None = None) -> None:
+    def refuse(self, request_id: Term, failure: BridgeError, unread: bytes | memoryview | None = None) -> None:
         """The same: an error of ours. `unread` is the frame that held no request, and so has not been heard of yet."""
         key = key_of(request_id)
         if unread is not None:

@@ -87,9 +87,10 @@ class Node:
             config.recycle_after_jobs,
             config.nested_workers,
         )
-        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()))
-        self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
         self.disk = Disk(self.selector, self._answer_of_disk)
+        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()))
+        quotas = transfer_verbs.Quotas(config.dataset_quota_bytes, config.transfer_quota_bytes)
+        self.data = transfer_verbs.DataDesk(self.store, quotas, config.max_frame_bytes)
         self.shelves = Shelves(self.store)
         kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
         self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
@@ -188,7 +189,7 @@ class Node:
         if self.wire.paused or self.exit_code == EXIT_FRAMING_LOST:
             return
         try:
-            for frame in self.wire.reader:
+            for frame in self.wire.reader.views():
                 self._take_frame(frame)
                 if self._hold_back():
                     return
@@ -233,9 +234,9 @@ class Node:
                         self.shelves.forget(event.worker)
                     self._do(self.scheduler.step(event, time.monotonic()))
 
-    def _take_frame(self, frame: bytes) -> None:
+    def _take_frame(self, frame: bytes | memoryview) -> None:
         request_id: Term = None
-        unread: bytes | None = frame
+        unread: bytes | memoryview | None = frame
         try:
             incoming = messages.parse_incoming(binary_to_term(frame, max_bytes=self.config.max_frame_bytes))
             if isinstance(incoming, Credit):
@@ -287,7 +288,7 @@ class Node:
             case verb if verb in program_verbs.ANSWERS:
                 self.host.answer(request.id, self.shelves.ask(verb, request.payload))
             case verb if verb in transfer_verbs.VERBS:
-                self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
+                self.disk.put(key, request.id, verb, self.data.work(verb, request.payload, self.disk.lanes))
             case verb if verb in WORKER_VERBS:
                 self._do(self.intake.take(key, request, time.monotonic()))
             case verb:

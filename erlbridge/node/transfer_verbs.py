@@ -5,11 +5,12 @@ Reading is done at once, by the loop; the rest by the disk's thread. Knows the s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from erlbridge.core.transfers import GetDataset, parse_chunk, parse_get_dataset, parse_transfer
-from erlbridge.limits import MAX_CHUNK_BYTES
-from erlbridge.node.disk import Work
+from erlbridge.limits import MAX_CHUNK_BYTES, MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES
+from erlbridge.node.disk import Errand
 from erlbridge.store.store import Store
 from erlbridge.store.transfers import Transfers
 from erlbridge.wire.messages import Term
@@ -17,10 +18,26 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 VERBS: Final = ("data_chunk", "transfer_status", "cancel_transfer", "get_dataset")
 
+_WINDOW: Final = atom("window")
+
 
 def chunk_bytes(max_frame_bytes: int) -> int:
     """The longest chunk that the node sends: half of a frame, where that is short."""
     return min(MAX_CHUNK_BYTES, max_frame_bytes // 2)
+
+
+def window(transfers: int) -> int:
+    """How many chunks behind the acknowledged ones the host of one of so many transfers may send: together they fit into
+    what may wait."""
+    return max(1, min(MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES // MAX_CHUNK_BYTES // max(transfers, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What transfers and datasets may take together, and what one transfer may; in bytes."""
+
+    all_bytes: int
+    transfer_bytes: int
 
 
 class DataDesk:
@@ -28,30 +45,31 @@ class DataDesk:
 
     Args:
         store: Where they lie.
-        quota_bytes: What transfers and datasets may take together.
         max_frame_bytes: Of this node's wire.
     """
 
-    def __init__(self, store: Store, quota_bytes: int, max_frame_bytes: int) -> None:
+    def __init__(self, store: Store, quotas: Quotas, max_frame_bytes: int) -> None:
         self._datasets = store.datasets
-        self._transfers = Transfers(store.data / "transfers", self._datasets, quota_bytes)
+        self._transfers = Transfers(store.data / "transfers", self._datasets, quotas.all_bytes, quotas.transfer_bytes)
         self._chunk_bytes = chunk_bytes(max_frame_bytes)
 
-    def work(self, verb: str, payload: Term) -> tuple[Work, int]:
-        """What a request asks of the disk, and how many bytes that holds. Raises `ValidationError` with the path."""
+    def work(self, verb: str, payload: Term, transfers: int) -> Errand:
+        """What a request asks of the disk, where chunks of so many transfers wait for it. Raises `ValidationError` with
+        the path."""
         match verb:
             case "data_chunk":
                 chunk = parse_chunk(payload)
-                return lambda: self._transfers.take(chunk), len(chunk.data)
+                left = window(transfers)
+                return Errand(lambda: self._transfers.take(chunk) | {_WINDOW: left}, len(chunk.data), chunk.transfer)
             case "transfer_status":
                 name = parse_transfer(payload)
-                return lambda: self._transfers.status(name), 0
+                return Errand(lambda: self._transfers.status(name))
             case "cancel_transfer":
                 name = parse_transfer(payload)
-                return lambda: self._transfers.cancel(name), 0
+                return Errand(lambda: self._transfers.cancel(name))
             case _:
                 wanted = parse_get_dataset(payload, self._chunk_bytes)
-                return lambda: self._part(wanted), 0
+                return Errand(lambda: self._part(wanted))
 
     def _part(self, wanted: GetDataset) -> Term:
         found = self._datasets.find(wanted.dataset)

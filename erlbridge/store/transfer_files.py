@@ -1,11 +1,15 @@
 """The files of one transfer while it comes in: what came, chunk by chunk, and the plain stream that it makes.
 
-    NAME.chunks    records, each its length, its CRC-32 and its bytes: first what this is, then each chunk as it came
     NAME.part      the plain stream so far
+    NAME.chunks    records, each its length, its CRC-32 and its bytes: first what this is, then one for each chunk
 
-The chunks are what counts. The state of a zlib stream can be had again only from its beginning, so who goes on with a
-transfer reads them all, writes the plain stream anew and begins behind the last record that is whole. Whoever has the
-files open holds a lock, which the kernel takes back however its process ends. Blocks on the disk.
+The record of a compressed chunk is the chunk as it came: the state of such a stream can be had again only from its
+beginning, so who goes on with it reads them all and writes the plain stream anew. The record of a plain chunk says how
+long the stream was behind it and what its SHA-256 was, and the bytes are written once, into the stream; who goes on reads
+that, up to where it agrees. Either way it goes on behind the last record that is whole. A record is written when its
+chunk's bytes are, so that a process that is killed between the two has acknowledged neither.
+
+Whoever has the files open holds a lock, which the kernel takes back however its process ends. Blocks on the disk.
 """
 
 from __future__ import annotations
@@ -14,22 +18,27 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Self
 
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.errors import DecodeError, TransferError
 from erlbridge.limits import MAX_CHUNK_BYTES
-from erlbridge.wire.transfer import COMPRESSIONS, Incoming, refused
+from erlbridge.wire.inflation import COMPRESSIONS
+from erlbridge.wire.transfer import Incoming, refused
 
 CHUNKS: Final = ".chunks"
 PART: Final = ".part"
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _RECORD: Final = struct.Struct(">II")
+_REACHED: Final = struct.Struct(">Q32s")
+"""Of a plain chunk: the stream's length and SHA-256 behind it."""
 _MOST_RECORD_BYTES: Final = MAX_CHUNK_BYTES + 1024
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_PUSH_BYTES: Final = 16 * 1024 * 1024
+"""How much of the stream the system is to begin to write at once: so the last chunk waits for little of it."""
 
 
 class TransferFiles:
@@ -45,7 +54,10 @@ class TransferFiles:
         self._chunks = chunks
         self._size = 0
         """Of the records that are acknowledged."""
-        self._part = os.open(self.part, _FILE | os.O_TRUNC, 0o600)
+        self._pushed = 0
+        """How much of the stream is on its way to the disk."""
+        self._is_plain = incoming.compression == "none"
+        self._part = os.open(self.part, _FILE if self._is_plain else _FILE | os.O_TRUNC, 0o600)
 
     @property
     def part(self) -> Path:
@@ -53,22 +65,28 @@ class TransferFiles:
         return self._base.with_suffix(PART)
 
     @classmethod
-    def begin(cls, base: Path, compression: str) -> Self:
-        """A new transfer, whatever was there. `base` is the files' path without its suffix."""
+    def begin(cls, base: Path, compression: str, total_bytes: int | None = None, most_bytes: int | None = None) -> Self:
+        """A new transfer, whatever was there. `base` is the files' path without its suffix, the rest is `Incoming`'s."""
+        incoming = Incoming(compression, total_bytes, most_bytes)
         chunks = _locked(base.with_suffix(CHUNKS), os.O_CREAT)
         assert chunks is not None  # noqa: S101 - it was made
         try:
             os.ftruncate(chunks, 0)
-            found = cls(base, chunks, Incoming(compression))
+            found = cls(base, chunks, incoming)
         except BaseException:
             os.close(chunks)
             raise
-        found.add(term_to_binary((_FORMAT, COMPRESSIONS.index(compression))))
-        found.keep()
+        try:
+            os.ftruncate(found._part, 0)
+            found._add(term_to_binary((_FORMAT, COMPRESSIONS.index(compression), total_bytes)))
+            found._keep()
+        except BaseException:
+            found.close()  # or the lock stays, and the next chunk is refused as another node's
+            raise
         return found
 
     @classmethod
-    def resume(cls, base: Path) -> Self | None:
+    def resume(cls, base: Path, most_bytes: int | None = None) -> Self | None:
         """The transfer whose files are there, as far as its records are whole; None when nothing of one is.
 
         Raises `TransferError` when another process has it.
@@ -78,16 +96,19 @@ class TransferFiles:
             return None
         found: Self | None = None
         try:
-            records = _records(chunks)
-            if (compression := _compression(next(records, b""))) is not None:
-                found = cls(base, chunks, Incoming(compression))
-                found.keep()
-                for record in records:
-                    for piece in found.incoming.take(record):
-                        found.write(piece)
-                    found.keep()
-                found.cut()
-                return found
+            while True:
+                records = _records(chunks)
+                if (about := _about(next(records, b""))) is None:
+                    break
+                compression, total_bytes = about
+                found = cls(base, chunks, Incoming(compression, total_bytes, most_bytes))
+                found._keep()
+                if found._read(records):
+                    found.cut()
+                    return found
+                found.cut()  # in front of the chunk whose bytes are others; what was summed has to be summed again
+                os.close(found._part)
+                found = None
         except TransferError:
             pass  # damaged in a way that no sum shows: it begins anew
         except BaseException:
@@ -96,20 +117,25 @@ class TransferFiles:
         _close(found, chunks)
         return None
 
-    def add(self, record: bytes) -> None:
-        """Adds a record; `keep` or `cut` decides about it."""
-        _write(self._chunks, _RECORD.pack(len(record), zlib.crc32(record)) + record)
+    def take(self, data: bytes, spend: Callable[[int], None], *, is_final: bool = False) -> None:
+        """Takes the next chunk; a final one is not recorded, since with it the transfer is over, or it is sent again.
 
-    def write(self, piece: bytes) -> None:
-        """Goes on with the plain stream."""
-        _write(self._part, piece)
-
-    def keep(self) -> None:
-        """What was read or added by now counts."""
-        self._size = os.lseek(self._chunks, 0, os.SEEK_CUR)
+        `spend` is called before so many bytes are written. Raises `TransferError` as `Incoming.take` does, after which
+        the files are of no use any more.
+        """
+        if not is_final and not self._is_plain:
+            spend(len(data))
+            self._add(data)
+        for piece in self.incoming.take(data):
+            spend(len(piece))
+            self._write(piece)
+        if not is_final:
+            if self._is_plain:
+                self._add(_REACHED.pack(self.incoming.plain_bytes, self.incoming.sum_so_far()))
+            self._keep()
 
     def cut(self) -> None:
-        """What was added since then does not."""
+        """What was added since the last chunk that is whole does not count."""
         os.ftruncate(self._chunks, self._size)
         os.lseek(self._chunks, self._size, os.SEEK_SET)
 
@@ -119,25 +145,76 @@ class TransferFiles:
 
     def remove(self) -> None:
         """Removes the files, and lets go of them."""
-        self.part.unlink(missing_ok=True)
-        self._base.with_suffix(CHUNKS).unlink(missing_ok=True)
-        self.close()
+        try:
+            self.part.unlink(missing_ok=True)
+            self._base.with_suffix(CHUNKS).unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets go of the files; what is in them stays."""
         os.close(self._part)
         os.close(self._chunks)
 
+    def _read(self, records: Iterator[bytes]) -> bool:
+        """Goes through what was acknowledged, and keeps what is whole. Gives False where bytes of the stream are others
+        than were summed: what is kept then ends in front of them."""
+        incoming = self.incoming
+        for record in records:
+            if not self._is_plain:
+                for piece in incoming.take(record):
+                    self._write(piece)
+            elif (data := self._recorded(record)) is None:
+                return False
+            else:
+                for _piece in incoming.take(data):
+                    pass
+                if incoming.sum_so_far() != record[-32:]:
+                    return False
+            self._keep()
+        if self._is_plain:
+            os.ftruncate(self._part, incoming.plain_bytes)
+            os.lseek(self._part, incoming.plain_bytes, os.SEEK_SET)
+        return True
 
-def _compression(record: bytes) -> str | None:
-    """What a first record says; None when it was cut off, or is not ours: then nothing was acknowledged."""
+    def _recorded(self, record: bytes) -> bytes | None:
+        """The chunk that a record of a plain one speaks of; None when it is not there."""
+        if len(record) != _REACHED.size:
+            return None
+        behind, _sum = _REACHED.unpack(record)
+        start = self.incoming.plain_bytes
+        if not start < behind <= start + MAX_CHUNK_BYTES:
+            return None
+        data = os.pread(self._part, behind - start, start)
+        return data if len(data) == behind - start else None
+
+    def _add(self, record: bytes) -> None:
+        _write(self._chunks, _RECORD.pack(len(record), zlib.crc32(record)))
+        _write(self._chunks, record)
+
+    def _write(self, piece: bytes) -> None:
+        _write(self._part, piece)
+        behind = self.incoming.plain_bytes
+        if behind - self._pushed >= _PUSH_BYTES:
+            # Linux begins to write what is dirty there, and waits for none of it; pages that are dirty stay.
+            os.posix_fadvise(self._part, self._pushed, behind - self._pushed, os.POSIX_FADV_DONTNEED)
+            self._pushed = behind
+
+    def _keep(self) -> None:
+        """What was read or added by now counts."""
+        self._size = os.lseek(self._chunks, 0, os.SEEK_CUR)
+
+
+def _about(record: bytes) -> tuple[str, int | None] | None:
+    """What a first record says, compression and size; None when it was cut off, or is not ours: then nothing was
+    acknowledged."""
     try:
         term = binary_to_term(record)
     except DecodeError:
         return None
     match term:
-        case (kind, int() as index) if kind == _FORMAT and 0 <= index < len(COMPRESSIONS):
-            return COMPRESSIONS[index]
+        case (kind, int() as index, int() | None as size) if kind == _FORMAT and 0 <= index < len(COMPRESSIONS):
+            return COMPRESSIONS[index], size
         case _:
             return None
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, is_dataset_name
@@ -25,9 +25,11 @@ from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
 from erlbridge.store.datasets import DatasetStore, sync
 from erlbridge.store.transfer_files import CHUNKS, TransferFiles
-from erlbridge.wire.messages import Term
 from erlbridge.wire.transfer import refused
 from erlbridge.wire.vocabulary import atom, atom_keys
+
+Told: TypeAlias = dict[object, object]
+"""How far a transfer is, as the wire has it."""
 
 _OVER: Final = ".over"
 _COUNT_BYTES: Final = 64 * 1024 * 1024
@@ -51,20 +53,24 @@ class Transfers:
         directory: Where they lie; made when the first one comes.
         datasets: Where they go when they are whole; on the same disk.
         quota_bytes: What both together may take.
+        transfer_quota_bytes: What the plain stream of one may have.
 
     Every method may raise `TransferError`, which ends a transfer whose content is wrong, and `OSError` when the disk
     refuses: then the transfer goes on behind what was acknowledged.
     """
 
-    def __init__(self, directory: Path, datasets: DatasetStore, quota_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, datasets: DatasetStore, quota_bytes: int, transfer_quota_bytes: int | None = None
+    ) -> None:
         self._directory = directory
         self._datasets = datasets
         self._quota_bytes = quota_bytes
+        self._transfer_quota_bytes = transfer_quota_bytes
         self._room_bytes = 0
         self._open: dict[str, TransferFiles] = {}
         self._sweep_at = 0.0
 
-    def take(self, chunk: DataChunk) -> Term:
+    def take(self, chunk: DataChunk) -> Told:
         """Takes a chunk and gives where to go on. One that was taken before is acknowledged once more; chunk 0 of a
         transfer that is over begins it anew."""
         name = chunk.transfer
@@ -83,7 +89,7 @@ class Transfers:
         with self._guarded(name, files):
             return self._add(files, chunk)
 
-    def status(self, name: str) -> Term:
+    def status(self, name: str) -> Told:
         """Where a transfer goes on: at 0 when there is none of this name."""
         if (files := self._files(name)) is not None:
             return _going_on(name, files)
@@ -92,7 +98,7 @@ class Transfers:
             return _told("finished", name, over.next_index, over.received_bytes, over.dataset)
         return _told("not_found", name, 0, 0)
 
-    def cancel(self, name: str) -> Term:
+    def cancel(self, name: str) -> Told:
         """Forgets a transfer, and refuses the chunks of it that are on their way; one that is finished stays so."""
         if (files := self._files(name)) is not None:
             self._end(name, files, _Over("", files.incoming.next_index, files.incoming.received_bytes))
@@ -105,19 +111,12 @@ class Transfers:
 
     # -- chunks
 
-    def _add(self, files: TransferFiles, chunk: DataChunk) -> Term:
+    def _add(self, files: TransferFiles, chunk: DataChunk) -> Told:
         incoming = files.incoming
         if chunk.compression != incoming.compression:
             raise refused("corrupt", f"a chunk with compression {chunk.compression} after {incoming.compression}")
-        if not chunk.is_final:
-            # The last one is not recorded: with it the transfer is over, or it is sent again.
-            self._spend(len(chunk.data))
-            files.add(chunk.data)
-        for piece in incoming.take(chunk.data):
-            self._spend(len(piece))
-            files.write(piece)
+        files.take(chunk.data, self._spend, is_final=chunk.is_final)
         if chunk.sha256 is None:
-            files.keep()
             return _going_on(chunk.transfer, files)
         examples = incoming.finish(chunk.sha256)
         files.sync()
@@ -149,29 +148,40 @@ class Transfers:
         self._room_bytes -= size
         if self._room_bytes >= 0:
             return
+        self._room_bytes = 0
+        self._room_bytes = min(self._left(size), _COUNT_BYTES)
+
+    def _left(self, size: int) -> int:
+        """What may be kept beyond so many bytes more. Raises `TransferError` when these are too many."""
         left = self._quota_bytes - sum(_sizes(self._directory)) - sum(self._datasets.sizes()) - size
         if left < 0:
-            self._room_bytes = 0
             raise refused(
                 "quota",
                 f"transfers and datasets may take {self._quota_bytes} bytes together, and this one would be more; "
                 "make room, or raise dataset_quota_bytes",
                 limit=self._quota_bytes,
             )
-        self._room_bytes = min(left, _COUNT_BYTES)
+        return left
 
     # -- what lies on the disk
 
     def _begun(self, chunk: DataChunk) -> TransferFiles:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.sweep()
-        files = TransferFiles.begin(self._base(chunk.transfer), chunk.compression)
-        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)  # of another stream, perhaps
+        if chunk.total_bytes is not None:
+            self._left(chunk.total_bytes)  # nothing is sent in vain
+        # First, so that a transfer which has both was over when its node was killed.
+        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)
+        files = TransferFiles.begin(
+            self._base(chunk.transfer), chunk.compression, chunk.total_bytes, self._transfer_quota_bytes
+        )
         self._remember(chunk.transfer, files)
         return files
 
     def _files(self, name: str) -> TransferFiles | None:
-        files = self._open.pop(name, None) or TransferFiles.resume(self._base(name))
+        files = self._open.pop(name, None)
+        if files is None and not os.path.lexists(self._base(name).with_suffix(_OVER)):
+            files = TransferFiles.resume(self._base(name), self._transfer_quota_bytes)
         if files is not None:
             self._remember(name, files)
         return files
@@ -203,7 +213,8 @@ class Transfers:
         aside.write_bytes(term_to_binary((over.dataset, over.next_index, over.received_bytes)))
         aside.rename(base.with_suffix(_OVER))
         self._open.pop(name, None)
-        files.remove()
+        with contextlib.suppress(OSError):  # it is over all the same, and the next look at what is old removes them
+            files.remove()
         sync(self._directory)
 
     def sweep(self) -> None:
@@ -233,7 +244,7 @@ class Transfers:
         return self._directory / hashlib.sha256(name.encode()).hexdigest()
 
 
-def _repeated(chunk: DataChunk, over: _Over) -> Term:
+def _repeated(chunk: DataChunk, over: _Over) -> Told:
     if not over.dataset:
         raise Cancelled("this transfer was cancelled; chunk 0 begins it anew")
     if chunk.sha256 is not None and PREFIX + chunk.sha256 != over.dataset:
@@ -241,11 +252,11 @@ def _repeated(chunk: DataChunk, over: _Over) -> Term:
     return _told("finished", chunk.transfer, over.next_index, over.received_bytes, over.dataset)
 
 
-def _going_on(name: str, files: TransferFiles) -> Term:
+def _going_on(name: str, files: TransferFiles) -> Told:
     return _told("receiving", name, files.incoming.next_index, files.incoming.received_bytes)
 
 
-def _told(status: str, name: str, next_index: int, received_bytes: int, dataset: str | None = None) -> Term:
+def _told(status: str, name: str, next_index: int, received_bytes: int, dataset: str | None = None) -> Told:
     return atom_keys(
         {
             "status": atom(status),

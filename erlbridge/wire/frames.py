@@ -16,9 +16,16 @@ from erlbridge.limits import MAX_FRAME_BYTES
 
 HEADER_BYTES: Final = 4
 
+_SCRATCH_BYTES: Final = 256 * 1024
+_KEPT_BYTES: Final = 2 * 1024 * 1024
+"""Longest frame whose room is kept for the next one: chunks of transfers, which come by the thousand. Memory that is had
+from the system and given back for each costs more than all else that is done with them."""
+
 
 class FrameReader:
     """Turns a stream of bytes, cut anywhere, into whole frames.
+
+    The bytes are given to `feed`, or read into what `room` gives and told to `filled`, which saves a copy of them.
 
     A length above `limit_bytes` raises `FrameError` as soon as its header is there, before anything is kept for it;
     the stream has no next boundary after that.
@@ -35,21 +42,74 @@ class FrameReader:
         self.limit_bytes = limit_bytes
         self.received_bytes = 0
         self._buffer = bytearray()
+        """What no frame has been made of; what comes behind the long one that is being read, where one is."""
+        self._scratch: bytearray | None = None
+        self._long = bytearray()
+        """Where long frames are read to, one after the other."""
+        self._length = 0
+        """Of the one that is being read there, 0 for none."""
+        self._there = 0
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of a frame that has begun and is not whole yet."""
-        return len(self._buffer)
+        return len(self._buffer) + (HEADER_BYTES + self._there if self._length else 0)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Takes the next bytes of the stream."""
+        part = min(len(data), self._length - self._there)
+        if part:
+            self._long[self._there : self._there + part] = data[:part]
+            self._there += part
+        self._buffer += data[part:]
         self.received_bytes += len(data)
-        self._buffer += data
+
+    def room(self) -> list[memoryview]:
+        """Where the next bytes of the stream may be read to, in this order, until `filled` is called."""
+        if self._scratch is None:
+            self._scratch = bytearray(_SCRATCH_BYTES)
+        return [memoryview(self._long)[self._there : self._length], memoryview(self._scratch)]
+
+    def filled(self, count: int) -> None:
+        """So many bytes have been read there."""
+        assert self._scratch is not None  # noqa: S101 - `room` has been asked for
+        part = min(count, self._length - self._there)
+        self._there += part
+        self._buffer += memoryview(self._scratch)[: count - part]
+        self.received_bytes += count
 
     def __iter__(self) -> Iterator[bytes]:
         """Yields the frames that are whole. Raises `FrameError` for a length above the limit."""
-        while (frame := self._next()) is not None:
-            yield frame
+        for frame in self.views():
+            yield bytes(frame)
+
+    def views(self) -> Iterator[bytes | memoryview]:
+        """The same; a long frame as a view that is good until the next frame is asked for."""
+        while True:
+            if self._length:
+                if self._there < self._length:
+                    return
+                length, self._length, self._there = self._length, 0, 0
+                yield memoryview(self._long)[:length].toreadonly()
+            elif (frame := self._next()) is not None:
+                yield frame
+            else:
+                self._begin_long()
+                return
+
+    def _begin_long(self) -> None:
+        """Has the rest of the frame that has begun read where it stays, when it is long enough for that to count."""
+        begun = len(self._buffer) - HEADER_BYTES
+        if begun < 0:
+            return
+        length = int.from_bytes(self._buffer[:HEADER_BYTES])
+        if not _SCRATCH_BYTES < length <= _KEPT_BYTES:
+            return
+        if len(self._long) < length:
+            self._long = bytearray(min(length + length // 8, _KEPT_BYTES))
+        self._long[:begun] = self._buffer[HEADER_BYTES:]
+        self._buffer.clear()
+        self._length, self._there = length, begun
 
     def _next(self) -> bytes | None:
         buffer = self._buffer

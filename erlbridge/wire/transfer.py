@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -17,12 +16,9 @@ from erlbridge.codec import tags
 from erlbridge.errors import TransferError
 from erlbridge.limits import MAX_EXAMPLE_BYTES
 from erlbridge.wire.frames import HEADER_BYTES
+from erlbridge.wire.inflation import Broken, inflation
 from erlbridge.wire.vocabulary import atom
 
-COMPRESSIONS: Final = ("zlib", "none")
-
-_PIECE_BYTES: Final = 1024 * 1024
-"""Most that is unpacked at once: what bounds the memory that a bomb gets."""
 _HEAD: Final = struct.Struct(">IH")
 """An example's length, and the first two bytes of its term."""
 _MAP: Final = tags.VERSION_MAGIC << 8 | tags.MAP_EXT
@@ -91,6 +87,15 @@ class Framing:
 class Incoming:
     """A transfer as far as it has come. After an error it is of no use any more.
 
+    Args:
+        compression: One of `inflation.available`.
+        total_bytes: How long the plain stream is, where its sender has said so.
+        most_bytes: How long it may be.
+
+    Attributes:
+        next_index: The chunk that comes next.
+        received_bytes, plain_bytes: Of the chunks, and of the stream that they hold.
+
     >>> import hashlib
     >>> stream = bytes.fromhex("00000006 8374 00000000")
     >>> incoming = Incoming("none")
@@ -100,56 +105,85 @@ class Incoming:
     1
     """
 
-    def __init__(self, compression: str) -> None:
+    def __init__(self, compression: str, total_bytes: int | None = None, most_bytes: int | None = None) -> None:
         import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
+        if total_bytes is not None and most_bytes is not None and total_bytes > most_bytes:
+            raise _above_quota(total_bytes, most_bytes)
         self.compression = compression
+        self.total_bytes = total_bytes
         self.next_index = 0
         self.received_bytes = 0
+        self.plain_bytes = 0
+        self._most_bytes = most_bytes
         self._sum = hashlib.sha256()
         self._framing = Framing()
-        self._inflater = zlib.decompressobj() if compression == "zlib" else None
+        try:
+            self._inflation = inflation(compression)
+        except Broken as why:
+            raise refused("corrupt", f"{why}; send the stream anew, with another compression") from None
 
     def take(self, data: bytes) -> Iterator[bytes]:
         """Takes the next chunk; gives the plain stream that it holds, piece by piece. It counts as taken when the last
         piece has been asked for. Raises `TransferError` as soon as something is no stream of examples."""
         for piece in self._plain(data):
+            self._count(len(piece))
             self._framing.feed(piece)
             self._sum.update(piece)
             yield piece
         self.next_index += 1
         self.received_bytes += len(data)
 
+    def sum_so_far(self) -> bytes:
+        """SHA-256 of the plain stream up to here. It costs a microsecond, however much that is."""
+        return self._sum.digest()
+
     def finish(self, sha256: str) -> int:
         """The last chunk has been taken: how many examples there are. Raises `TransferError` when the stream is not
         whole, or is not the one whose SHA-256, 64 hexadecimal digits, is given."""
-        if self._inflater is not None and not self._inflater.eof:
-            raise refused("corrupt", "the zlib stream does not end with the last chunk; send it anew, whole")
+        if self._inflation is not None and not self._inflation.is_over:
+            raise refused("corrupt", f"the {self.compression} stream does not end with the last chunk; send it anew")
+        if self.total_bytes is not None and self.plain_bytes != self.total_bytes:
+            raise self._another_size("has", self.plain_bytes)
         examples = self._framing.finish()
         if (found := self._sum.hexdigest()) != sha256:
             raise refused("checksum", f"the stream's sha256 is {found}, expected {sha256}; send it anew, from chunk 0")
         return examples
 
     def _plain(self, data: bytes) -> Iterator[bytes]:
-        inflater = self._inflater
-        if inflater is None:
+        if self._inflation is None:
             if data:
                 yield data
             return
-        if data and inflater.eof:
-            raise refused("corrupt", "the zlib stream ended in an earlier chunk; send it anew, as one stream")
-        while True:
-            try:
-                piece = inflater.decompress(data, _PIECE_BYTES)
-            except zlib.error as error:
-                raise refused("corrupt", f"no zlib stream goes on like this: {error}; send it anew") from None
-            data = inflater.unconsumed_tail
-            if inflater.unused_data:
-                raise refused("corrupt", "bytes follow the end of the zlib stream; send it anew, as one stream")
-            if piece:
-                yield piece
-            if inflater.eof or (not data and len(piece) < _PIECE_BYTES):
-                return
+        if data and self._inflation.is_over:
+            raise refused("corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one")
+        try:
+            yield from self._inflation.take(data)
+        except Broken as why:
+            raise refused("corrupt", f"no {self.compression} stream goes on like this: {why}; send it anew") from None
+
+    def _count(self, size: int) -> None:
+        self.plain_bytes += size
+        if self.total_bytes is not None and self.plain_bytes > self.total_bytes:
+            raise self._another_size("has at least", self.plain_bytes)
+        if self._most_bytes is not None and self.plain_bytes > self._most_bytes:
+            raise _above_quota(self.plain_bytes, self._most_bytes)
+
+    def _another_size(self, has: str, size: int) -> TransferError:
+        return refused(
+            "size",
+            f"the stream {has} {size} bytes, and its first chunk said {self.total_bytes}; send it anew, from chunk 0",
+            limit=self.total_bytes,
+        )
+
+
+def _above_quota(size: int, most: int) -> TransferError:
+    return refused(
+        "quota",
+        f"one transfer may have {most} bytes before compression, and this one has {size} or more; send it as several "
+        "datasets, or raise transfer_quota_bytes",
+        limit=most,
+    )
 
 
 class Outgoing:

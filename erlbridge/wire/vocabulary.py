@@ -69,7 +69,7 @@ CRASH_REASONS: Final = (
     "memory_limit", "total_memory_limit", "cpu_limit", "stalled", "boot_timeout",
 )  # fmt: skip
 
-TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "empty", "quota", "busy", "damaged")
+TRANSFER_REASONS: Final = ("gap", "corrupt", "checksum", "size", "empty", "quota", "busy", "damaged")
 
 STATES: Final = (
     "success",
@@ -137,7 +137,8 @@ KEYS: Final = (
     # trainings
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
     # transfers and datasets
-    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "sha256", "next_index",
+    "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "zstd", "sha256", "next_index",
+    "window", "compressions",
     "received_bytes", "chunks", "receiving", "finished",
     # the audit log
     "audit", "sequence", "head", "lost",

@@ -140,11 +140,11 @@ def test_a_bomb_ends_at_the_quota_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_what_lies_there_counts_for_the_quota(tmp_path: Path) -> None:
     stream = framed(rows(300, size=1000))
-    taker = transfers(tmp_path, quota_bytes=int(2.5 * len(stream)))
+    taker = transfers(tmp_path, quota_bytes=int(1.5 * len(stream)))
     for chunk in parsed("one", stream, compression="none", chunk_bytes=2**20):
         taker.take(chunk)
     more = parsed("two", framed(rows(301, size=1000)), compression="none", chunk_bytes=2**17)
-    taker = transfers(tmp_path, quota_bytes=int(2.5 * len(stream)))
+    taker = transfers(tmp_path, quota_bytes=int(1.5 * len(stream)))
     for chunk in more[:-1]:
         try:
             taker.take(chunk)

@@ -39,6 +39,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :codec,
     :compiled,
     :compression,
+    :compressions,
     :confidence_interval,
     :config,
     :configuration,
@@ -252,6 +253,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :signal_name,
     :signals,
     :signature,
+    :size,
     :soft,
     :spares,
     :stack,
@@ -305,12 +307,14 @@ defmodule Pipeline.DSPy.Vocabulary do
     :waiting,
     :warning,
     :warnings,
+    :window,
     :worker,
     :worker_hard_bytes,
     :worker_soft_bytes,
     :workers,
     :workers_total_bytes,
-    :zlib
+    :zlib,
+    :zstd
   ]
 
   @doc "Every published atom, sorted by name."
