@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from erlbridge.codec import Atom
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`say` holds the conversation; `reads` says whether another one makes nothing more on the disk."""
+    """`say` holds the conversation with a host's node, and may be called again with another."""
 
     name: str
     say: Callable[[Host], None]
@@ -70,9 +70,6 @@ def jobs(host: Host) -> None:
     host.ask("predict", **_fields(asked))
 
 
-CONVERSATIONS: Final = (Conversation("transfers", transfers), Conversation("jobs", jobs))
-
-
-def named(name: str) -> Iterator[Conversation]:
-    """Those of this name, or all."""
-    return (found for found in CONVERSATIONS if name in ("", found.name))
+TRANSFERS: Final = Conversation("transfers", transfers)
+JOBS: Final = Conversation("jobs", jobs)
+CONVERSATIONS: Final = (TRANSFERS, JOBS)

@@ -175,11 +175,10 @@ def go_on(host: Host, conversation: Conversation) -> None:
         conversation.say(host)
         host.check()
     age(host.data)
-    with host.with_node():
-        stream = framed(rows(2))
-        host.send("another", stream, chunks("another", stream))
     tidy(host.data)
     with host.with_node():
+        stream = framed(rows(2))
+        host.send("another", stream, chunks("another", stream))  # with which a node looks at what is old
         host.check()
 
 
