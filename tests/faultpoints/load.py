@@ -61,6 +61,8 @@ class _Busy:
         self._random = random.Random(seed)
         self._kill_every_s = kill_every_s
         self._seed = seed
+        self._seconds = 0.0
+        self._until = 0.0
         self._deeds: list[Callable[[], None]] = [
             self.put,
             self.get,
@@ -73,18 +75,22 @@ class _Busy:
             self.fetch,
         ]
 
-    def run(self, until: float) -> None:
+    def run(self, seconds: float) -> None:
+        """Works for so long, from when a worker is there."""
+        self._seconds = seconds
         try:
-            while time.monotonic() < until:
-                self._live(until)
+            while not self._until or time.monotonic() < self._until:
+                self._live()
         except (Broken, AssertionError, NodeGone, BrokenPipeError) as error:
             self._loaded.broken.append(f"{type(error).__name__}: {error}")
 
-    def _live(self, until: float) -> None:
+    def _live(self) -> None:
         """Works with one node until the time is over, or the node's."""
         self._host = Host(self._data)
         with self._host.with_node() as node:
+            node.wait_until_healthy()
             node.note_tree()
+            until = self._until = self._until or time.monotonic() + self._seconds
             dies_at = time.monotonic() + self._random.uniform(0.5, 1.5) * self._kill_every_s
             killer = threading.Timer(dies_at - time.monotonic(), os.kill, (node.node_pid, signal.SIGKILL))
             if dies_at < until:
@@ -185,14 +191,16 @@ def load(seconds: float, seed: int, kill_every_s: float = 4.0) -> Loaded:
     with tempfile.TemporaryDirectory(prefix="faultpoints-") as room:
         data = Path(room) / "data"
         common = _Common(_programs(data))
-        until = time.monotonic() + seconds
+        over = threading.Event()
         hosts = [_Busy(data, common, loaded, seed * 2 + number, kill_every_s) for number in range(2)]
-        threads = [threading.Thread(target=host.run, args=(until,)) for host in hosts]
-        threads.append(threading.Thread(target=_tend, args=(data, until, loaded)))
-        for thread in threads:
+        threads = [threading.Thread(target=host.run, args=(seconds,)) for host in hosts]
+        tender = threading.Thread(target=_tend, args=(data, over, loaded))
+        for thread in (*threads, tender):
             thread.start()
         for thread in threads:
             thread.join()
+        over.set()
+        tender.join()
         host = Host(data)
         host.ledger.datasets = {name_of(STREAMS[number]): STREAMS[number] for number in common.sent}
         with host.with_node():
@@ -216,9 +224,9 @@ def _programs(data: Path) -> list[tuple[bytes, Any]]:
         return found
 
 
-def _tend(data: Path, until: float, loaded: Loaded) -> None:
+def _tend(data: Path, over: threading.Event, loaded: Loaded) -> None:
     """What an operator does meanwhile; nothing of it may find fault with a store that is in use."""
-    while time.monotonic() < until:
+    while not over.is_set():
         for command in ("verify", "gc"):
             asked = [sys.executable, "-m", "erlbridge", "store", command, "--data", str(data)]
             told = subprocess.run(asked, capture_output=True, text=True, check=False)
