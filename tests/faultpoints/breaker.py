@@ -1,6 +1,6 @@
 """What `breaker.c` is told and tells: which operations processes did on a directory's files, and what becomes of one.
 
-    int mode, at, seen, fired, victim; unsigned used; char point[512]; char log[4 MiB]
+int mode, at, seen, fired, victim; unsigned used; char point[512]; char log[4 MiB]
 """
 
 from __future__ import annotations

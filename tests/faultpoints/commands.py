@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from node_client import NodeGone
+
 from faultpoints.breaker import Breaker, Fault, Point, faults_at, points
 from faultpoints.conversations import jobs, transfers
 from faultpoints.host import Broken, Host, Ledger
 from faultpoints.trial import OURS, Tried, age, files
-from node_client import NodeGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ def _a_file(_data: Path, beside: Path) -> None:
 COMMANDS: Final = (
     Command("gc", lambda data, _: ["store", "gc", "--data", str(data)], _an_old_store),
     Command("verify", lambda data, _: ["store", "verify", "--data", str(data)]),
-    Command("import", lambda data, beside: ["store", "import", str(beside / "archive"), "--data", str(data)], _an_archive),
+    Command(
+        "import", lambda data, beside: ["store", "import", str(beside / "archive"), "--data", str(data)], _an_archive
+    ),
     Command(
         "dataset import",
         lambda data, beside: ["dataset", "import", str(beside / "rows.jsonl"), "--data", str(data)],

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from faultpoints.host import Host, plain
 from streams import chunks, framed, rows
 from tickets import OFFLINE, SIGNATURE, TICKETS, optimization, prediction
 
 from erlbridge.codec import Atom
+from faultpoints.host import Host, plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ class Host:
         cut_at: Before the answer to the request of this number, from 1, the port's owner is killed; 0: never.
     """
 
-    def __init__(
-        self, data: Path, refused: Callable[[], bool] = lambda: False, launcher: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, data: Path, refused: Callable[[], bool] = lambda: False, launcher: Sequence[str] = ()) -> None:
         self.data = data
         self.ledger = Ledger()
         self.refusals = 0

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from faultpoints.host import Broken, Host, plain
 from node_client import NodeGone
 from streams import chunks, framed, name_of, rows
 from tickets import OFFLINE, optimization, prediction
 
 from erlbridge.codec import Atom
+from faultpoints.host import Broken, Host, plain
 
 STREAMS: Final = [framed(rows(20 + number, 100)) for number in range(4)]
 NOTES: Final = 4
@@ -126,7 +126,9 @@ class _Busy:
 
     def list(self) -> None:
         listed = [entry[Atom("program_id")] for entry in self._host.ask("list_programs", limit=1000)["programs"]]
-        if len(set(listed)) != len(listed) or not set(listed) <= {program_id for program_id, _ in self._common.programs}:
+        if len(set(listed)) != len(listed) or not set(listed) <= {
+            program_id for program_id, _ in self._common.programs
+        }:
             raise Broken(f"listed: {listed}")
 
     def send(self) -> None:

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faultpoints.breaker import Breaker, Fault, Point, library
-from faultpoints.conversations import JOBS, TRANSFERS
-from faultpoints.host import Host
-from faultpoints.load import load
-from faultpoints.trial import Recorded, attempt, cut, record
 from node_client import NodeClient
 from streams import chunks, framed, name_of, rows
 
 from erlbridge.codec import Atom
+from faultpoints.breaker import Breaker, Fault, Point, library
+from faultpoints.conversations import JOBS, TRANSFERS
+from faultpoints.host import Host
+from faultpoints.load import load
+from faultpoints.trial import Recorded, record
 
 SEED = int(os.environ.get("ERLBRIDGE_FAULTPOINTS_SEED", "1"))
 TRIALS = int(os.environ.get("ERLBRIDGE_FAULTPOINTS_TRIALS", "2"))
@@ -48,33 +48,33 @@ def recorded() -> Recorded:
 def test_a_transfer_lives_through_what_once_ended_one(
     recorded: Recorded, operation: str, name: str, number: int, fault: Fault
 ) -> None:
-    tried = attempt(recorded, Point(operation, name, number), fault)
+    tried = recorded.attempt(Point(operation, name, number), fault)
     assert tried.met
     assert not tried.broken, tried
 
 
 def test_whatever_happens_at_any_operation_of_a_transfer_nothing_acknowledged_is_lost(recorded: Recorded) -> None:
     for point, fault in random.Random(SEED).sample(recorded.plan, TRIALS):
-        tried = attempt(recorded, point, fault)
+        tried = recorded.attempt(point, fault)
         assert not tried.broken, tried
 
 
 def test_a_node_that_is_killed_while_it_stores_a_job_s_outcome_loses_nothing_acknowledged() -> None:
     """The points of jobs are not counted first, which takes long: one change of many, whichever it is."""
     nothing_recorded = Recorded(JOBS, [], 0, frozenset())
-    tried = attempt(nothing_recorded, Point("", "", random.Random(SEED).randrange(20, 80)), "killed after it")
+    tried = nothing_recorded.attempt(Point("", "", random.Random(SEED).randrange(20, 80)), "killed after it")
     assert tried.met
     assert not tried.broken, tried
 
 
 def test_another_host_goes_on_with_what_a_killed_beam_has_sent(recorded: Recorded) -> None:
     changes = [point for point in recorded.points if not point.reads]
-    tried = attempt(recorded, random.Random(SEED).choice(changes), "killed after it", "BEAM")
+    tried = recorded.attempt(random.Random(SEED).choice(changes), "killed after it", "BEAM")
     assert not tried.broken, tried
 
 
 def test_another_host_goes_on_with_what_a_killed_owner_of_a_port_has_sent(recorded: Recorded) -> None:
-    tried = cut(recorded, random.Random(SEED).randrange(1, recorded.requests))
+    tried = recorded.cut(random.Random(SEED).randrange(1, recorded.requests))
     assert tried.met
     assert not tried.broken, tried
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from node_client import NodeGone
+from streams import chunks, framed, rows
+
 from faultpoints.breaker import Breaker, Fault, Operation, Point, faults_at, points
 from faultpoints.conversations import Conversation
 from faultpoints.host import BEAM, Broken, Host
-from node_client import NodeGone
-from streams import chunks, framed, rows
 
 Victim = Literal["who does it", "guardian", "BEAM", "owner"]
 
@@ -43,7 +44,9 @@ class Tried:
 
     def __str__(self) -> str:
         what = f"{self.conversation}: {self.point}: {self.fault}"
-        return f"{what} ({self.victim})" + ("" if self.met else ": not met") + (f": {self.broken}" if self.broken else "")
+        return (
+            f"{what} ({self.victim})" + ("" if self.met else ": not met") + (f": {self.broken}" if self.broken else "")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,29 @@ class Recorded:
     def plan(self) -> list[tuple[Point, Fault]]:
         """Everything that may happen."""
         return [(point, fault) for point in self.points for fault in faults_at(point)]
+
+    def attempt(self, point: Point, fault: Fault, victim: Victim = "who does it") -> Tried:
+        """Tries a point."""
+
+        def suffer(host: Host, breaker: Breaker) -> bool:
+            return _suffer(host, breaker, self.conversation, point, fault, victim)
+
+        return _tried(self, point, fault, victim, suffer)
+
+    def cut(self, number: int) -> Tried:
+        """Tries what a BEAM loses whose port's owner is killed while a request, the `number`th, is on its way."""
+
+        def suffer(host: Host, _breaker: Breaker) -> bool:
+            host.cut_at = number
+            with host.with_node() as node:
+                node.note_tree()
+                try:
+                    self.conversation.say(host)
+                except (NodeGone, BrokenPipeError):
+                    return True
+            return False
+
+        return _tried(self, Point("request", "", number), "killed after it", "owner", suffer)
 
 
 @contextmanager
@@ -90,31 +116,6 @@ def record(conversation: Conversation) -> Recorded:
             operations, requests = breaker.operations(), host.requests
         go_on(host, conversation)
         return Recorded(conversation, operations, requests, frozenset(files(data)))
-
-
-def attempt(recorded: Recorded, point: Point, fault: Fault, victim: Victim = "who does it") -> Tried:
-    """Tries a point."""
-
-    def suffer(host: Host, breaker: Breaker) -> bool:
-        return _suffer(host, breaker, recorded.conversation, point, fault, victim)
-
-    return _tried(recorded, point, fault, victim, suffer)
-
-
-def cut(recorded: Recorded, number: int) -> Tried:
-    """Tries what a BEAM loses whose port's owner is killed while a request, the `number`th, is on its way."""
-
-    def suffer(host: Host, breaker: Breaker) -> bool:
-        host.cut_at = number
-        with host.with_node() as node:
-            node.note_tree()
-            try:
-                recorded.conversation.say(host)
-            except (NodeGone, BrokenPipeError):
-                return True
-        return False
-
-    return _tried(recorded, Point("request", "", number), "killed after it", "owner", suffer)
 
 
 def _tried(
@@ -208,4 +209,3 @@ def files(data: Path) -> Iterator[str]:
         name = str(path.relative_to(data))
         if path.is_file() and not name.startswith("audit") and not _PASSING.search(name):
             yield re.sub(r"[0-9a-f]{16,}", "*", name)
-
