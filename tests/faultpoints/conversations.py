@@ -26,7 +26,7 @@ def _fields(payload: dict[Any, Any]) -> dict[str, Any]:
 
 
 def transfers(host: Host) -> None:
-    """Three datasets, one of them twice, with and without compression; one that is given up, begun anew and given up."""
+    """Two datasets, one of them twice, with and without compression, and one that is given up."""
     zipped, plain = framed(rows(150, 64)), framed(rows(40, 200))
     host.send("zipped", zipped, chunks("zipped", zipped, chunk_bytes=2000))
     host.send("plain", plain, chunks("plain", plain, compression="none", chunk_bytes=3000))

@@ -43,6 +43,6 @@ def put_table(page: Path, tried: list[Tried]) -> None:
 
 def _cell(outcomes: list[Tried]) -> str:
     if not outcomes:
-        return "–"
+        return ""
     broken = sum(bool(outcome.broken) for outcome in outcomes)
     return f"✗ {broken} of {len(outcomes)}" if broken else f"✓ {len(outcomes)}"

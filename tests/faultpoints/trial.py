@@ -73,7 +73,7 @@ class Recorded:
         """Tries a point."""
 
         def suffer(host: Host, breaker: Breaker) -> bool:
-            return _suffer(host, breaker, self.conversation, point, fault, victim)
+            return _suffer(host, breaker, self.conversation, (point, fault), victim)
 
         return _tried(self, point, fault, victim, suffer)
 
@@ -142,9 +142,10 @@ def _tried(
 
 
 def _suffer(
-    host: Host, breaker: Breaker, conversation: Conversation, point: Point, fault: Fault, victim: Victim
+    host: Host, breaker: Breaker, conversation: Conversation, trial: tuple[Point, Fault], victim: Victim
 ) -> bool:
     """Holds the conversation until the fault has had its effect; gives whether it came."""
+    point, fault = trial
     killed = fault.startswith("killed")
     with host.with_node(**breaker.environment) as node:
         node.note_tree()
