@@ -22,6 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="faultpoints", description=__doc__)
     parser.add_argument("what", nargs="*", help=f"of {', '.join(names)}; all of them when none is given")
     parser.add_argument("--sample", type=int, default=0, help="so many trials of each; 0: all")
+    parser.add_argument(
+        "--each", type=int, default=0, help="of an operation on a kind of file, its first so many; 0: all"
+    )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", default="", help="trials in whose names this stands, such as 'rename datasets/* #1'")
     parser.add_argument("--at-once", type=int, default=2)
@@ -30,6 +33,8 @@ def main() -> int:
     tried: list[Tried] = []
     for name, subject in _subjects(options.what):
         plan = [(point, fault) for point, fault in subject.plan if options.only in f"{point}: {fault}"]
+        if options.each:
+            plan = [(point, fault) for point, fault in plan if point.number <= options.each]
         if options.sample:
             plan = random.Random(options.seed).sample(plan, min(options.sample, len(plan)))
         sys.stdout.write(f"{name}: {len(subject.points)} points, {len(plan)} trials\n")

@@ -113,7 +113,7 @@ class Commands:
                 host.check()
             if strange := sorted(set(files(data)) - self._files):
                 raise Broken(f"left behind: {', '.join(strange)}")
-        except (Broken, AssertionError, NodeGone, BrokenPipeError) as error:
+        except (Broken, AssertionError, NodeGone, BrokenPipeError, subprocess.TimeoutExpired) as error:
             broken = f"{type(error).__name__}: {error}"
         finally:
             breaker.close()

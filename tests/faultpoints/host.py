@@ -26,6 +26,10 @@ class Broken(Exception):
     """A promise was not kept."""
 
 
+class Crashed(Broken):
+    """A request was answered that its worker died, which is none of its promises where somebody has killed it."""
+
+
 def _atoms(fields: dict[str, object]) -> dict[Any, Any]:
     return {Atom(key): value for key, value in fields.items()}
 
@@ -109,7 +113,8 @@ class Host:
             self.refusals += 1
             tag, answer = self.node.ask(verb, _atoms(fields), _atoms(meta or {}))
         if tag != "ok":
-            raise Broken(f"{verb} was answered {answer[Atom('error_type')]}: {answer[Atom('message')].decode()}")
+            kind = Crashed if str(answer[Atom("error_type")]) == "process_crashed" else Broken
+            raise kind(f"{verb} was answered {answer[Atom('error_type')]}: {answer[Atom('message')].decode()}")
         return {str(key): value for key, value in answer.items()}
 
     def is_missing(self, verb: str, **fields: object) -> bool:

@@ -9,8 +9,8 @@ from typing import Final
 from faultpoints.breaker import FAULTS, Fault
 from faultpoints.trial import Tried
 
-BEGIN: Final = "<!-- fault points: written by scripts/faultpoints -->"
-END: Final = "<!-- fault points: end -->"
+BEGIN: Final = "<!-- fault points -->"
+END: Final = "<!-- /fault points -->"
 _ORDER: Final = ("mkdir", "create", "write", "extend", "cut", "sync", "rename", "unlink", "read-open", "read")
 
 
@@ -30,14 +30,13 @@ def table(tried: list[Tried]) -> str:
 
 
 def put_table(page: Path, tried: list[Tried]) -> None:
-    """Puts the table between its marks, or at the end of a page that has none."""
-    text = page.read_text() if page.exists() else "# Data\n"
-    before, mark, rest = text.partition(BEGIN)
-    if not mark:
-        before, rest = f"{text.rstrip()}\n\n## Fault points\n\n", END + "\n"
-    after = rest.partition(END)[2]
+    """Puts the table between a page's marks. Raises `LookupError` when it has none."""
+    before, mark, rest = page.read_text().partition(BEGIN)
+    _inside, end, after = rest.partition(END)
+    if not mark or not end:
+        raise LookupError(f"{page} has no {BEGIN} … {END} for the table")
     met = sum(outcome.met for outcome in tried)
-    head = f"{met} faults were tried, each in a conversation of its own; ✓ is a promise kept every time.\n\n"
+    head = f"{met} faults were tried, each in a conversation of its own; ✓ n: all promises were kept, n times.\n\n"
     page.write_text(f"{before}{BEGIN}\n{head}{table(tried)}{END}{after}")
 
 

@@ -20,7 +20,7 @@ from streams import chunks, framed, rows
 
 from faultpoints.breaker import Breaker, Fault, Operation, Point, faults_at, points
 from faultpoints.conversations import Conversation
-from faultpoints.host import BEAM, Broken, Host
+from faultpoints.host import BEAM, Broken, Crashed, Host
 
 Victim = Literal["who does it", "guardian", "BEAM", "owner"]
 
@@ -136,7 +136,7 @@ def _tried(
             go_on(host.successor(), recorded.conversation)
             if recorded.files and (strange := sorted(set(files(data)) - recorded.files)):
                 raise Broken(f"left behind: {', '.join(strange)}")
-        except (Broken, AssertionError, NodeGone, BrokenPipeError) as error:
+        except (Broken, AssertionError, NodeGone, BrokenPipeError, subprocess.TimeoutExpired) as error:
             broken = f"{type(error).__name__}: {error}"
     return Tried(recorded.conversation.name, point, fault, victim, met, broken, time.monotonic() - begun)
 
@@ -158,7 +158,7 @@ def _suffer(
             if not killed or not breaker.fired:
                 raise
             return True
-        except Broken:
+        except Crashed:
             if not killed or not breaker.fired:
                 raise
             return True  # a worker was killed; the request may be made again
