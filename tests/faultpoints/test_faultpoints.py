@@ -42,7 +42,8 @@ def recorded() -> Recorded:
     [
         ("write", "transfers/*.chunks", 1, "refused once"),
         ("unlink", "transfers/*.chunks", 1, "refused once"),
-        ("rename", "transfers/*.over", 2, "killed after it"),
+        ("rename", "datasets/.new-*/stream", 2, "killed after it"),
+        ("rename", "datasets/*", 2, "disk full from it on"),
     ],
 )
 def test_a_transfer_lives_through_what_once_ended_one(
