@@ -5,6 +5,7 @@ int mode, at, seen, fired, victim; unsigned used; char point[512]; char log[4 Mi
 
 from __future__ import annotations
 
+import atexit
 import functools
 import mmap
 import shutil
@@ -125,6 +126,7 @@ def library() -> Path:
     if compiler is None:
         raise LookupError("no C compiler is here to build what counts operations")
     made = Path(tempfile.mkdtemp(prefix="faultpoints-")) / "breaker.so"
+    atexit.register(shutil.rmtree, made.parent, ignore_errors=True)
     source = Path(__file__).with_name("breaker.c")
     subprocess.run([compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True)
     return made
