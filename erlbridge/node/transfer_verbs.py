@@ -52,9 +52,7 @@ class DataDesk:
 
     def __init__(self, store: Store, quotas: Quotas, max_frame_bytes: int) -> None:
         self._datasets = store.datasets
-        self._transfers = Transfers(
-            store.data / "transfers", self._datasets, quotas.all_bytes, quotas.transfer_bytes
-        )
+        self._transfers = Transfers(store.data / "transfers", self._datasets, quotas.all_bytes, quotas.transfer_bytes)
         self._chunk_bytes = chunk_bytes(max_frame_bytes)
 
     def work(self, verb: str, payload: Term, transfers: int) -> Errand:

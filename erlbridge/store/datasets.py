@@ -125,14 +125,27 @@ class DatasetStore:
                 index.unlink()
             self.register.stored(name, size)
             return
-        aside = self.begin()
+        aside = self._taking_over(stream)
+        aside.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             stream.rename(aside / STREAM)
             if index is not None:
                 index.rename(aside / INDEX)
             self.settle(aside, name, examples, size)
+        except BaseException:
+            self.give_back(stream)
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def give_back(self, stream: Path) -> None:
+        """Puts a stream back that was being taken over when the disk refused, or the node was killed."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._taking_over(stream) / STREAM).rename(stream)
+
+    def _taking_over(self, stream: Path) -> Path:
+        """Where a stream is between its place and that of the dataset. Only who has its transfer open goes there."""
+        return self.directory / f"{ASIDE}{stream.stem}"
 
     def begin(self) -> Path:
         """A directory beside the datasets for one that is being written. What is forgotten there is swept."""

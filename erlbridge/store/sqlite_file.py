@@ -77,6 +77,14 @@ class SqliteFile:
         except (sqlite3.Error, OSError) as error:
             if not self._is_damage(error):
                 raise
+        self.close()
+        try:
+            # SQLite calls a single read that the disk refused a damaged file (SQLITE_IOERR_CORRUPTFS): what is damaged
+            # is so at the second look too.
+            return work(self._open())
+        except (sqlite3.Error, OSError) as error:
+            if not self._is_damage(error):
+                raise
             self._set_aside(error)
             return work(self._open())
 

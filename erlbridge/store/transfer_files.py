@@ -80,9 +80,13 @@ class TransferFiles:
         except BaseException:
             os.close(chunks)
             raise
-        os.ftruncate(found._part, 0)
-        found._add(term_to_binary((_FORMAT, COMPRESSIONS.index(compression), total_bytes)))
-        found._keep()
+        try:
+            os.ftruncate(found._part, 0)
+            found._add(term_to_binary((_FORMAT, COMPRESSIONS.index(compression), total_bytes)))
+            found._keep()
+        except BaseException:
+            found.close()  # or the lock stays, and the next chunk is refused as another node's
+            raise
         return found
 
     @classmethod
@@ -146,9 +150,11 @@ class TransferFiles:
 
     def remove(self) -> None:
         """Removes the files, and lets go of them."""
-        self.part.unlink(missing_ok=True)
-        self._base.with_suffix(CHUNKS).unlink(missing_ok=True)
-        self.close()
+        try:
+            self.part.unlink(missing_ok=True)
+            self._base.with_suffix(CHUNKS).unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets go of the files; what is in them stays."""

@@ -24,7 +24,7 @@ from erlbridge.core.transfers import DataChunk
 from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
 from erlbridge.store.datasets import DatasetStore, sync
-from erlbridge.store.transfer_files import CHUNKS, TransferFiles
+from erlbridge.store.transfer_files import CHUNKS, PART, TransferFiles
 from erlbridge.wire.transfer import refused
 from erlbridge.wire.vocabulary import atom, atom_keys
 
@@ -101,7 +101,8 @@ class Transfers:
     def cancel(self, name: str) -> Told:
         """Forgets a transfer, and refuses the chunks of it that are on their way; one that is finished stays so."""
         if (files := self._files(name)) is not None:
-            self._end(name, files, _Over("", files.incoming.next_index, files.incoming.received_bytes))
+            self._note(name, _Over("", files.incoming.next_index, files.incoming.received_bytes))
+            self._end(name, files)
         return self.status(name)
 
     def close(self) -> None:
@@ -121,9 +122,10 @@ class Transfers:
         examples = incoming.finish(chunk.sha256)
         files.sync()
         dataset = PREFIX + chunk.sha256
-        self._datasets.adopt(files.part, dataset, examples)
         over = _Over(dataset, incoming.next_index, incoming.received_bytes)
-        self._end(chunk.transfer, files, over)
+        self._note(chunk.transfer, over)  # first: it holds from the moment in which the dataset is there
+        self._datasets.adopt(files.part, dataset, examples)
+        self._end(chunk.transfer, files)
         return _told("finished", chunk.transfer, over.next_index, over.received_bytes, dataset)
 
     @contextlib.contextmanager
@@ -170,15 +172,19 @@ class Transfers:
         self.sweep()
         if chunk.total_bytes is not None:
             self._left(chunk.total_bytes)  # nothing is sent in vain
+        # First, so that a transfer which has both was about to be over, or was, when its node was killed.
+        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)
         files = TransferFiles.begin(
             self._base(chunk.transfer), chunk.compression, chunk.total_bytes, self._transfer_quota_bytes
         )
-        self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)  # of another stream, perhaps
         self._remember(chunk.transfer, files)
         return files
 
     def _files(self, name: str) -> TransferFiles | None:
-        files = self._open.pop(name, None) or TransferFiles.resume(self._base(name), self._transfer_quota_bytes)
+        files = self._open.pop(name, None)
+        if files is None and self._over(name) is None:
+            self._datasets.give_back(self._base(name).with_suffix(PART))
+            files = TransferFiles.resume(self._base(name), self._transfer_quota_bytes)
         if files is not None:
             self._remember(name, files)
         return files
@@ -204,13 +210,16 @@ class Transfers:
             return None
         return over
 
-    def _end(self, name: str, files: TransferFiles, over: _Over) -> None:
+    def _note(self, name: str, over: _Over) -> None:
         base = self._base(name)
         aside = base.with_suffix(".new")
         aside.write_bytes(term_to_binary((over.dataset, over.next_index, over.received_bytes)))
         aside.rename(base.with_suffix(_OVER))
+
+    def _end(self, name: str, files: TransferFiles) -> None:
         self._open.pop(name, None)
-        files.remove()
+        with contextlib.suppress(OSError):  # it is over all the same, and the next look at what is old removes them
+            files.remove()
         sync(self._directory)
 
     def sweep(self) -> None:
