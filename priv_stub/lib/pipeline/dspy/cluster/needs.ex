@@ -25,6 +25,8 @@ defmodule Pipeline.DSPy.Cluster.Needs do
 
       iex> Pipeline.DSPy.Cluster.Needs.of(%{program: "program:ab", config: %{lm: "offline:cd"}, data: {:dataset, "sha256:ef"}})
       ["offline:cd", "program:ab", "sha256:ef"]
+      iex> Pipeline.DSPy.Cluster.Needs.of(%{training_data: {:dataset, "sha256:ef", %{seed: 7, take: 0.8}}})
+      ["sha256:ef"]
       iex> Pipeline.DSPy.Cluster.Needs.of(%{"signature" => "question -> answer", "input" => %{"program" => "program:ab"}})
       []
   """
@@ -74,6 +76,7 @@ defmodule Pipeline.DSPy.Cluster.Needs do
 
   # Below `programs` the keys are names of steps.
   defp values({kind, id}, _depth) when kind in [:program, :dataset], do: values(id, 1)
+  defp values({:dataset, id, _view}, _depth), do: values(id, 1)
   defp values(map, depth) when is_map(map) and map_size(map) > @max_list, do: walk(map, depth)
 
   defp values(map, depth) when is_map(map) and not is_struct(map) do
