@@ -22,7 +22,8 @@ class Submitted:
     """A request for a worker, checked and encoded. `key` is the canonical bytes of its id, `programs` are the stored
     programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it; `parent` the key of
     the request whose Elixir function made this one, if one did. `identity` is what it asks for, where it has an
-    idempotency key."""
+    idempotency key or is cached. With a `ticket` it is one that was `Held`, and key, request, parent and identity stand
+    there."""
 
     key: bytes
     request: Request
@@ -31,11 +32,41 @@ class Submitted:
     endpoints: tuple[str, ...] = ()
     parent: bytes | None = None
     identity: Identity | None = None
+    ticket: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A request for a worker needs what lies on a disk before it can be checked: it is in flight, and waits for no
+    worker yet. `Submitted`, `Known` or `Unfit` with its `ticket`, a number never used twice, comes later. The rest is as
+    in `Submitted`."""
+
+    ticket: int
+    key: bytes
+    request: Request
+    parent: bytes | None = None
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a held request asks for has been done before; `term` is the result as it is answered."""
+
+    ticket: int
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A held request cannot be done, and why."""
+
+    ticket: int
+    failure: BridgeError
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A request for a worker has the idempotency key of a job that is in flight."""
+    """A request for a worker asks for the same as a job that is in flight: by its idempotency key, or in the cache."""
 
     key: bytes
     request: Request
@@ -154,6 +185,9 @@ class Tick:
 
 Event: TypeAlias = (
     Submitted
+    | Held
+    | Known
+    | Unfit
     | Joined
     | CancelAsked
     | ShutdownAsked

@@ -41,11 +41,14 @@ class Nesting:
         """Whether no further nested request may wait: each is made within a call, and of these there are no more."""
         return len(self.waiting) >= MAX_OPEN_CALLS
 
-    def add(self, entry: Entry) -> None:
-        """A nested request waits for a worker."""
+    def expect(self, entry: Entry) -> None:
+        """A nested request is in flight: its parent waits for it, and lends its place."""
         assert entry.parent is not None  # noqa: S101 - whoever asks has seen that it is nested
-        self.waiting[entry.key] = entry
         self._children[entry.parent] = self._children.get(entry.parent, 0) + 1
+
+    def add(self, entry: Entry) -> None:
+        """A nested request that was expected waits for a worker."""
+        self.waiting[entry.key] = entry
 
     def take(self) -> Entry | None:
         """Removes and gives the one that has waited longest; None when there is none."""

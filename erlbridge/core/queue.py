@@ -36,6 +36,7 @@ class Entry:
         number: Its place in the order of arrival while it waits, else None.
         worker: Who runs it.
         late: Its deadline has passed, and its answer waits for the worker's stack.
+        ticket: Of one that is held until the disk has said what it needs; None once it waits for a worker.
     """
 
     key: bytes
@@ -52,6 +53,7 @@ class Entry:
     cancelled: bool = False
     late: bool = False
     parent: bytes | None = None
+    ticket: int | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ same key never gives the answer to another question. Knows terms and bytes; know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from erlbridge.wire.vocabulary import atom
 
 _MAGIC: Final = b"erlbridge result 1\n"
 _SUM_BYTES: Final = 32
-_CONFIG: Final = (Atom("config"), b"config")
+CONFIG: Final = (Atom("config"), b"config")
 _KEY: Final = (Atom("api_key"), b"api_key")
 _KEY_VARIABLE: Final = (Atom("api_key_env"), b"api_key_env")
 _MAP: Final = Atom("map")
@@ -40,11 +40,13 @@ class Identity:
         fingerprint: SHA-256 of verb and payload, without the keys of models: a new key is no new question.
         keys: The keys that the request gives, which must not be stored with what comes of it.
         key_variables: Names of environment variables that hold such keys.
+        cached_as: What the result cache knows the question by (`core.caching`); None of one that is not cached.
     """
 
     fingerprint: bytes
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     key_variables: tuple[str, ...] = ()
+    cached_as: bytes | None = None
 
 
 def identity(verb: str, payload: Term) -> Identity:
@@ -56,18 +58,25 @@ def identity(verb: str, payload: Term) -> Identity:
     >>> identity("predict", spoken).fingerprint == identity("evaluate_pipeline", spoken).fingerprint
     False
     """
+    return identity_of((verb,), payload, _KEY)
+
+
+def identity_of(question: tuple[Term, ...], payload: Term, left_out: Collection[Term]) -> Identity:
+    """The identity of a payload beside what else makes a question, but for those keys in its config that make no
+    difference (`left_out`). Raises `ValidationError` as `identity` does."""
     keys: list[bytes] = []
     variables: list[str] = []
     asked = payload
     try:
         if isinstance(payload, dict):
             asked = {
-                key: _without_keys(value, keys, variables) if key in _CONFIG else value
+                key: _without(value, left_out, keys, variables) if key in CONFIG else value
                 for key, value in payload.items()
             }
-        encoded = term_to_binary((verb, _ordered(asked, {})))
+        encoded = term_to_binary((*question, _ordered(asked, {})))
     except RecursionError:
-        raise ValidationError("expected values that nest less deep, with an idempotency_key", "payload") from None
+        text = "expected values that nest less deep, with an idempotency_key or the result cache"
+        raise ValidationError(text, "payload") from None
     return Identity(_sha256(encoded), tuple(keys), tuple(variables))
 
 
@@ -96,21 +105,21 @@ def _ordered(term: Term, orders: dict[tuple[object, ...], list[object]]) -> Term
     return term
 
 
-def _without_keys(term: Term, keys: list[bytes], variables: list[str]) -> Term:
+def _without(term: Term, left_out: Collection[Term], keys: list[bytes], variables: list[str]) -> Term:
+    """A config without some of its keys, wherever they stand in it; those of models are noted."""
     match term:
         case dict():
             kept = {}
             for key, value in term.items():
-                if key in _KEY:
-                    if isinstance(value, bytes) and value:
-                        keys.append(value)
-                    continue
+                if key in _KEY and isinstance(value, bytes) and value:
+                    keys.append(value)
                 if key in _KEY_VARIABLE and isinstance(value, bytes):
                     variables.append(value.decode(errors="replace"))
-                kept[key] = _without_keys(value, keys, variables)
+                if key not in left_out:
+                    kept[key] = _without(value, left_out, keys, variables)
             return kept
         case list():
-            return [_without_keys(element, keys, variables) for element in term]
+            return [_without(element, left_out, keys, variables) for element in term]
         case _:
             return term
 

@@ -25,7 +25,9 @@ from erlbridge.core.events import (
     Exit,
     Finished,
     Forked,
+    Held,
     Joined,
+    Known,
     LimitPassed,
     Refuse,
     Return,
@@ -36,13 +38,15 @@ from erlbridge.core.events import (
     Submitted,
     Tick,
     Traced,
+    Unfit,
     Unsendable,
 )
 from erlbridge.core.functions import refused
 from erlbridge.core.nesting import Nesting
 from erlbridge.core.pace import Pace
 from erlbridge.core.queue import Entry, FairQueue
-from erlbridge.core.quotas import Quotas
+from erlbridge.core.quotas import Quota, Quotas
+from erlbridge.core.results import Identity
 from erlbridge.core.roster import Roster, Worker
 from erlbridge.core.sharing import Follower, Sharing
 from erlbridge.core.verdicts import too_late
@@ -103,6 +107,8 @@ class Scheduler:
     calls: OpenCalls = field(init=False, default_factory=OpenCalls)
     nesting: Nesting = field(init=False)
     sharing: Sharing = field(init=False)
+    held: dict[int, Entry] = field(init=False, default_factory=dict)
+    """Requests that wait for what the disk has to say, by ticket."""
     _quotas: Quotas = field(init=False)
     _endings: Endings = field(init=False)
     _deadlines: Deadlines[bytes] = field(init=False, default_factory=Deadlines)
@@ -199,6 +205,13 @@ class Scheduler:
         match event:
             case Submitted():
                 yield from self._submit(event, now)
+            case Held():
+                self._hold(event, now)
+            case Known():
+                yield from self._say_known(event)
+            case Unfit():
+                if entry := self.held.get(event.ticket):
+                    yield from self._answer_error(entry, event.failure)
             case Joined():
                 yield from self._join(event, now)
             case CancelAsked():
@@ -231,30 +244,72 @@ class Scheduler:
             case _:
                 assert_never(event)
 
+    def _hold(self, event: Held, now: float) -> None:
+        """A request is in flight, whose ids, deadline and followers are looked after from now on."""
+        entry = self._enter(Entry(event.key, event.request, b"", now, None, parent=event.parent), event.identity)
+        entry.ticket = event.ticket
+        self.held[event.ticket] = entry
+
+    def _say_known(self, event: Known) -> Iterator[Answer]:
+        if entry := self.held.get(event.ticket):
+            for asker in (entry, *self._close(entry)):
+                yield Answer(asker.request.id, True, event.term)
+
     def _submit(self, event: Submitted, now: float) -> Iterator[Action]:
+        if event.ticket is not None:
+            yield from self._release(event)
+            return
         request = event.request
         nested = event.parent is not None
         # It runs in the place of one that has been counted, and must not wait for that one to end.
         quotas = () if nested else self._quotas.of(request.verb, event.endpoints)
-        failure = self.refusal(event.key, event.parent)
-        if failure is None and not nested and self._full() and not self._quotas.allows(quotas):
-            failure = self._overloaded()
-        if failure is not None:
+        if failure := self.unwelcome(event.key, event.parent) or self._no_room(nested, quotas):
             yield Refuse(request.id, failure)
             return
-        span_ms = request.meta.deadline_ms
-        deadline = None if span_ms is None else now + span_ms / 1000
-        entry = Entry(event.key, request, event.frame, now, deadline, event.programs, quotas, parent=event.parent)
-        self.entries[event.key] = entry
+        entry = Entry(event.key, request, event.frame, now, None, event.programs, quotas, parent=event.parent)
+        self._wait(self._enter(entry, event.identity))
+
+    def _release(self, event: Submitted) -> Iterator[Action]:
+        """The disk has said what a held request needs; one that has been answered meanwhile is not there any more."""
+        assert event.ticket is not None  # noqa: S101 - whoever asks has seen that it was held
+        entry = self.held.pop(event.ticket, None)
+        if entry is None:
+            return
+        entry.ticket = None
+        nested = entry.parent is not None
+        entry.quotas = () if nested else self._quotas.of(entry.request.verb, event.endpoints)
+        if failure := self._no_room(nested, entry.quotas):
+            yield from self._answer_error(entry, failure)
+            return
+        entry.frame, entry.programs = event.frame, event.programs
+        self._wait(entry)
+
+    def _enter(self, entry: Entry, identity: Identity | None) -> Entry:
+        """A request is in flight from now on."""
+        span_ms = entry.request.meta.deadline_ms
+        self.entries[entry.key] = entry
+        if entry.parent is not None:
+            self.nesting.expect(entry)
+        if span_ms is not None:
+            entry.deadline = entry.arrived_at + span_ms / 1000
+            self._deadlines.set(entry.key, entry.deadline)
+        if identity is not None:
+            self.sharing.begin(entry, identity)
+        return entry
+
+    def _wait(self, entry: Entry) -> None:
+        """A request waits for a worker from now on."""
         self.frame_bytes += len(entry.frame)
-        if nested:
+        if entry.parent is not None:
             self.nesting.add(entry)
         else:
             self.queue.add(entry)
-        if deadline is not None:
-            self._deadlines.set(event.key, deadline)
-        if event.identity is not None:
-            self.sharing.begin(entry, event.identity)
+
+    def _no_room(self, nested: bool, quotas: tuple[Quota, ...]) -> Overloaded | None:
+        """Why a request cannot wait for a worker; None when it can."""
+        if nested:
+            return self._overloaded() if self.nesting.full else None
+        return self._overloaded() if self._full() and not (self._free() and self._quotas.allows(quotas)) else None
 
     def _join(self, event: Joined, now: float) -> Iterator[Action]:
         if failure := self.unwelcome(event.key):
@@ -400,7 +455,7 @@ class Scheduler:
         return self.roster.free(self.nesting.lent)
 
     def _leave_queue(self, entry: Entry) -> None:
-        if entry.parent is None:  # the others leave when they are answered
+        if entry.number is not None:  # the others leave when they are answered
             self.queue.remove(entry)
 
     def _entangled(self) -> Overloaded:
@@ -441,6 +496,8 @@ class Scheduler:
         self.calls.end(entry.key)
         self._deadlines.drop(entry.key)
         del self.entries[entry.key]
+        if entry.ticket is not None:
+            del self.held[entry.ticket]
         self.nesting.ended(entry, self.entries.keys())
         self.frame_bytes -= len(entry.frame)
         return followers

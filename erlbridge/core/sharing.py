@@ -1,4 +1,5 @@
-"""Jobs that several requests wait for: those that came with the same `idempotency_key` while it was in flight.
+"""Jobs that several requests wait for: those that came with the same `idempotency_key` while it was in flight, or ask
+for the same of the cache.
 
 The first asker's request is the job's own, as its `Entry` holds it; the others follow it. Each has its own id, deadline
 and answer. When the first one goes away, a follower takes its place and the job goes on; it ends with its last asker.
@@ -51,6 +52,12 @@ class Flight:
     told: float | None = None
 
     @property
+    def name(self) -> str | bytes | None:
+        """What others join it by: its idempotency key, or else what the cache knows it as. Nobody joins a nested one,
+        which runs in its parent's place."""
+        return None if self.entry.parent is not None else name_of(self.entry.request, self.identity)
+
+    @property
     def open(self) -> bool:
         """Whether the job still goes on for those who want it."""
         entry = self.entry
@@ -65,27 +72,34 @@ class Flight:
         return last.request.meta.deadline_ms, last.deadline
 
 
+def name_of(request: Request, identity: Identity) -> str | bytes | None:
+    """What a request is known by to others that ask for the same: text is an idempotency key."""
+    key = request.meta.idempotency_key
+    return identity.cached_as if key is None else key
+
+
 @dataclass(slots=True)
 class Sharing:
-    """The jobs with an idempotency key that are in flight, by that key and by the ids of all who ask."""
+    """The jobs that others may join while they are in flight, by what they are joined by and by the ids of all who
+    ask."""
 
     entries: dict[bytes, Entry]
     queue: FairQueue
     deadlines: Deadlines[bytes]
     calls: OpenCalls
     nesting: Nesting
-    _of_key: dict[str, Flight] = field(default_factory=dict)
+    _of_key: dict[str | bytes, Flight] = field(default_factory=dict)
     _of_id: dict[bytes, Flight] = field(default_factory=dict)
 
     # -- who asks
 
-    def find(self, idempotency_key: str | None) -> Flight | None:
-        """The job that a request with this key may join; one that is being stopped is none."""
-        flight = None if idempotency_key is None else self._of_key.get(idempotency_key)
+    def find(self, name: str | bytes | None) -> Flight | None:
+        """The job that a request of this name (`name_of`) may join; one that is being stopped is none."""
+        flight = None if name is None else self._of_key.get(name)
         return flight if flight is not None and flight.open else None
 
     def of(self, entry: Entry) -> Flight | None:
-        """The flight of a job, None when it has no key."""
+        """The flight of a job, None when it has neither key nor place in the cache."""
         return self._of_id.get(entry.key)
 
     def followed(self, key: bytes) -> Flight | None:
@@ -113,16 +127,16 @@ class Sharing:
     # -- who comes
 
     def begin(self, entry: Entry, identity: Identity) -> None:
-        """A request that has a key begins a job. Nobody joins a nested one, which runs in its parent's place."""
+        """A request that others may ask for too begins a job."""
         flight = Flight(entry, identity)
         self._of_id[entry.key] = flight
-        if entry.request.meta.idempotency_key is not None and entry.parent is None:
-            self._of_key[entry.request.meta.idempotency_key] = flight
+        if flight.name is not None:
+            self._of_key[flight.name] = flight
 
     def join(self, event: Joined, now: float) -> Iterator[Action]:
         """A request waits for the job of its key too, or is refused for asking for something else."""
         meta = event.request.meta
-        flight = self.find(meta.idempotency_key)
+        flight = self.find(name_of(event.request, event.identity))
         assert flight is not None  # noqa: S101 - whoever says so has found it in this very moment
         waiting = len(flight.followers) + 1
         if flight.identity.fingerprint != event.identity.fingerprint:
@@ -157,9 +171,8 @@ class Sharing:
         flight = self._of_id.pop(entry.key, None)
         if flight is None:
             return []
-        key = entry.request.meta.idempotency_key
-        if key is not None and self._of_key.get(key) is flight:
-            del self._of_key[key]
+        if flight.name is not None and self._of_key.get(flight.name) is flight:
+            del self._of_key[flight.name]
         for follower in flight.followers:
             del self._of_id[follower]
             self.deadlines.drop(follower)
@@ -186,7 +199,7 @@ class Sharing:
     def _promote(self, flight: Flight) -> Iterator[Action]:
         """The first follower takes the place of the job's own request."""
         entry, left = flight.entry, flight.entry.key
-        waits = entry.worker is None
+        waits = entry.number is not None
         if waits:  # it stands where its asker's priority and source say
             self.queue.remove(entry)
         del self._of_id[left], self.entries[left]

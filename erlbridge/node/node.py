@@ -49,6 +49,7 @@ from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.shelves import Shelves
 from erlbridge.store.results import Bounds, Results
+from erlbridge.store.store import open_store
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
 from erlbridge.wire.place import Place, nearest
@@ -86,9 +87,10 @@ class Node:
             config.recycle_after_jobs,
             config.nested_workers,
         )
-        self.data = transfer_verbs.DataDesk(config.data, config.dataset_quota_bytes, config.max_frame_bytes)
+        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()))
+        self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
         self.disk = Disk(self.selector, self._answer_of_disk)
-        self.shelves = Shelves(config.data, self.data.datasets)
+        self.shelves = Shelves(self.store)
         kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
         self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
         self.intake = Intake(self.host, self.scheduler, self.shelves, self.results)

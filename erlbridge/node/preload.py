@@ -7,7 +7,15 @@ import importlib
 from contextlib import suppress
 from typing import Final
 
-_AT_NEED: Final = ("erlbridge.codec.scan", "hashlib", "heapq", "psutil", "random", "tempfile")
+_AT_NEED: Final = (
+    "erlbridge.codec.scan",
+    "erlbridge.store.sqlite_file",
+    "hashlib",
+    "heapq",
+    "psutil",
+    "random",
+    "tempfile",
+)
 
 
 def preload() -> None:

@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from erlbridge.core.datasets import Dataset, is_dataset_name, with_datasets
 from erlbridge.core.events import Finished
 from erlbridge.errors import ValidationError
 from erlbridge.node import program_verbs
 from erlbridge.node.keeping import Unkept, told, unkept
-from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.failures import storage_failed
-from erlbridge.store.models import ModelStore, names_model
-from erlbridge.store.programs import ProgramStore
+from erlbridge.store.models import names_model
+from erlbridge.store.store import Store
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
 
 class Shelves:
-    """The stores under a data directory, and what they could not keep of jobs that still run."""
+    """A store as requests and jobs see it, and what it could not keep of jobs that still run."""
 
-    def __init__(self, data: Path, datasets: DatasetStore) -> None:
-        self._datasets = datasets
-        self._programs = ProgramStore(data / "programs")
-        self._models = ModelStore(data / "models")
+    def __init__(self, store: Store) -> None:
+        self._datasets = store.datasets
+        self._programs = store.programs
+        self._models = store.models
         self._unkept: dict[int, list[Unkept]] = {}
 
     def ask(self, verb: str, payload: Term) -> Term:

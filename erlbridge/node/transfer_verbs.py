@@ -5,13 +5,12 @@ Reading is done at once, by the loop; the rest by the disk's thread. Knows the s
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from erlbridge.core.transfers import GetDataset, parse_chunk, parse_get_dataset, parse_transfer
 from erlbridge.limits import MAX_CHUNK_BYTES
 from erlbridge.node.disk import Work
-from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.store import Store
 from erlbridge.store.transfers import Transfers
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -25,17 +24,17 @@ def chunk_bytes(max_frame_bytes: int) -> int:
 
 
 class DataDesk:
-    """The transfers and datasets of a data directory, by verb.
+    """The transfers and datasets of a store, by verb.
 
     Args:
-        data: The data directory.
+        store: Where they lie.
         quota_bytes: What transfers and datasets may take together.
         max_frame_bytes: Of this node's wire.
     """
 
-    def __init__(self, data: Path, quota_bytes: int, max_frame_bytes: int) -> None:
-        self.datasets = DatasetStore(data / "datasets")
-        self._transfers = Transfers(data / "transfers", self.datasets, quota_bytes)
+    def __init__(self, store: Store, quota_bytes: int, max_frame_bytes: int) -> None:
+        self._datasets = store.datasets
+        self._transfers = Transfers(store.data / "transfers", self._datasets, quota_bytes)
         self._chunk_bytes = chunk_bytes(max_frame_bytes)
 
     def work(self, verb: str, payload: Term) -> tuple[Work, int]:
@@ -55,8 +54,8 @@ class DataDesk:
                 return lambda: self._part(wanted), 0
 
     def _part(self, wanted: GetDataset) -> Term:
-        found = self.datasets.find(wanted.dataset)
-        data = self.datasets.read(found, wanted.offset, wanted.limit)
+        found = self._datasets.find(wanted.dataset)
+        data = self._datasets.read(found, wanted.offset, wanted.limit)
         return atom_keys(
             {
                 "status": atom("success"),

@@ -2,8 +2,9 @@
 
     datasets/<64 digits>/stream    the examples, each a 4-byte length and a term; its SHA-256 is the name
     datasets/<64 digits>/about     {1, examples, bytes}, a term
+    datasets/<64 digits>/index     where each example stands, and its sum; made of the stream where it is missing
 
-A directory appears whole, by a rename, and what is in it never changes; later files beside these two may.
+A directory appears whole, by a rename, and what is in it never changes.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from erlbridge.codec import binary_to_term, term_to_binary
-from erlbridge.core.datasets import PREFIX, Dataset
+from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
+from erlbridge.store.dataset_index import INDEX, is_sound, write_index
 from erlbridge.store.files import ASIDE
+from erlbridge.store.index import Entry
+from erlbridge.store.register import Register
+from erlbridge.wire.vocabulary import atom
 
 _FORMAT: Final = 1
-_STREAM: Final = "stream"
+STREAM: Final = "stream"
+"""The stream's name in its directory."""
+
 _ABOUT: Final = "about"
 _READ_BYTES: Final = 1024 * 1024
 _TRIES: Final = 3
@@ -32,56 +39,120 @@ class DatasetStore:
     """Content-addressed datasets under one directory, shared safely by any number of nodes on this machine.
 
     What the disk refuses is an `OSError`.
+
+    Args:
+        directory: Where they lie.
+        register: Where it is noted when each was stored and last used; None where nobody asks.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, register: Register | None = None) -> None:
         self.directory = directory
+        self.register = register
 
     def find(self, name: str) -> Dataset:
         """A dataset; its bytes are checked when they are read. Raises `NotFound`; one of which a part is missing is set
         aside under another name."""
+        found = self.look(name)
+        if self.register is not None:
+            self.register.used(name, found.size_bytes)
+        return found
+
+    def look(self, name: str) -> Dataset:
+        """The same, which does not count as using it."""
         place = self._place(name)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, DecodeError):
             match binary_to_term((place / _ABOUT).read_bytes()):
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
-                    if (place / _STREAM).stat().st_size == size:
-                        return Dataset(name, examples, size, os.fsencode(place.absolute() / _STREAM))
+                    if (place / STREAM).stat().st_size == size:
+                        return Dataset(name, examples, size, os.fsencode(place.absolute() / STREAM))
         self.set_aside(name)
-        raise NotFound(f"no dataset {name} is stored here; send it first, as a transfer", context={"dataset": name})
+        raise _not_found(name)
+
+    def ready(self, name: str) -> Dataset:
+        """The same, with an index that is right: one that is missing or damaged is made again, for which the whole
+        stream is read, and set aside when it is not what its name says. So a transfer need not wait for an index."""
+        found = self.find(name)
+        place, digits = self._place(name), name.removeprefix(PREFIX)
+        if is_sound(place / INDEX, digits, found.examples):
+            return found
+        aside = Path(_temporary(self.directory))
+        try:
+            if write_index(aside / INDEX, _pieces(place / STREAM)) != digits:
+                self.set_aside(name)
+                raise _damaged(name)
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, which `find` says
+                (aside / INDEX).rename(place / INDEX)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return self.find(name)
+
+    def check(self, name: str, read: Callable[[int], None] = lambda _: None) -> Dataset:
+        """A dataset of which every byte is right; `read` is told how many were read. Raises `NotFound`; what is not
+        right is set aside."""
+        found = self.look(name)
+        import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
+
+        summed = hashlib.sha256()
+        try:
+            for piece in _pieces(found.path):
+                summed.update(piece)
+                read(len(piece))
+        except FileNotFoundError:  # deleted meanwhile
+            raise _not_found(name) from None
+        if PREFIX + summed.hexdigest() != name:
+            self.set_aside(name)
+            raise _damaged(name)
+        return found
 
     def read(self, found: Dataset, offset: int, limit: int) -> bytes:
         """A part of a dataset's stream, not checked against its name."""
         with open(found.path, "rb", buffering=0) as stream:
             return os.pread(stream.fileno(), limit, offset)
 
-    def adopt(self, stream: Path, name: str, examples: int) -> None:
-        """Takes a finished stream over, by a rename; it must be on this disk, and be what the name says."""
-        place = self._place(name)
+    def adopt(self, stream: Path, name: str, examples: int, index: Path | None = None) -> None:
+        """Takes a finished stream over, by a rename; it must be on this disk, and be what the name says. So must its
+        index, when there is one: else it is made when the dataset is used first."""
+        size = stream.stat().st_size
         if self._holds(name):
             stream.unlink()
+            if index is not None:
+                index.unlink()
+            self._stored(name, size)
             return
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        aside = Path(_temporary(self.directory))
+        aside = self.begin()
         try:
-            about = (_FORMAT, examples, stream.stat().st_size)
-            stream.rename(aside / _STREAM)
-            with open(aside / _ABOUT, "wb") as file:
-                file.write(term_to_binary(about))
-                file.flush()
-                os.fsync(file.fileno())
-            sync(aside)
-            for _ in range(_TRIES):
-                try:
-                    aside.rename(place)
-                    break
-                except OSError:  # something is there: another node was faster, or it is damaged
-                    if self._holds(name):
-                        break
-            else:
-                aside.rename(place)  # says why not
-            sync(self.directory)
+            stream.rename(aside / STREAM)
+            if index is not None:
+                index.rename(aside / INDEX)
+            self.settle(aside, name, examples, size)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def begin(self) -> Path:
+        """A directory beside the datasets for one that is being written. What is forgotten there is swept."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(_temporary(self.directory))
+
+    def settle(self, aside: Path, name: str, examples: int, size: int) -> None:
+        """Makes a dataset of such a directory, in which the stream lies, and perhaps its index, both on the disk. Where
+        the same dataset is already, it stays, and so does the directory."""
+        place = self._place(name)
+        with open(aside / _ABOUT, "wb") as file:
+            file.write(term_to_binary((_FORMAT, examples, size)))
+            file.flush()
+            os.fsync(file.fileno())
+        sync(aside)
+        for _ in range(_TRIES):
+            try:
+                aside.rename(place)
+                break
+            except OSError:  # something is there: another node was faster, or it is damaged
+                if self._holds(name):
+                    break
+        else:
+            aside.rename(place)  # says why not
+        sync(self.directory)
+        self._stored(name, size)
 
     def set_aside(self, name: str) -> None:
         """Renames a damaged dataset, in the place of one that was damaged before; what is not there stays so."""
@@ -91,6 +162,31 @@ class DatasetStore:
             shutil.rmtree(damaged, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
+                if self.register is not None:
+                    self.register.damaged(name, damaged.name)
+
+    def delete(self, name: str) -> None:
+        """Forgets a dataset, whole; jobs that have it open read it to its end. Raises `NotFound`."""
+        aside = self.begin()
+        try:
+            self._place(name).rename(aside)
+        except FileNotFoundError:
+            raise _not_found(name) from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            if self.register is not None:
+                self.register.dropped(name)
+        sync(self.directory)
+
+    def found(self) -> Iterator[Entry]:
+        """What lies there, with or without a note: by names and sizes, nothing is read."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                if not is_dataset_name(name := PREFIX + entry.name):
+                    continue
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    stream = os.stat(Path(entry.path) / STREAM, follow_symlinks=False)
+                    yield Entry(name, stream.st_size, stream.st_mtime_ns, stream.st_mtime_ns)
 
     def sweep(self, older_than_s: float) -> None:
         """Removes what a node that was killed has left of datasets that it was taking over."""
@@ -108,26 +204,38 @@ class DatasetStore:
                 with contextlib.suppress(OSError), os.scandir(entry.path) as files:
                     yield from (file.stat(follow_symlinks=False).st_size for file in files)
 
+    def _stored(self, name: str, size: int) -> None:
+        if self.register is not None:
+            self.register.stored(name, size)
+
     def _holds(self, name: str) -> bool:
         """Whether it is there and every byte is right; what is not right is set aside."""
         try:
-            found = self.find(name)
+            self.check(name)
         except NotFound:
             return False
-        import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
-
-        summed = hashlib.sha256()
-        with open(found.path, "rb", buffering=0) as stream:
-            while piece := stream.read(_READ_BYTES):
-                summed.update(piece)
-        if PREFIX + summed.hexdigest() == name:
-            return True
-        self.set_aside(name)
-        return False
+        return True
 
     def _place(self, name: str) -> Path:
         # The name has been matched against its pattern on arrival, so it cannot leave the directory.
         return self.directory / name.removeprefix(PREFIX)
+
+
+def _pieces(path: Path | bytes) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as stream:
+        while piece := stream.read(_READ_BYTES):
+            yield piece
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"no dataset {name} is stored here; send it first, as a transfer", context={"dataset": name})
+
+
+def _damaged(name: str) -> NotFound:
+    return NotFound(
+        f"the dataset {name} is damaged on disk and set aside; send it again",
+        context={"dataset": name, "reason": atom("damaged")},
+    )
 
 
 def _temporary(directory: Path) -> str:

@@ -5,14 +5,19 @@ Knows statements and transactions; knows no table but that of the schema's versi
 
 from __future__ import annotations
 
-import sqlite3
+import errno
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from erlbridge.store.schema import MIGRATIONS, VERSION
-from erlbridge.store.sqlite_file import SqliteFile, alone
+
+if TYPE_CHECKING:  # SQLite is loaded at the first use: the node's start does not wait for it
+    import sqlite3
+
+    from erlbridge.store.sqlite_file import SqliteFile
 
 Result = TypeVar("Result")
 Value: TypeAlias = str | int | bytes | None
@@ -36,6 +41,9 @@ class Statements(Protocol):
 
     def run(self, statement: str, parameters: Sequence[Value] = ()) -> int:
         """How many rows a change has changed."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970 by the one clock of all nodes that use this engine."""
 
 
 class Engine(Protocol):
@@ -63,36 +71,54 @@ class SqliteEngine:
     def __init__(
         self, directory: Path, say: Callable[[str], None], renewed: Callable[[Statements], None] = lambda _: None
     ) -> None:
+        self._path = directory / INDEX_FILE
+        self._say = say
         self._renewed = renewed
         self._lock = threading.Lock()
-        self._file = SqliteFile(directory / INDEX_FILE, self._migrate, _BUSY_S, say)
+        self._file: SqliteFile | None = None
 
     def read(self, work: Callable[[Statements], Result]) -> Result:
-        return self._guarded(lambda: self._file.run(lambda connection: work(_Sqlite(connection))))
+        return self._guarded(lambda file: file.run(lambda connection: work(_Sqlite(connection))))
 
     def write(self, work: Callable[[Statements], Result]) -> Result:
-        return self._guarded(lambda: self._file.transaction(lambda connection: work(_Sqlite(connection))))
+        return self._guarded(lambda file: file.transaction(lambda connection: work(_Sqlite(connection))))
 
     def close(self) -> None:
         with self._lock:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
 
-    def _guarded(self, work: Callable[[], Result]) -> Result:
+    def _guarded(self, work: Callable[[SqliteFile], Result]) -> Result:
+        import sqlite3  # noqa: PLC0415 - as above
+
+        from erlbridge.store.sqlite_file import SqliteFile  # noqa: PLC0415
+
         with self._lock:
+            if self._file is None:
+                self._file = SqliteFile(self._path, self._migrate, _BUSY_S, self._say)
             try:
-                return work()
+                return work(self._file)
+            except IndexRefused:
+                raise
+            except OSError as error:
+                raise IndexRefused(error.errno, f"{INDEX_FILE}: {error.strerror or error}") from None
             except sqlite3.Error as error:
-                raise IndexRefused(f"{self._file.path.name}: {error}") from None
+                text = f"{INDEX_FILE}: {error}"
+                full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+                raise (IndexRefused(errno.ENOSPC, text) if full else IndexRefused(text)) from None
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
+        from erlbridge.store.sqlite_file import alone  # noqa: PLC0415
+
         if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             alone(connection, self._make_newer)
 
     def _make_newer(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
-            name = self._file.path.name
-            raise IndexRefused(f"{name} has version {version}, this erlbridge reads up to {VERSION}; use a newer one")
+            raise IndexRefused(
+                f"{INDEX_FILE} has version {version}, this erlbridge reads up to {VERSION}; use a newer one"
+            )
         for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
             connection.execute(statement.format(bytes="BLOB", integer="INTEGER"))
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -111,3 +137,6 @@ class _Sqlite:
 
     def run(self, statement: str, parameters: Sequence[Value] = ()) -> int:
         return self._connection.execute(statement, parameters).rowcount
+
+    def now_ns(self) -> int:
+        return time.time_ns()

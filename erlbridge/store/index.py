@@ -48,10 +48,28 @@ class Index:
         statement = "UPDATE entries SET used_at = ? WHERE kind = ? AND name = ? AND used_at < ?"
         self._engine.write(lambda statements: statements.run(statement, (at_ns, self.kind, name, at_ns)))
 
-    def drop(self, name: str) -> bool:
-        """Forgets an entry; gives whether there was one."""
-        statement = "DELETE FROM entries WHERE kind = ? AND name = ?"
-        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name))) > 0
+    def put_all(self, entries: Iterable[Entry]) -> None:
+        """The same for many, in one transaction."""
+        kept = list(entries)
+        if kept:
+            self._engine.write(lambda statements: reindex(statements, self.kind, kept))
+
+    def describe(self, name: str, about: bytes) -> None:
+        """Notes what an entry is, where there is one."""
+        statement = "UPDATE entries SET about = ? WHERE kind = ? AND name = ?"
+        self._engine.write(lambda statements: statements.run(statement, (about, self.kind, name)))
+
+    def drop(self, name: str, stored_before_ns: int | None = None) -> bool:
+        """Forgets an entry, or only one that was stored before then; gives whether there was one."""
+        before = "" if stored_before_ns is None else "AND stored_at < ?"
+        place = () if stored_before_ns is None else (stored_before_ns,)
+        statement = f"DELETE FROM entries WHERE kind = ? AND name = ? {before}"  # noqa: S608 - as above
+        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name, *place))) > 0
+
+    def names(self) -> dict[str, int]:
+        """When each was stored, by name."""
+        statement = "SELECT name, stored_at FROM entries WHERE kind = ?"
+        return dict(self._engine.read(lambda statements: statements.rows(statement, (self.kind,))))
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest entries, by time and name, or those that come behind such a place."""

@@ -11,6 +11,7 @@ import pytest
 from node_client import NodeClient, NodeGone
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.tools.cli import FAMILIES
 
 
 def erlbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +29,11 @@ def erlbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["serve", "--fds", "77,78"], "cannot be used"),
         (["serve", "--wrong"], "unrecognized arguments"),
         (["serve", "--worker", "2"], "did you mean `--workers`?"),
-        ([], "required: command"),
+        ([], "required: COMMAND"),
+        (
+            ["audit", "verify", "--jsn"],
+            "erlbridge audit verify: unrecognized arguments: --jsn (did you mean `--json`?)",
+        ),
     ],
 )
 def test_wrong_arguments_exit_with_2_and_say_why(arguments: list[str], text: str) -> None:
@@ -118,3 +123,19 @@ def test_what_prints_in_the_node_or_in_dspys_import_does_not_reach_the_wire(tmp_
     lines = {event[2] for event in client.events if str(event[0]) == "log"}
     assert {b"printed", b"to the first stdout", b"written", b"from a child", b"enough"} <= lines
     client.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_commands_declares_what_it_takes(family: str) -> None:
+    ran = erlbridge(family, "--help")
+    assert ran.returncode == 0
+    assert ran.stdout.startswith(f"usage: erlbridge {family}")
+
+
+def test_the_help_of_all_commands_loads_none_of_them() -> None:
+    code = (
+        "import sys\nfrom erlbridge.tools.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    )
+    code += "print([name for name in sys.modules if name.startswith(('erlbridge.tools.commands.', 'erlbridge.node'))])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"

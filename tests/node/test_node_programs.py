@@ -154,11 +154,13 @@ def test_a_full_disk_is_an_error_and_loses_nothing(node: NodeClient, program: di
     assert put(node, large)[0] == "ok"
 
 
-def test_a_directory_that_cannot_be_read_is_an_error(node: NodeClient, directory: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_an_error(
+    node: NodeClient, program: dict[Any, Any], directory: Path
+) -> None:
     aside = directory.rename(directory.with_name("aside"))
     directory.write_text("a file where the directory should be")
     try:
-        kind, error = error_of(node.ask("list_programs", {}))
+        kind, error = error_of(put(node, renamed(program[PROGRAM], b"Unkept")))
     finally:
         directory.unlink()
         aside.rename(directory)
@@ -185,10 +187,14 @@ def test_two_nodes_on_one_directory_see_the_same_programs(
         nodes[1].close()
 
 
-def test_a_damaged_program_is_left_out_of_the_list(node: NodeClient, program: dict[Any, Any], directory: Path) -> None:
+def test_a_damaged_program_is_named_and_leaves_the_list_when_it_is_read(
+    node: NodeClient, program: dict[Any, Any], directory: Path
+) -> None:
     damaged = put(node, renamed(program[PROGRAM], b"Damaged"))[1][ID]
     stored = directory / f"{damaged.decode().removeprefix('program:')}.etf"
     stored.write_bytes(stored.read_bytes()[:40])
+    assert error_of(node.ask("get_program", {ID: damaged}))[0] == "not_found"
     assert damaged not in [entry[ID] for entry in listed(node)[PROGRAMS]]
     assert not stored.exists()
     assert stored.with_suffix(".damaged").exists()
+    assert [event for event in node.events if event[0] == Atom("log") and damaged in event[2]]

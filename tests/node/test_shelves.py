@@ -11,7 +11,7 @@ from erlbridge.core.datasets import Dataset
 from erlbridge.core.events import Finished
 from erlbridge.errors import StorageFailed
 from erlbridge.node.shelves import Shelves
-from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.store import open_store
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 NAME = "sha256:" + "a" * 64
@@ -27,7 +27,7 @@ def test_a_worker_s_error_renames_nothing_but_a_dataset(tmp_path: Path, name: by
     (tmp_path / "programs").mkdir()
     (tmp_path / "datasets").mkdir()
     said = damaged(name)
-    assert Shelves(tmp_path, DatasetStore(tmp_path / "datasets")).told(said) is said
+    assert Shelves(open_store(tmp_path, str)).told(said) is said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "programs"]
 
 
@@ -37,11 +37,11 @@ def test_a_disk_that_refuses_to_set_a_dataset_aside_costs_no_node(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "refused")
 
-    store = DatasetStore(tmp_path / "datasets")
-    (store.directory / NAME.removeprefix("sha256:")).mkdir(parents=True)
+    store = open_store(tmp_path, str)
+    (store.datasets.directory / NAME.removeprefix("sha256:")).mkdir(parents=True)
     monkeypatch.setattr(Path, "rename", refuse)
     said = damaged(NAME.encode())
-    assert Shelves(tmp_path, store).told(said) is said
+    assert Shelves(store).told(said) is said
 
 
 def test_a_dataset_that_cannot_be_read_now_is_not_called_damaged() -> None:
