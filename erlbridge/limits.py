@@ -203,7 +203,7 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 """Longest answer that is kept; one of images or sound would drive out thousands of others."""
 
 MAX_RESULTS: Final = 2000
-"""Results that a data directory keeps for requests with an idempotency key. All their names are read when one comes."""
+"""Results that a data directory keeps for requests with an idempotency key, and as many more in the cache."""
 
 MAX_RESULTS_BYTES: Final = 256 * 1024 * 1024
 """Bytes of those results; an optimization's has some 10 kB to 1 MB."""

@@ -1,9 +1,9 @@
 """Which requests the result cache may answer, what it knows a question by, and which results it takes.
 
 A cached result stands for a job that was not run, so it must be what that job might have given. A job is not cached
-that the node cannot tell from another by its payload: one with Elixir functions, which may have changed, and a workflow,
-whose own text may name them. Nor is one that streams: its host waits for pieces. What a model draws by chance is no
-obstacle: its answers are kept as well, for whoever does not say `cache: false`. Knows terms; knows no disk, no clock.
+that the node cannot tell from another by its payload: one with Elixir functions, which may have changed, and a
+workflow, whose own text may name them. Nor is one that streams: its host waits for pieces. What a model draws by chance
+is no obstacle: its answers are kept as well, for whoever does not say `cache: false`. Knows terms; no disk, no clock.
 """
 
 from __future__ import annotations
@@ -111,12 +111,8 @@ def names_in(result: Term) -> list[str]:
     if not isinstance(result, Mapping):
         return []
     found = (result.get(key) for key in _NAMES)
-    texts = (name if isinstance(name, str) else name.decode(errors="replace") for name in found if _is_text(name))
-    return [text for text in texts if text.startswith(("program:", "offline:"))]
-
-
-def _is_text(term: Term) -> bool:
-    return isinstance(term, str | bytes)
+    texts = (name.decode(errors="replace") if isinstance(name, bytes) else name for name in found)
+    return [text for text in texts if isinstance(text, str) and text.startswith(("program:", "offline:"))]
 
 
 def _given(entries: Mapping[Term, Term], spellings: Collection[Term]) -> Term:

@@ -23,7 +23,8 @@ class Submitted:
     programs that it names, `endpoints` who answers its models, as `core.jobs.endpoints` says it; `parent` the key of
     the request whose Elixir function made this one, if one did. `identity` is what it asks for, where it has an
     idempotency key or is cached. With a `ticket` it is one that was `Held`, and key, request, parent and identity stand
-    there."""
+    there. `cached` is whether the cache gets its
+    result."""
 
     key: bytes
     request: Request
@@ -33,13 +34,14 @@ class Submitted:
     parent: bytes | None = None
     identity: Identity | None = None
     ticket: int | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """A request for a worker needs what lies on a disk before it can be checked: it is in flight, and waits for no
-    worker yet. `Submitted`, `Known` or `Unfit` with its `ticket`, a number never used twice, comes later. The rest is as
-    in `Submitted`."""
+    worker yet. `Submitted`, `Known` or `Unfit` with its `ticket`, a number never used twice, comes later. The rest is
+    as in `Submitted`."""
 
     ticket: int
     key: bytes

@@ -37,6 +37,7 @@ class Entry:
         worker: Who runs it.
         late: Its deadline has passed, and its answer waits for the worker's stack.
         ticket: Of one that is held until the disk has said what it needs; None once it waits for a worker.
+        cached: The result cache gets its result.
     """
 
     key: bytes
@@ -54,6 +55,7 @@ class Entry:
     late: bool = False
     parent: bytes | None = None
     ticket: int | None = None
+    cached: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -252,8 +252,10 @@ class Scheduler:
 
     def _say_known(self, event: Known) -> Iterator[Answer]:
         if entry := self.held.get(event.ticket):
-            for asker in (entry, *self._close(entry)):
-                yield Answer(asker.request.id, True, event.term)
+            followers = self._close(entry)
+            yield Answer(entry.request.id, True, event.term)
+            for follower in followers:
+                yield Answer(follower.request.id, True, event.term)
 
     def _submit(self, event: Submitted, now: float) -> Iterator[Action]:
         if event.ticket is not None:
@@ -281,7 +283,7 @@ class Scheduler:
         if failure := self._no_room(nested, entry.quotas):
             yield from self._answer_error(entry, failure)
             return
-        entry.frame, entry.programs = event.frame, event.programs
+        entry.frame, entry.programs, entry.cached = event.frame, event.programs, event.cached
         self._wait(entry)
 
     def _enter(self, entry: Entry, identity: Identity | None) -> Entry:

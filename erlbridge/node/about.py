@@ -42,6 +42,11 @@ class About:
         except OSError:
             return  # the host is gone already, which the node sees when it reads
 
+    @property
+    def library(self) -> str:
+        """The versions that answers come from."""
+        return f"erlbridge {__version__}, dspy {self.dspy}"
+
     def _introduction(self) -> dict[str, Term]:
         return {
             "protocol": PROTOCOL,

@@ -116,6 +116,16 @@ class NodeConfig:
     )
     result_max_count: int = setting(Whole(1, 1_000_000), MAX_RESULTS, "results that are kept; the oldest go first")
     result_max_bytes: int = setting(Size(2**16, _TIB), MAX_RESULTS_BYTES, "bytes of all results that are kept")
+    result_cache: bool = setting(
+        Flag(), False, "whether jobs that do not say so themselves are answered from the result cache"
+    )
+    cache_max_age_s: float = setting(
+        Seconds(1, 3660 * _DAY_S, "nothing is cached"), 30 * _DAY_S, "how long results are cached"
+    )
+    cache_max_count: int = setting(
+        Whole(1, 1_000_000), MAX_RESULTS, "results that are cached; those not asked for longest go first"
+    )
+    cache_max_bytes: int = setting(Size(2**16, _TIB), MAX_RESULTS_BYTES, "bytes of all results that are cached")
     sample_interval_s: float = setting(Seconds(0.01, 60), 0.1, "time between two looks at what processes use")
     telemetry_interval_s: float = setting(
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"

@@ -6,6 +6,7 @@ Knows requests and what to call for them; knows no verb.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import selectors
@@ -15,7 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
 from erlbridge.limits import MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
@@ -25,102 +26,135 @@ from erlbridge.wire.messages import Term
 Work: TypeAlias = Callable[[], Term]
 """What a request asks of the disk. Raises the `BridgeError` that is its answer, or `OSError`."""
 
+Result = TypeVar("Result")
+
 _WAKE_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    key: bytes
-    id: Term
-    verb: str
-    work: Work
-    size_bytes: int
+    """`what` names the work in errors; `key` is that of the request which is answered by it."""
+
+    what: str
+    work: Callable[[], Any]
+    then: Callable[[Any], None]
+    key: bytes | None = None
+    size_bytes: int = 0
 
 
 class Disk:
-    """Answers requests that need the disk.
+    """The thread, and what it is asked for.
 
     Args:
-        selector: Calls back when answers are there.
-        answer: Called in the loop, once for each request, with its id and its result or error.
+        selector: Calls back when the disk has done something.
+        answer: Called in the loop, once for each request that was `put`, with its id and its result or error.
     """
 
     def __init__(self, selector: selectors.BaseSelector, answer: Callable[[Term, Term | BridgeError], None]) -> None:
         self._selector = selector
         self._answer = answer
-        self._tasks: dict[bytes, _Task] = {}
+        self._open: dict[_Task, None] = {}
+        self._keys: set[bytes] = set()
         self._waiting_bytes = 0
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._done: deque[tuple[_Task, Term | BridgeError]] = deque()
+        self._done: deque[Callable[[], None]] = deque()
         self._wake: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
 
     def holds(self, key: bytes) -> bool:
-        """Whether the request with this key waits for the disk."""
-        return key in self._tasks
+        """Whether the request with this key waits for the disk alone."""
+        return key in self._keys
 
     def put(self, key: bytes, request_id: Term, verb: str, work: Work, size_bytes: int = 0) -> None:
         """Takes a request whose work holds so many bytes. Raises `Overloaded` when too many wait."""
-        if self._tasks and (
-            self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or len(self._tasks) >= MAX_WAITING_DISK_REQUESTS
+        if self._keys and (
+            self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or len(self._keys) >= MAX_WAITING_DISK_REQUESTS
         ):
             raise Overloaded(
-                f"{len(self._tasks)} requests of {self._waiting_bytes} bytes wait for the disk; send fewer at once",
-                context={"waiting": len(self._tasks), "limit": MAX_WAITING_CHUNK_BYTES},
+                f"{len(self._keys)} requests of {self._waiting_bytes} bytes wait for the disk; send fewer at once",
+                context={"waiting": len(self._keys), "limit": MAX_WAITING_CHUNK_BYTES},
                 retry_after_ms=100,
             )
-        if self._wake is None:
-            self._start()
-        task = self._tasks[key] = _Task(key, request_id, verb, work, size_bytes)
+        self._keys.add(key)
         self._waiting_bytes += size_bytes
-        self._todo.put(task)
+        self._take(_Task(verb, work, lambda outcome: self._answer(request_id, outcome), key, size_bytes))
+
+    def run(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
+        """Has the thread do something behind all that waits there; `then` hears in the loop what came of it."""
+        self._take(_Task(what, work, then))
+
+    def in_loop(self, call: Callable[[], None]) -> None:
+        """Has the loop do what work on the thread asks of it; at once, where the loop itself asks."""
+        if threading.current_thread() is self._thread:
+            self._done.append(call)
+            self._awaken()
+        else:
+            call()
 
     def finish(self, within_s: float) -> None:
-        """Answers all that waits, for at most so long, and tells the rest that the node ends."""
+        """Does all that waits, for at most so long, and tells the rest that the node ends."""
         deadline = time.monotonic() + within_s
-        while self._tasks and (left_s := deadline - time.monotonic()) > 0:
+        while self._open and (left_s := deadline - time.monotonic()) > 0:
             with selectors.PollSelector() as alone:
                 assert self._wake is not None  # noqa: S101 - it was started for the first of them
                 alone.register(self._wake[0], selectors.EVENT_READ)
                 alone.select(left_s)
             self._tell()
-        for task in list(self._tasks.values()):
-            self._over(task, ShuttingDown("the node shut down before the disk was done with it"))
+        while self._open:
+            self._over(next(iter(self._open)), ShuttingDown("the node shut down before the disk was done with it"))
+
+    def _take(self, task: _Task) -> None:
+        if self._wake is None:
+            self._start()
+        self._open[task] = None
+        self._todo.put(task)
 
     def _start(self) -> None:
         wake = self._wake = os.pipe()
         for end in wake:
             os.set_blocking(end, False)
         self._selector.register(wake[0], selectors.EVENT_READ, lambda _events: self._tell())
-        threading.Thread(target=self._run, args=(wake[1],), name="erlbridge-disk", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="erlbridge-disk", daemon=True)
+        self._thread.start()
 
     def _tell(self) -> None:
         assert self._wake is not None  # noqa: S101 - what is registered there has been started
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake[0], _WAKE_BYTES)
         while self._done:
-            self._over(*self._done.popleft())
+            self._done.popleft()()
 
-    def _over(self, task: _Task, outcome: Term | BridgeError) -> None:
-        del self._tasks[task.key]
-        self._waiting_bytes -= task.size_bytes
-        self._answer(task.id, outcome)
+    def _over(self, task: _Task, outcome: Any) -> None:
+        if task not in self._open:
+            return  # it was told that the node ends
+        del self._open[task]
+        if task.key is not None:
+            self._keys.discard(task.key)
+            self._waiting_bytes -= task.size_bytes
+        task.then(outcome)
 
     # -- the thread
 
-    def _run(self, wake: int) -> None:
+    def _run(self) -> None:
         while True:
             task = self._todo.get()
-            self._done.append((task, _outcome(task)))
-            with contextlib.suppress(BlockingIOError):  # the loop has enough to wake up for
-                os.write(wake, b"\0")
+            outcome = _outcome(task)
+            self._done.append(functools.partial(self._over, task, outcome))
+            del task, outcome  # which may be large, and would be held until the next comes
+            self._awaken()
+
+    def _awaken(self) -> None:
+        assert self._wake is not None  # noqa: S101 - the thread was started behind it
+        with contextlib.suppress(BlockingIOError):  # the loop has enough to wake up for
+            os.write(self._wake[1], b"\0")
 
 
-def _outcome(task: _Task) -> Term | BridgeError:
+def _outcome(task: _Task) -> Any:
     try:
         return task.work()
     except BridgeError as error:
         return error.with_traceback(None)  # whose frames hold the chunk
     except OSError as error:
-        return storage_failed(f"{task.verb} was refused by the disk", error)
+        return storage_failed(f"{task.what} was refused by the disk", error)
     except Exception as error:  # noqa: BLE001 - a fault of ours is one request's
         return InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())

@@ -1,91 +1,309 @@
 """A request for a worker on its way to the scheduler: refused before anything is spent, answered where the same has
 been done before, else checked and encoded before a worker is taken.
+
+What needs nothing of the disk goes its way at once. What does is held by the scheduler, with its id and its deadline,
+while the disk's thread looks for its stored result, its datasets and its programs.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core import events
-from erlbridge.core.jobs import endpoints, parse_job, stored_programs
+from erlbridge.core.caching import asks_for_cache, cached_identity, calls_functions
+from erlbridge.core.datasets import with_datasets
+from erlbridge.core.jobs import Job, endpoints, parse_job, stored_programs
 from erlbridge.core.results import Identity, identity
 from erlbridge.core.scheduler import Scheduler
-from erlbridge.errors import Overloaded, SerializationError
-from erlbridge.limits import MAX_QUEUED_BYTES, MAX_WORKER_FRAME_BYTES
+from erlbridge.core.sharing import name_of
+from erlbridge.errors import BridgeError, Overloaded, SerializationError
+from erlbridge.limits import MAX_QUEUED_BYTES, MAX_WAITING_DISK_REQUESTS, MAX_WORKER_FRAME_BYTES
 from erlbridge.node.host import Host, key_of
-from erlbridge.node.shelves import Shelves
-from erlbridge.store.results import Results
-from erlbridge.wire.messages import Request
+from erlbridge.node.outcomes import claim_of
+from erlbridge.node.stock import Stock
+from erlbridge.wire.messages import Request, Term
 from erlbridge.wire.place import Place
 
 _RUN: Final = Atom("run")
+_FIRST_LOOK_S: Final = 0.2
+_MOST_LOOK_S: Final = 1.0
+"""How soon, and how seldom at last, it is looked again for what another node is doing."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """What was answered before."""
+
+    result: Term
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A request that a worker can run. `claim` is one that was taken for it; `waits` is one that another job has."""
+
+    frame: bytes
+    programs: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    cached: bool = False
+    claim: str | None = None
+    waits: str | None = None
+
+
+_Found: TypeAlias = _Stored | _Ready | BridgeError
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A held request whose answer another job is about to give."""
+
+    request: Request
+    identity: Identity
+    ready: _Ready
+    look_at: float
+    pause_s: float = _FIRST_LOOK_S
+    asked: bool = False
+
+
 class Intake:
-    """Takes requests for workers. `host` hears what is refused or answered at once."""
+    """Takes requests for workers.
 
-    host: Host
-    scheduler: Scheduler
-    shelves: Shelves
-    results: Results
+    Args:
+        host: Hears what is refused at once.
+        step: Has the scheduler hear of an event.
+        caches: Whether requests that do not say are answered from the cache.
+        library: The versions that results come from.
+    """
 
-    def take(self, key: bytes, request: Request, now: float) -> list[events.Action]:
-        """What is to be done about a request. Raises `BridgeError` for one that is wrong."""
+    def __init__(
+        self,
+        host: Host,
+        scheduler: Scheduler,
+        stock: Stock,
+        step: Callable[[events.Event], None],
+        *,
+        caches: bool,
+        library: str,
+    ) -> None:
+        self._host = host
+        self._scheduler = scheduler
+        self._stock = stock
+        self._step = step
+        self._caches = caches
+        self._library = library
+        self._tickets = itertools.count(1)
+        self._held_bytes: dict[int, int] = {}
+        self._waiting: dict[int, _Waiting] = {}
+
+    def take(self, key: bytes, request: Request, frame_bytes: int) -> None:
+        """Sees to a request, whose frame had so many bytes. Raises `BridgeError` for one that is wrong."""
         parent = self._parent_key(request)
-        name = request.meta.idempotency_key
-        # A nested request joins no job: it might be the very one that waits for it.
-        runs = parent is None and self.scheduler.sharing.find(name) is not None
-        known = runs or self.results.has(name)
-        if failure := self.scheduler.unwelcome(key, parent) if known else self.scheduler.refusal(key, parent):
+        if failure := self._scheduler.unwelcome(key, parent):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
-            self.host.refuse(request.id, failure)
-            return []
-        same = None if name is None else identity(request.verb, request.payload)
-        if runs and same is not None:
-            return self.scheduler.step(events.Joined(key, replace(request, payload=None), same), now)
-        if known and same is not None and (found := self.results.answer_to(request, same)) is not None:
-            self.host.answer(request.id, found)
-            return []
-        return self.scheduler.step(self._submitted(key, request, parent, same), now)
+            self._host.refuse(request.id, failure)
+            return
+        asked = self._identity(request)
+        # A nested request joins no job: it might be the very one that waits for it.
+        if asked is not None and parent is None and self._scheduler.sharing.find(name_of(request, asked)) is not None:
+            self._step(events.Joined(key, replace(request, payload=None), asked))
+        elif self._may_be_known(request, asked) or _names_datasets(request.payload):
+            self._hold(key, request, frame_bytes, parent, asked)
+        elif failure := self._scheduler.refusal(key, parent):
+            self._host.refuse(request.id, failure)
+        else:
+            job = parse_job(request.verb, request.payload)
+            if stored_programs(job):
+                self._hold(key, request, frame_bytes, parent, asked)
+            else:
+                ready = _encoded(request, job, {})
+                self._refuse_too_much(len(ready.frame))
+                self._submit(events.Submitted(key, request, b"", parent=parent, identity=asked), ready)
 
-    def store(self, outcome: events.Finished) -> None:
-        """Keeps what a job has given, before anybody hears of it."""
-        entry = self.scheduler.entry_of(outcome.worker)
-        flight = None if entry is None or entry.cancelled else self.scheduler.sharing.of(entry)
-        if outcome.ok and flight is not None:
-            self.results.put(flight.entry.request, outcome.term, flight.identity)
+    # -- what it asks for
 
-    def _submitted(self, key: bytes, request: Request, parent: bytes | None, same: Identity | None) -> events.Submitted:
-        stored: dict[str, bytes] = {}
-        job = parse_job(request.verb, self.shelves.with_datasets(request.payload, stored))
-        programs = stored_programs(job)
-        stored |= {name: self.shelves.get(name) for name in programs}
-        frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
-        if len(frame) > MAX_WORKER_FRAME_BYTES:
-            raise SerializationError(
-                f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
-                context={"limit": MAX_WORKER_FRAME_BYTES},
-            )
-        self._refuse_too_much(len(frame))
-        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it any more.
-        return events.Submitted(key, replace(request, payload=None), frame, programs, endpoints(job), parent, same)
+    def _identity(self, request: Request) -> Identity | None:
+        """What a request asks for, where others may ask for the same; else None, since it costs to know."""
+        cached = self._stock.cache.on and asks_for_cache(request, self._caches)
+        if request.meta.idempotency_key is None:
+            return cached_identity(request, self._library) if cached else None
+        found = identity(request.verb, request.payload)
+        if not cached:
+            return found
+        return replace(found, cached_as=cached_identity(request, self._library).cached_as)
+
+    def _may_be_known(self, request: Request, asked: Identity | None) -> bool:
+        has_key = request.meta.idempotency_key is not None and self._stock.results.on
+        return asked is not None and (has_key or asked.cached_as is not None)
 
     def _parent_key(self, request: Request) -> bytes | None:
         parent = request.meta.parent
         if parent is None:
             return None
-        if not self.host.may_have(parent):
+        if not self._host.may_have(parent):
             raise Place(parent, "meta.parent").refused("the id of a request, of at most an eighth of a frame")
         return key_of(parent)
 
-    def _refuse_too_much(self, frame_bytes: int) -> None:
-        held = self.scheduler.frame_bytes
-        if held and held + frame_bytes > MAX_QUEUED_BYTES:
+    # -- what needs the disk
+
+    def _hold(
+        self, key: bytes, request: Request, frame_bytes: int, parent: bytes | None, asked: Identity | None
+    ) -> None:
+        self._refuse_too_much(frame_bytes)
+        if len(self._held_bytes) >= (limit := max(MAX_WAITING_DISK_REQUESTS, self._scheduler.max_queue)):
             raise Overloaded(
-                f"jobs of {held} bytes wait for a worker, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
-                context={"limit": MAX_QUEUED_BYTES},
-                retry_after_ms=1000,
+                f"{len(self._held_bytes)} requests wait for what is stored, limit {limit}; try again later",
+                context={"waiting": len(self._held_bytes), "limit": limit},
+                retry_after_ms=100,
             )
+        ticket = next(self._tickets)
+        self._held_bytes[ticket] = frame_bytes
+        self._step(events.Held(ticket, key, replace(request, payload=None), parent, asked))
+        self._stock.disk.run(
+            request.verb,
+            lambda: self._found(request, asked, nested=parent is not None),
+            lambda found: self._go_on(ticket, request, asked, found),
+        )
+
+    def _found(self, request: Request, asked: Identity | None, *, nested: bool) -> _Stored | _Ready:
+        """All that the disk has to say of a request; on its thread."""
+        if asked is not None and (stored := self._stored(request, asked)) is not None:
+            return stored
+        named: dict[str, bytes] = {}
+        job = parse_job(request.verb, self._stock.shelves.with_datasets(request.payload, named))
+        programs = {name: self._stock.shelves.get(name) for name in stored_programs(job)}
+        ready = _encoded(request, job, named | programs)
+        if asked is None or asked.cached_as is None:
+            return ready
+        if any(calls_functions(content) for name, content in programs.items() if name.startswith("program:")):
+            return ready
+        ready = replace(ready, cached=True)
+        # What is nested waits for nobody: whoever has the claim might wait for its parent's worker.
+        return ready if nested else self._claimed(request, asked, ready)
+
+    def _stored(self, request: Request, asked: Identity, *, again: bool = False) -> _Stored | None:
+        """What was answered under the request's key, or to the same question."""
+        key = request.meta.idempotency_key
+        if key is not None and (result := self._stock.results.answer_to(key, asked)) is not None:
+            return _Stored(result)
+        if asked.cached_as is None or (result := self._stock.cache.find(asked, request.verb, again=again)) is None:
+            return None
+        if key is not None:
+            self._stock.results.put(key, request.verb, result, asked)
+        return _Stored(result)
+
+    def _claimed(self, request: Request, asked: Identity, ready: _Ready) -> _Stored | _Ready:
+        """Takes the claim on a question of which nothing is stored; on the disk's thread."""
+        claim = claim_of(asked.cached_as)
+        if not self._stock.claiming.take(claim):
+            return replace(ready, waits=claim)
+        # Whoever had it may have answered since it was looked for.
+        if stored := self._stored(request, asked, again=True):
+            self._stock.claiming.release(claim)
+            return stored
+        return replace(ready, claim=claim, waits=None)
+
+    def _go_on(self, ticket: int, request: Request, asked: Identity | None, found: _Found) -> None:
+        """The disk has spoken of a held request, which may have been answered meanwhile."""
+        entry = self._scheduler.held.get(ticket)
+        if isinstance(found, _Ready) and found.waits is not None and entry is not None:
+            assert asked is not None  # noqa: S101 - without, nobody can answer the same
+            before = self._waiting.get(ticket)
+            pause_s = _FIRST_LOOK_S if before is None else min(2 * before.pause_s, _MOST_LOOK_S)
+            only_asks = replace(request, payload=None)
+            self._waiting[ticket] = _Waiting(only_asks, asked, found, time.monotonic() + pause_s, pause_s)
+            return
+        self._forget(ticket)
+        claim = found.claim if isinstance(found, _Ready) else None
+        failure: BridgeError | None = found if isinstance(found, BridgeError) else None
+        if isinstance(found, _Ready) and entry is not None:
+            failure = self._too_much(len(found.frame))
+        if claim is not None and (entry is None or failure is not None):
+            self._stock.claiming.give_back(claim)
+        if entry is None:
+            return
+        if failure is not None:
+            self._step(events.Unfit(ticket, failure))
+        elif isinstance(found, _Stored):
+            self._step(events.Known(ticket, found.result))
+        elif isinstance(found, _Ready):
+            if claim is not None:
+                self._stock.claiming.note(claim, entry, time.monotonic())
+            self._submit(events.Submitted(entry.key, entry.request, b"", ticket=ticket), found)
+
+    def _forget(self, ticket: int) -> None:
+        self._waiting.pop(ticket, None)
+        self._held_bytes.pop(ticket, None)
+
+    # -- what others are doing
+
+    def due_at(self) -> float | None:
+        """When `look` has something to do; None when nothing is waited for."""
+        return min((waiting.look_at for waiting in self._waiting.values() if not waiting.asked), default=None)
+
+    def look(self, now: float) -> None:
+        """Looks again for what another job is about to answer."""
+        for ticket, waiting in list(self._waiting.items()):
+            if ticket not in self._scheduler.held:
+                self._forget(ticket)
+            elif not waiting.asked and waiting.look_at <= now:
+                waiting.asked = True
+                self._look_again(ticket, waiting)
+
+    def _look_again(self, ticket: int, waiting: _Waiting) -> None:
+        request, asked, ready = waiting.request, waiting.identity, waiting.ready
+
+        def found() -> _Stored | _Ready:
+            return self._stored(request, asked, again=True) or self._claimed(request, asked, ready)
+
+        self._stock.disk.run(request.verb, found, lambda found: self._go_on(ticket, request, asked, found))
+
+    # -- what a worker may run
+
+    def _submit(self, asked: events.Submitted, ready: _Ready) -> None:
+        self._step(
+            replace(
+                asked,
+                # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it now.
+                request=replace(asked.request, payload=None),
+                frame=ready.frame,
+                programs=ready.programs,
+                endpoints=ready.endpoints,
+                cached=ready.cached,
+            )
+        )
+
+    def _refuse_too_much(self, frame_bytes: int) -> None:
+        if failure := self._too_much(frame_bytes):
+            raise failure
+
+    def _too_much(self, frame_bytes: int) -> Overloaded | None:
+        held = self._scheduler.frame_bytes + sum(self._held_bytes.values())
+        if not held or held + frame_bytes <= MAX_QUEUED_BYTES:
+            return None
+        return Overloaded(
+            f"jobs of {held} bytes wait for a worker, limit {MAX_QUEUED_BYTES}; try again later, or send less data",
+            context={"limit": MAX_QUEUED_BYTES},
+            retry_after_ms=1000,
+        )
+
+
+def _encoded(request: Request, job: Job, stored: dict[str, bytes]) -> _Ready:
+    """A job with the stored things that it names, as its worker gets it. Raises `SerializationError`."""
+    frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
+    if len(frame) > MAX_WORKER_FRAME_BYTES:
+        raise SerializationError(
+            f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
+            context={"limit": MAX_WORKER_FRAME_BYTES},
+        )
+    return _Ready(frame, stored_programs(job), endpoints(job))
+
+
+def _names_datasets(payload: Term) -> bool:
+    """Whether a payload names datasets. Raises `ValidationError` for a name that is none."""
+    names: list[object] = []
+    with_datasets(payload, lambda *name: names.append(name), lambda *name: names.append(name))
+    return bool(names)

@@ -32,7 +32,7 @@ from erlbridge.limits import (
     MAX_WAIT_S,
 )
 from erlbridge.node import pool as workers
-from erlbridge.node import program_verbs, transfer_verbs
+from erlbridge.node import program_verbs, stock, transfer_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
@@ -44,11 +44,11 @@ from erlbridge.node.health import health
 from erlbridge.node.heap import give_back_large_blocks
 from erlbridge.node.host import Host, key_of
 from erlbridge.node.intake import Intake
+from erlbridge.node.outcomes import Outcomes
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
-from erlbridge.node.shelves import Shelves
-from erlbridge.store.results import Bounds, Results
+from erlbridge.node.stock import stock_of
 from erlbridge.store.store import open_store
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -87,13 +87,14 @@ class Node:
             config.recycle_after_jobs,
             config.nested_workers,
         )
-        self.store = open_store(config.data, lambda line: self.host.log("warning", line.encode()))
-        self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
         self.disk = Disk(self.selector, self._answer_of_disk)
-        self.shelves = Shelves(self.store)
-        kept = Bounds(config.result_max_age_s, config.result_max_count, config.result_max_bytes)
-        self.results = Results(config.data / "results", kept, lambda line: self.host.log("warning", line.encode()))
-        self.intake = Intake(self.host, self.scheduler, self.shelves, self.results)
+        self.store = open_store(config.data, self._warn)
+        self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
+        self.stock = stock_of(self.store, self.disk, config, self._warn)
+        self.intake = Intake(
+            self.host, self.scheduler, self.stock, self._step, caches=config.result_cache, library=about.library
+        )
+        self.outcomes = Outcomes(self.scheduler, self.stock, self._step, self._log)
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
@@ -116,6 +117,7 @@ class Node:
             self._drain()
             self._go_round()
             self._tick()
+            self._look_after_held()
             self._drain()
             for complaint in self.audit.complaints():
                 self.host.log("warning", complaint.encode())
@@ -123,6 +125,7 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.stock.claiming.end()
         self.disk.finish(_LAST_WORDS_S)
         self.host.settle_all()
         self.host.send_the_rest()
@@ -136,11 +139,24 @@ class Node:
         if due_at is not None and due_at <= (now := time.monotonic()):
             self._do(self.scheduler.step(events.Tick(), now))
 
+    def _look_after_held(self) -> None:
+        """Sees to what waits for other nodes, and to that for which they wait."""
+        if self.intake.due_at() is not None or self.stock.claiming.due_at() is not None:
+            now = time.monotonic()
+            self.intake.look(now)
+            self.stock.claiming.look(now)
+
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
         if self._requests_wait or self._inbox:  # the hands may have said something
             return 0.0
-        times = (self.scheduler.next_deadline(), self.patrol.due_at(), self._pool.next_look())
+        times = (
+            self.scheduler.next_deadline(),
+            self.patrol.due_at(),
+            self._pool.next_look(),
+            self.intake.due_at(),
+            self.stock.claiming.due_at(),
+        )
         deadline = min(at for at in times if at is not None)
         wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
         return min(wait_s, _PAUSED_LOOK_S) if self.wire.paused else wait_s
@@ -221,17 +237,15 @@ class Node:
                     for asker in self.scheduler.askers_of(said.worker, from_start=True):
                         self.host.chunk(asker, said.piece)
                 case workers.WorkerProgram() as said:
-                    self._keep(said.worker, said.program_id, said.content)
+                    self.outcomes.keep(said.worker, said.program_id, said.content)
                 case workers.WorkerLines() as said:
                     self._pass_on_lines(said)
                 case events.Finished() as finished:
-                    outcome = self.shelves.told(finished)
-                    self.intake.store(outcome)
-                    self._do(self.scheduler.step(outcome, time.monotonic()))
+                    self.outcomes.finished(finished)
+                case events.Died() as death:
+                    self.outcomes.died(death)
                 case event:
-                    if isinstance(event, events.Died):
-                        self.shelves.forget(event.worker)
-                    self._do(self.scheduler.step(event, time.monotonic()))
+                    self._step(event)
 
     def _take_frame(self, frame: bytes) -> None:
         request_id: Term = None
@@ -249,7 +263,7 @@ class Node:
             request_id = incoming.id
             self.host.asked(replace(incoming, payload=None), frame)
             unread = None
-            self._take_request(incoming)
+            self._take_request(incoming, len(frame))
         except Malformed as error:
             self.host.refuse(error.id if self.host.may_have(error.id) else None, error, unread)
         except BridgeError as error:
@@ -258,7 +272,7 @@ class Node:
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self.host.refuse(request_id, failure, unread)
 
-    def _take_request(self, request: Request) -> None:
+    def _take_request(self, request: Request, frame_bytes: int) -> None:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
             self.host.refuse(request.id, failure)
@@ -282,14 +296,15 @@ class Node:
                 grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
                 asked = events.ShutdownAsked((request.id,), grace_s, (key,))
                 self._do(self.scheduler.step(asked, time.monotonic()))
-            case "fetch_result":
-                self.host.answer(request.id, self.results.fetch(request.payload, self.scheduler.sharing))
+            case verb if verb in stock.VERBS:
+                self.disk.put(key, request.id, verb, self.stock.work(verb, request.payload, self.scheduler.sharing))
             case verb if verb in program_verbs.ANSWERS:
-                self.host.answer(request.id, self.shelves.ask(verb, request.payload))
+                payload = request.payload
+                self.disk.put(key, request.id, verb, lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
             case verb if verb in transfer_verbs.VERBS:
                 self.disk.put(key, request.id, verb, *self.data.work(verb, request.payload))
             case verb if verb in WORKER_VERBS:
-                self._do(self.intake.take(key, request, time.monotonic()))
+                self.intake.take(key, request, frame_bytes)
             case verb:
                 raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
 
@@ -310,7 +325,17 @@ class Node:
             sandbox=self._pool.sandbox,
         )
 
+    def _warn(self, line: str) -> None:
+        """Tells the host's log, from any thread."""
+        self.disk.in_loop(lambda: self._log("warning", line))
+
+    def _log(self, level: str, line: str) -> None:
+        self.host.log(level, line.encode())
+
     # -- what is done
+
+    def _step(self, event: events.Event) -> None:
+        self._do(self.scheduler.step(event, time.monotonic()))
 
     def _do(self, actions: list[events.Action]) -> None:
         for action in actions:
@@ -358,11 +383,6 @@ class Node:
         self.host.credit.drop("log", said.dropped)
         for line in said.lines:
             self.host.log(said.level, line, worker=said.worker, job=job, logger=said.logger)
-
-    def _keep(self, number: int, name: str, content: bytes) -> None:
-        entry = self.scheduler.entry_of(number)
-        if complaint := self.shelves.keep(number, name, content, None if entry is None else entry.request.verb):
-            self.host.log("error", complaint.encode())
 
     def _watch_signals(self) -> None:
         """SIGTERM, SIGINT and SIGHUP drain the node as `:shutdown` does."""

@@ -20,8 +20,8 @@ class Cache:
     """The cached results. Blocks; for one thread.
 
     Args:
-        get_stored: A program's or model's bytes; raises `NotFound` and `StorageFailed`. A result that names one which is gone, or damaged,
-            is not what its job would give.
+        get_stored: A program's or model's bytes; raises `NotFound` and `StorageFailed`. A result that names one which
+            is gone, or damaged, is not what its job would give.
         say: Told, in a line, of what was not kept or cannot be read.
 
     Attributes:
@@ -40,8 +40,9 @@ class Cache:
         """Whether anything is kept."""
         return self._kept.bounds.age_s > 0
 
-    def find(self, asked: Identity, verb: str) -> Term | None:
-        """The result of a question, as it is answered to somebody who does not pay for it; None when there is none."""
+    def find(self, asked: Identity, verb: str, *, again: bool = False) -> Term | None:
+        """The result of a question, as it is answered to somebody who does not pay for it; None when there is none.
+        One that is looked for `again` was missed before."""
         assert asked.cached_as is not None  # noqa: S101 - whoever asks has seen that it is cached
         name = asked.cached_as.hex()
         try:
@@ -54,7 +55,7 @@ class Cache:
                 self._kept.drop(name)
         except (OSError, StorageFailed) as error:
             self._say(f"cached results cannot be read: {error}")
-        self.misses += 1
+        self.misses += not again
         return None
 
     def put(self, verb: str, result: Term, asked: Identity) -> None:

@@ -1,7 +1,7 @@
 """Outcomes of jobs in the table `results`, by kind and name: whole or absent, bounded by age, number and bytes.
 
-A small one stands in its row; a large one is a blob of its kind, and its row says so. What is not what was written is set
-aside beside the blobs as `.damaged`, and named. What the bytes mean is decided in `core.results`.
+A small one stands in its row; a large one is a blob of its kind, and its row says so. What is not what was written is
+set aside beside the blobs as `.damaged`, and named. What the bytes mean is decided in `core.results`.
 """
 
 from __future__ import annotations

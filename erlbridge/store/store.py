@@ -12,6 +12,7 @@ from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import Engine, SqliteEngine, Statements
 from erlbridge.store.index import Index, reindex
+from erlbridge.store.kept import reindex_kept
 from erlbridge.store.models import MODEL
 from erlbridge.store.programs import PROGRAM
 from erlbridge.store.register import Register, Say
@@ -49,6 +50,7 @@ def open_store(data: Path, say: Say) -> Store:
     def take_over(statements: Statements) -> None:
         for kind, found in (("program", programs.found()), ("model", models.found()), ("dataset", datasets.found())):
             reindex(statements, kind, found)
+        reindex_kept(statements, blobs)
 
     engine = SqliteEngine(data, say, take_over)
     blobs = LocalBlobs(data)

@@ -24,6 +24,8 @@ VERBS: Final = (
     "put_program",
     "delete_program",
     "fetch_result",
+    "clear_cache",
+    "stats",
     "load_workflow",
     "run_pipeline",
     "data_chunk",
@@ -141,7 +143,7 @@ KEYS: Final = (
     # the audit log
     "audit", "sequence", "head", "lost",
     # stored results
-    "idempotency_key", "atoms",
+    "idempotency_key", "atoms", "cache", "hits", "misses",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_results import body, names, overwrite
 from node_client import NodeClient, NodeGone
 from program_jobs import Endpoint, atoms
 from tickets import SIGNATURE, TICKETS, prediction
@@ -88,8 +89,8 @@ def error_of(answer: tuple[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(error[Atom("error_type")]), {str(key): value for key, value in error[Atom("context")].items()}
 
 
-def stored(data: Path) -> list[Path]:
-    return sorted((data / "results").iterdir())
+def stored(data: Path) -> set[str]:
+    return names(data)
 
 
 @pytest.fixture(scope="module")
@@ -259,16 +260,16 @@ def test_another_node_on_the_same_directory_answers_too(node: NodeClient, data: 
 def test_a_damaged_result_is_set_aside_and_named_and_the_request_done_anew(node: NodeClient, data: Path) -> None:
     before = stored(data)
     asked_once(node, "damaged")
-    (file,) = set(stored(data)) - set(before)
-    content = bytearray(file.read_bytes())
+    (name,) = stored(data) - before
+    content = bytearray(body(data, name))
     content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    overwrite(data, name, bytes(content))
     node.send((Atom("credit"), 100))
     assert error_of(fetched(node, "damaged"))[0] == "not_found"
-    aside = file.with_suffix(".damaged")
+    aside = data / "results" / f"{name}.damaged"
     assert aside.read_bytes() == content
     lines = [term[2] for term in node.events if term[0] == Atom("log") and term[1] == Atom("warning")]
-    assert [line for line in lines if file.name.encode() in line and aside.name.encode() in line], lines
+    assert [line for line in lines if f"{name}.result".encode() in line and aside.name.encode() in line], lines
     asked_once(node, "damaged")
     replayed(node, "damaged")
 
@@ -286,7 +287,7 @@ def test_no_key_of_a_model_is_stored(node: NodeClient, data: Path, endpoint: End
     assert node.ask("evaluate_pipeline", evaluation(SECRET.encode(), SECRET), keyed("not kept"))[0] == "ok"
     assert error_of(fetched(node, "not kept"))[0] == "not_found"
     assert [term for term in node.events if term[0] == Atom("log") and b"a key of its models stands in it" in term[2]]
-    assert not [file for file in stored(data) if SECRET.encode() in file.read_bytes()]
+    assert not [name for name in stored(data) if SECRET.encode() in body(data, name)]
 
 
 def test_nothing_that_was_stored_is_lost_when_the_node_is_killed(
