@@ -169,6 +169,12 @@ LM_TIMEOUT_S: Final = 60.0
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 """Longest answer of a model endpoint, a picture's included; an endless one would fill the worker's memory."""
 
+MAX_LISTED_DATASETS: Final = 1000
+"""Most datasets of one list_datasets: for each a file is opened. The answer says where to go on."""
+
+LISTED_DATASETS: Final = 100
+"""Datasets of one list_datasets when the request names no limit."""
+
 MAX_CHUNK_BYTES: Final = 1024 * 1024
 """Longest chunk of a transfer: some milliseconds of work for whoever takes it, and other frames pass in between."""
 

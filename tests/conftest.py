@@ -10,6 +10,7 @@ import erlbridge.programs.environment  # noqa: F401 - before a test imports DSPy
 # isort: split
 import pytest
 from node_client import NodeClient
+from postgres_server import PostgresServer, programs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,3 +42,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
     client = NodeClient("--workers", "2", data=tmp_path_factory.mktemp("data"))
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests of this process. It must be there: see `setup_postgres` in scripts/setup."""
+    found = programs()
+    assert found, "no PostgreSQL server is installed: on Debian, apt-get install postgresql"
+    server = PostgresServer(found)
+    yield server
+    server.close()

@@ -37,7 +37,11 @@ HANDS = {
 }
 # The one look at the environment: which twin of the codec is in use must be known before the codec is imported.
 CHOICE = "codec/choice.py"
-DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": "programs", "yaml": "core"}
+DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": "programs", "yaml": "core"} | {
+    "pyarrow": "tools",
+    "psycopg": "store",
+    "fsspec": "store",
+}
 
 PACKAGE = Path(__file__).resolve().parents[1] / "erlbridge"
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,22 +1,19 @@
 """Datasets as jobs name them, `{:dataset, "sha256:…"}`: what stands in their place once they are found.
 
-Node and worker read the same payload; each says what a name stands for. Knows names and values; opens nothing, but
-says what a file's pieces must be.
+Behind the name may stand a view, `{:dataset, "sha256:…", %{seed: 7, skip: 0.8, take: 500}}`. Node and worker read the
+same payload; each says what a name stands for. Knows names and values; opens nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.errors import BridgeError, NotFound, StorageFailed
-from erlbridge.limits import MAX_EXAMPLE_BYTES
-from erlbridge.wire.frames import FrameReader
+from erlbridge.core.views import Order, parse_view, read_order
 from erlbridge.wire.place import Place
-from erlbridge.wire.vocabulary import atom
 
 PREFIX: Final = "sha256:"
 
@@ -26,64 +23,74 @@ _KEYS: Final = ("training_data", "validation_data", "data")
 """Where a payload may name datasets; in `run_pipeline` a map of them, by step."""
 
 
+class Rows(Protocol):
+    """The examples of a dataset where they lie."""
+
+    def term(self, place: int) -> bytes:
+        """The bytes of an example's term, known to be right.
+
+        Raises `NotFound` when they are not what was sent, and `StorageFailed` when the disk does not say. Any thread
+        may ask.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset that is stored.
+    """A dataset that is stored, or a view of one.
 
     Attributes:
         name: `sha256:` and the digits of its plain stream.
-        examples, size_bytes: How many, and how long the stream is.
+        examples, size_bytes: How many are stored, and how long the stream is.
         path: The file that is the stream.
-        pieces: Reads that file piece by piece; a worker has it, the node needs none.
+        view: Which of them are meant, in which order; None is all.
+        rows: Gives them; a worker has it, the node needs none.
     """
 
     name: str
     examples: int
     size_bytes: int
     path: bytes
-    pieces: Callable[[], Iterator[bytes]] | None = None
+    view: Order | None = None
+    rows: Rows | None = None
 
     def told(self) -> bytes:
         """What a worker has to know of it, as it stands beside the programs of a job."""
         return term_to_binary((self.name, self.examples, self.size_bytes, self.path))
 
     @classmethod
-    def heard(cls, told: bytes, pieces: Callable[[bytes], Iterator[bytes]]) -> Dataset:
-        """What `told` gave; `pieces` reads a file. Node and worker are of one version: it is not checked."""
+    def heard(cls, told: bytes) -> Dataset:
+        """What `told` gave. Node and worker are of one version: it is not checked."""
         term = binary_to_term(told)
         assert isinstance(term, tuple)  # noqa: S101 - `told` has made it
         name, examples, size, path = term
-        return cls(name.decode(), examples, size, path, lambda: pieces(path))
+        return cls(name.decode(), examples, size, path)
+
+    @property
+    def order(self) -> Order:
+        """The places of the examples that are meant."""
+        return Order.of_all(self.examples) if self.view is None else self.view
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def identity(self) -> list[object]:
+        """What decides which examples are meant, and in which order."""
+        order = self.order
+        return [self.name, order.seed, order.span.start, order.span.stop]
+
+    def cut(self, start: int, stop: int | None) -> Dataset:
+        """Those from one to another, as a slice of a list."""
+        return replace(self, view=self.order[start:stop])
+
+    def term(self, place: int) -> object:
+        """The example at a place of the dataset, whatever the view. Raises what `Rows.term` raises."""
+        assert self.rows is not None  # noqa: S101 - only a worker reads
+        return binary_to_term(self.rows.term(place))
 
     def terms(self) -> Iterator[object]:
-        """The examples as terms, read as they are asked for. The file is gone through once before, so that no wrong
-        byte is taken for an example's. Raises `NotFound` when it is not what its name says, and
-        `StorageFailed` when the disk does not say what it is."""
-        assert self.pieces is not None  # noqa: S101 - only a worker reads
-        import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
-
-        try:
-            summed = hashlib.sha256()
-            for piece in self.pieces():
-                summed.update(piece)
-            if summed.hexdigest() != self.name.removeprefix(PREFIX):
-                raise self._damaged("its bytes are not those of its name")
-            reader = FrameReader(MAX_EXAMPLE_BYTES)
-            for piece in self.pieces():
-                reader.feed(piece)
-                for frame in reader:
-                    yield binary_to_term(frame)
-        except FileNotFoundError:
-            raise self._damaged("its file is gone") from None
-        except OSError as error:  # no descriptor is left, for example: the next job may read what lies there
-            text = f"{self.name} was not read: {error.strerror or error}; see to its directory and ask again"
-            raise StorageFailed(text, context={"reason": atom("disk_refused")}) from None
-
-    def _damaged(self, why: str) -> BridgeError:
-        return NotFound(
-            f"the dataset {self.name} is damaged on disk ({why}) and set aside; send it again",
-            context={"dataset": self.name, "reason": atom("damaged")},
-        )
+        """The examples that are meant, read as they are asked for."""
+        return map(self.term, self.order)
 
 
 def is_dataset_name(name: str) -> bool:
@@ -99,15 +106,14 @@ def read_dataset_name(place: Place) -> str:
     return found
 
 
-def with_datasets(payload: object, find: Callable[[str], object], find_of_step: Callable[[str], object]) -> object:
-    """The payload with what a function gives in the place of each `{:dataset, name}`.
+def with_datasets(payload: object, find: Callable[[str], Dataset]) -> object:
+    """The payload with what is found in the place of each `{:dataset, name}` and `{:dataset, name, view}`.
 
     Args:
         payload: As the host sent it, not checked yet.
         find: Called with the name of each dataset.
-        find_of_step: The same for those in a map by step, whose examples are cut and shared out before any is read.
 
-    Raises `ValidationError` with the path of a name that is none.
+    Raises `ValidationError` with the path of a name or a view that is none.
     """
     if not isinstance(payload, dict):
         return payload  # nothing that a job is read from
@@ -115,11 +121,13 @@ def with_datasets(payload: object, find: Callable[[str], object], find_of_step: 
     for key, value in payload.items():
         if not isinstance(key, Atom | bytes) or (name := _text(key)) not in _KEYS:
             continue
-        if (read := _name_in(value, f"payload.{name}")) is not None:
-            changed[key] = find(read)
+        if (found := _found(value, f"payload.{name}", find)) is not None:
+            changed[key] = found
         elif isinstance(value, dict):
-            named = {step: _name_in(one, f"payload.{name}[{index}]") for index, (step, one) in enumerate(value.items())}
-            changed[key] = {step: value[step] if one is None else find_of_step(one) for step, one in named.items()}
+            named = [_found(one, f"payload.{name}[{index}]", find) for index, one in enumerate(value.values())]
+            changed[key] = {
+                step: one if found is None else found for (step, one), found in zip(value.items(), named, strict=True)
+            }
     return {**payload, **changed} if changed else payload
 
 
@@ -127,9 +135,14 @@ def _text(key: Atom | bytes) -> str:
     return str(key) if isinstance(key, Atom) else key.decode(errors="replace")
 
 
-def _name_in(value: object, path: str) -> str | None:
+def _found(value: object, path: str, find: Callable[[str], Dataset]) -> Dataset | None:
     match value:
         case (Atom() as tag, name) if str(tag) == "dataset":
-            return read_dataset_name(Place(name, path))
+            return find(read_dataset_name(Place(name, path)))
+        case (Atom() as tag, name, view) if str(tag) == "dataset":
+            place = Place(view, f"{path}[2]")
+            wanted = parse_view(place)
+            found = find(read_dataset_name(Place(name, path)))
+            return replace(found, view=read_order(wanted, found.examples, found.name, place))
         case _:
             return None

@@ -6,7 +6,7 @@ worker, so that many examples cost the node nothing but their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from erlbridge.codec import Atom
 from erlbridge.core.bounds import check_items, check_number, check_text
 from erlbridge.core.datasets import Dataset
 from erlbridge.core.field_types import ANY, FieldType
+from erlbridge.core.lazy import Lazy
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.errors import ValidationError
 from erlbridge.wire.place import Place, listed
@@ -43,20 +44,29 @@ class Examples:
     def __len__(self) -> int:
         found = self.place.term
         assert isinstance(found, list | Dataset)  # noqa: S101 - `at` has seen to it
-        return found.examples if isinstance(found, Dataset) else len(found)
+        return len(found)
 
-    def read(self, signature: Signature) -> list[dict[str, object]]:
+    @property
+    def stored(self) -> bool:
+        """Whether they are those of a dataset, each read when it is asked for."""
+        return isinstance(self.place.term, Dataset)
+
+    def read(self, signature: Signature) -> Sequence[dict[str, object]]:
         """Each example as field name to value, both inputs and outputs, in order.
 
         An example is a flat map, or `%{input: …, output: …}`. Entries that the signature does not name are left out.
-        Raises `ValidationError` with the path of the first wrong value. Of a dataset one example at a time is a term.
+        Raises `ValidationError` with the path of the first wrong value. Those of a dataset are read, and refused, when
+        they are asked for, each time anew; their paths count its examples as they are stored, whatever the view.
         """
-        return [read_fields(_flat(item, signature), signature.fields, item.path) for item in self._items()]
 
-    def _items(self) -> Iterator[Place]:
-        if not isinstance(self.place.term, Dataset):
-            return self.place.items()
-        return (Place(term, f"{self.place.path}[{index}]") for index, term in enumerate(self.place.term.terms()))
+        def fields(item: Place) -> dict[str, object]:
+            return read_fields(_flat(item, signature), signature.fields, item.path)
+
+        found, path = self.place.term, self.place.path
+        if isinstance(found, Dataset):
+            term = found.term
+            return Lazy(lambda place: fields(Place(term(place), f"{path}[{place}]")), found.order)
+        return [fields(item) for item in self.place.items()]
 
 
 def read_inputs(place: Place, signature: Signature) -> dict[str, object]:

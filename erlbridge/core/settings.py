@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Protocol
 
+from erlbridge.core.addresses import parse_address
 from erlbridge.wire.place import nearest
 
 _UNITS: Final = {
@@ -201,6 +202,44 @@ class Directory:
 
     def shown(self, value: object) -> str:
         return str(value).encode(errors="surrogateescape").decode(errors="replace")
+
+
+class _Hidden:
+    """Stands in an error for text that may be a password."""
+
+    def __repr__(self) -> str:
+        return "something else, which is not shown: it may hold a password"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The address of a service as a URL, or nothing. It may hold a password, which is never shown.
+
+    Args:
+        schemes: Those that are taken; empty takes any.
+        example: One, for errors.
+
+    >>> Location(("postgresql",), "").shown("postgresql://app:s3cret@db/store")
+    'postgresql://app@db/store'
+    """
+
+    schemes: tuple[str, ...]
+    example: str
+
+    @property
+    def expected(self) -> str:
+        return f"an address such as {self.example}, with a password's special characters percent-encoded, or nothing"
+
+    def read(self, given: object) -> str:
+        text = given.strip() if isinstance(given, str) else None
+        address = parse_address(text) if text else None
+        if text is None or (text and (address is None or (self.schemes and address.scheme not in self.schemes))):
+            raise Unfit(self.expected, _Hidden())
+        return text
+
+    def shown(self, value: object) -> str:
+        address = parse_address(str(value))
+        return address.shown if address is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

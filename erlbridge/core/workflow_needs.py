@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from erlbridge.core.datasets import Dataset
 from erlbridge.core.optimizers import OPTIONS
 from erlbridge.core.signatures import Field, Signature
 from erlbridge.core.workflow import Step
@@ -38,7 +39,9 @@ def step_config(step: Step, entries: Mapping[str, Place]) -> ConfigTerm:
     return config
 
 
-def step_examples(step: Step, signature: Signature, sent: Place | None) -> tuple[list[object], list[object] | None]:
+def step_examples(
+    step: Step, signature: Signature, sent: Place | None
+) -> tuple[list[object] | Dataset, list[object] | Dataset | None]:
     """The training examples (none is an empty list) and the validation examples (None for none of their own).
 
     Those sent with the request win, then the step's own, then the workflow's where they fit the signature.
@@ -49,12 +52,16 @@ def step_examples(step: Step, signature: Signature, sent: Place | None) -> tuple
         found = settings.training
     if found is None:
         return [], None
-    data = found.elements()
+    data = found.term if isinstance(found.term, Dataset) else found.elements()
     size = settings.training_size or len(data)
-    training, rest = data[:size], data[size:]
+    training, rest = _cut(data, 0, size), _cut(data, size, None)
     if settings.validation is not None and fits(settings.validation, signature):
         return training, settings.validation.elements()[: settings.validation_size]
-    return training, (rest[: settings.validation_size] if settings.validation_size and rest else None)
+    return training, (_cut(rest, 0, settings.validation_size) if settings.validation_size and len(rest) else None)
+
+
+def _cut(data: list[object] | Dataset, start: int, stop: int | None) -> list[object] | Dataset:
+    return data.cut(start, stop) if isinstance(data, Dataset) else data[start:stop]
 
 
 def step_inputs(step: Step, signature: Signature, given: Given) -> dict[str, object]:

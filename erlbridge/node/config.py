@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Numbers, Seconds, Size, Whole
+from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Location, Numbers, Seconds, Size, Whole
 from erlbridge.limits import (
     BOOT_TIMEOUT_S,
     CREDIT,
@@ -21,6 +21,7 @@ from erlbridge.limits import (
     NESTED_WORKERS,
     SHUTDOWN_GRACE_S,
 )
+from erlbridge.store.places import Places
 from erlbridge.wire.vocabulary import VERBS
 
 PREFIX: Final = "ERLBRIDGE_"
@@ -108,6 +109,22 @@ class NodeConfig:
     dataset_quota_bytes: int = setting(
         Size(2**20, 2**20 * _TIB), 16 * 2**30, "what transfers and datasets may take of the data directory, together"
     )
+    dataset_keep_s: float = setting(
+        Seconds(3600, 3660 * _DAY_S, "for ever"), 30 * _DAY_S, "how long datasets are kept that no job uses"
+    )
+    store_index: str = setting(
+        Location(("postgresql", "postgres"), "postgresql://erlbridge@db/erlbridge"),
+        "",
+        "where the list of what is stored is, for nodes on several machines; empty: in the data directory",
+    )
+    store_blobs: str = setting(
+        Location((), "s3://bucket/erlbridge"),
+        "",
+        "where programs, models and datasets lie, for nodes on several machines; empty: in the data directory",
+    )
+    store_cache_bytes: int = setting(
+        Size(2**20, 2**10 * _TIB), 2 * 2**30, "what copies of these may take of the data directory, datasets aside"
+    )
     audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
     audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
     audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")
@@ -130,6 +147,11 @@ class NodeConfig:
     telemetry_interval_s: float = setting(
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"
     )
+
+    @property
+    def places(self) -> Places:
+        """Where the store lies. Half of what datasets may take is left to transfers."""
+        return Places(self.store_index, self.store_blobs, self.store_cache_bytes, self.dataset_quota_bytes // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,12 @@ def resolve(arguments: Mapping[str, str], environment: Mapping[str, str], file: 
         values[entry.name] = _read(known[entry.name], entry)
         origins[entry.name] = entry.origin
     config = NodeConfig(**values)  # type: ignore[arg-type]  # each was read by its own field's kind
+    if config.store_index and not config.store_blobs:
+        raise ValidationError(
+            f"expected an address, as store_index is set ({origins['store_index']}): who shares the list of what is "
+            "stored shares that too; for a directory that all machines mount it is file:///…",
+            "store_blobs",
+        )
     if 0 < config.worker_hard_bytes < config.worker_soft_bytes:
         if origins["worker_soft_bytes"] == "default":
             origins["worker_soft_bytes"] = "default: half of worker_hard_bytes"

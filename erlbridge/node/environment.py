@@ -16,7 +16,7 @@ request says. Those of proxies stay: they name the way out of the operator's net
 _OTHERS: Final = re.compile(
     r"RELEASE_.*|ERL_.*|ELIXIR_ERL_OPTIONS|SECRET_KEY_BASE|PG[A-Z]+|(.+_)?DATABASE_URL|(.+_)?(PASSWORD|PASSWD|DSN)"
     r"|(.+_)?(REDIS|AMQP|MONGO[A-Z]*|POSTGRES[A-Z]*|MYSQL)_UR[IL]|SSH_.*|GPG_.*|DBUS_.*|XDG_RUNTIME_DIR|KUBECONFIG"
-    r"|DOCKER_.*|CONTAINER_HOST|VAULT_.*|GIT_.*|TWINE_.*|NPM_TOKEN|HEX_.*|(CI|GITHUB|GITLAB)_.*TOKEN",
+    r"|ERLBRIDGE_STORE_.*|FSSPEC_.*|DOCKER_.*|CONTAINER_HOST|VAULT_.*|GIT_.*|TWINE_.*|NPM_TOKEN|HEX_.*|(CI|GITHUB|GITLAB)_.*TOKEN",
     re.IGNORECASE,
 )
 """Secrets of the application around the node, among them the cookie that opens a running BEAM, and the doors to other

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core import events
@@ -302,8 +302,18 @@ def _encoded(request: Request, job: Job, stored: dict[str, bytes]) -> _Ready:
     return _Ready(frame, stored_programs(job), endpoints(job))
 
 
+class _Named(Exception):
+    """A dataset was named."""
+
+
 def _names_datasets(payload: Term) -> bool:
     """Whether a payload names datasets. Raises `ValidationError` for a name that is none."""
-    names: list[object] = []
-    with_datasets(payload, lambda *name: names.append(name), lambda *name: names.append(name))
-    return bool(names)
+
+    def find(_name: str) -> NoReturn:
+        raise _Named
+
+    try:
+        with_datasets(payload, find)
+    except _Named:
+        return True
+    return False

@@ -88,7 +88,7 @@ class Node:
             config.nested_workers,
         )
         self.disk = Disk(self.selector, self._answer_of_disk)
-        self.store = open_store(config.data, self._warn)
+        self.store = open_store(config.data, self._warn, config.places)
         self.data = transfer_verbs.DataDesk(self.store, config.dataset_quota_bytes, config.max_frame_bytes)
         self.stock = stock_of(self.store, self.disk, config, self._warn)
         self.intake = Intake(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from erlbridge.core.datasets import Dataset, is_dataset_name, with_datasets
 from erlbridge.core.events import Finished
-from erlbridge.errors import ValidationError
+from erlbridge.errors import NotFound, ValidationError
 from erlbridge.node import program_verbs
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.store.failures import storage_failed
@@ -45,19 +45,20 @@ class Shelves:
 
     def with_datasets(self, payload: Term, found: dict[str, bytes]) -> Term:
         """A payload with the datasets that it names in place; `found` gets what their worker has to know, by name.
+        An index that is missing is made, for which a whole stream is read.
 
         Raises `NotFound`, `ValidationError` for what is no name, and `StorageFailed` when the disk does not say.
         """
 
         def find(name: str) -> Dataset:
             try:
-                dataset = self._datasets.find(name)
+                dataset = self._datasets.ready(name)
             except OSError as error:
                 raise storage_failed(f"{name} was not read", error) from None
             found[name] = dataset.told()
             return dataset
 
-        return with_datasets(payload, find, find)
+        return with_datasets(payload, find)
 
     def keep(self, worker: int, name: str, content: bytes, verb: str | None) -> str | None:
         """Stores what a worker's job, of this verb, has made; gives what went wrong, as its outcome will too."""
@@ -74,19 +75,23 @@ class Shelves:
         self._unkept.pop(worker, None)
 
     def told(self, finished: Finished) -> Finished:
-        """A job's outcome with what was not stored of it. A dataset that its worker found damaged is set aside."""
-        if not finished.ok and (name := _damaged(finished.term)) is not None:
+        """A job's outcome with what was not stored of it. A dataset that its worker found damaged is set aside; where
+        only the index was, that is made again when the dataset is asked for."""
+        if not finished.ok and (damaged := _damaged(finished.term)) is not None:
+            name, whole = damaged
             with contextlib.suppress(OSError):  # whoever sends it again hears of that
-                self._datasets.set_aside(name)
+                (self._datasets.set_aside if whole else self._datasets.drop_index)(name)
         return told(finished, self._unkept.pop(finished.worker, []))
 
 
-def _damaged(error: Term) -> str | None:
-    """The dataset that an error calls damaged. The error is a worker's, which is confined to its own directory: what it
-    gives as a name must be one."""
-    context = error.get(atom("context")) if isinstance(error, Mapping) else None
+def _damaged(error: Term) -> tuple[str, bool] | None:
+    """The dataset that an error calls damaged, and whether more than its index is. The error is a worker's, which is
+    confined to its own directory: what it gives as a name must be one."""
+    if not isinstance(error, Mapping):
+        return None
+    context = error.get(atom("context"))
     if not isinstance(context, Mapping) or context.get(atom("reason")) != atom("damaged"):
         return None
     name = context.get(atom("dataset"))
     text = name.decode(errors="replace") if isinstance(name, bytes) else ""
-    return text if is_dataset_name(text) else None
+    return (text, error.get(atom("error_type")) == atom(NotFound.error_type)) if is_dataset_name(text) else None

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from erlbridge.core.dataset_requests import parse_dataset, parse_list_datasets
 from erlbridge.core.transfers import GetDataset, parse_chunk, parse_get_dataset, parse_transfer
 from erlbridge.limits import MAX_CHUNK_BYTES
+from erlbridge.node.dataset_verbs import delete_dataset, list_datasets
 from erlbridge.node.disk import Work
 from erlbridge.store.store import Store
 from erlbridge.store.transfers import Transfers
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
-VERBS: Final = ("data_chunk", "transfer_status", "cancel_transfer", "get_dataset")
+VERBS: Final = ("data_chunk", "transfer_status", "cancel_transfer", "get_dataset", "list_datasets", "delete_dataset")
 
 
 def chunk_bytes(max_frame_bytes: int) -> int:
@@ -49,6 +51,12 @@ class DataDesk:
             case "cancel_transfer":
                 name = parse_transfer(payload)
                 return lambda: self._transfers.cancel(name), 0
+            case "list_datasets":
+                page = parse_list_datasets(payload)
+                return lambda: list_datasets(self._datasets, page), 0
+            case "delete_dataset":
+                name = parse_dataset(payload)
+                return lambda: delete_dataset(self._datasets, name), 0
             case _:
                 wanted = parse_get_dataset(payload, self._chunk_bytes)
                 return lambda: self._part(wanted), 0

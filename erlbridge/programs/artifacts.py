@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
 
-from erlbridge.codec import binary_to_term, term_to_binary
+from erlbridge.codec import binary_to_term, tags, term_to_binary
 from erlbridge.core.configs import Config
 from erlbridge.core.ensembles import parse_members, parse_reduction
 from erlbridge.core.examples import plain as plain_term
@@ -34,6 +35,9 @@ from erlbridge.wire.place import Place
 from erlbridge.wire.vocabulary import atom_keys
 
 FORMAT: Final = 1
+
+_LIST: Final = struct.Struct(">BBI")
+"""How the term of a list begins: the format's version, the list's tag, and how many elements it has."""
 
 _ABOUT: Final = ("optimizer", "config", "scores", "usage", "dataset", "dspy")
 """What an envelope says about how its program came to be; of no effect on the program."""
@@ -253,9 +257,28 @@ def pack(term: object) -> tuple[str, bytes]:
     return f"program:{hashlib.sha256(data).hexdigest()}", data
 
 
-def dataset_sha256(examples: Iterable[Mapping[str, object]]) -> str:
-    """The name of the training data by its content: what was read, however the host spelled it."""
-    return hashlib.sha256(term_to_binary([dict(item) for item in examples], deterministic=True)).hexdigest()
+class DatasetSum:
+    """Names training data by its content: what was read, however the host spelled it. It is the SHA-256 of a list of
+    the examples as a term, which is never built.
+
+    >>> summed = DatasetSum(1)
+    >>> summed.add({"a": 1})
+    >>> summed.hexdigest() == hashlib.sha256(term_to_binary([{"a": 1}])).hexdigest()
+    True
+    """
+
+    def __init__(self, examples: int) -> None:
+        self._sum = hashlib.sha256(_LIST.pack(tags.VERSION_MAGIC, tags.LIST_EXT, examples))
+
+    def add(self, example: Mapping[str, object]) -> None:
+        """The next example."""
+        self._sum.update(term_to_binary(dict(example), deterministic=True)[1:])
+
+    def hexdigest(self) -> str:
+        """The digits, once all examples have been added."""
+        whole = self._sum.copy()
+        whole.update(bytes((tags.NIL_EXT,)))
+        return whole.hexdigest()
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from erlbridge.core.jobs import EvaluatePipeline, Outcome
-from erlbridge.programs.evaluation import mean_score
+from erlbridge.programs.evaluation import mean
 from erlbridge.programs.intervals import interval95
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -11,7 +11,7 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
     """Scores the program on each example."""
-    examples = job.data.read(work.recipe.signature)
+    examples = work.read(job.data)
     answers = work.runner.evaluate(work.start.build(), examples, work.scorer(), "evaluating")
     work.guard.enter("finishing")
     results = [
@@ -31,7 +31,7 @@ def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
     ]
     result = {
         "status": atom("success"),
-        "score": mean_score(answers),
+        "score": mean([answer.score for answer in answers]),
         "confidence_interval": list(interval95([answer.score for answer in answers])),
         "count": len(answers),
         "failures": len(errors),

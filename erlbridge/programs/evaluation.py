@@ -75,20 +75,34 @@ class Runner:
     ) -> list[Answer]:
         """The scored answers to all examples; a failure scores 0. Raises the guard's `Stop`, also when every model
         call of the job has failed."""
+        return self._scored(program, examples, scorer, stage, lambda answer: answer)
+
+    def score(self, program: Any, examples: Sequence[Mapping[str, object]], scorer: Scorer, stage: str) -> list[float]:
+        """The scores alone; no answer is kept."""
+        return self._scored(program, examples, scorer, stage, lambda answer: answer.score)
+
+    def _scored(
+        self,
+        program: Any,
+        examples: Sequence[Mapping[str, object]],
+        scorer: Scorer,
+        stage: str,
+        kept: Callable[[Answer], Result],
+    ) -> list[Result]:
         names = [field.name for field in self.recipe.inputs]
 
-        def one(example: Mapping[str, object]) -> Answer:
+        def one(example: Mapping[str, object]) -> Result:
             found = self.answer(program, {name: example[name] for name in names})
             if found.prediction is not None:
                 judged = scorer.judge(example, found.prediction)
                 found = Answer(found.prediction, score=judged.score, feedback=judged.feedback)
             self.guard.step(found.score)
-            return found
+            return kept(found)
 
         self.guard.enter(stage, len(examples))
-        answers = self._each(one, examples)
+        scored = self._each(one, examples)
         self.guard.check_alive()
-        return answers
+        return scored
 
     def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         if self.threads == 1 or len(items) == 1:
@@ -128,6 +142,6 @@ def where(error: BaseException) -> str:
     return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
-def mean_score(answers: Sequence[Answer]) -> float:
+def mean(scores: Sequence[float]) -> float:
     """The mean over all examples, 0.0 to 1.0."""
-    return sum(answer.score for answer in answers) / len(answers)
+    return sum(scores) / len(scores)

@@ -329,6 +329,12 @@ class Guard(BaseCallback):  # type: ignore[misc]
             self.course.step(score)
             self._tell()
 
+    def passed(self, done: int) -> None:
+        """So many steps of the stage are done."""
+        with self._lock:
+            self.course.done = done
+            self._tell()
+
     def chunk(self, piece: Chunk) -> None:
         """A piece of an output is written; raises `Stop` when the job must not go on."""
         self.check()

@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias
 from erlbridge.core.jobs import OptimizeSignature, Outcome
 from erlbridge.core.modules import INNER, Module
 from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
-from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, joined, pack
+from erlbridge.programs.artifacts import Artifact, capture, joined, pack
 from erlbridge.programs.ensembles import EnsembleRecipe, ensemble_recipe
-from erlbridge.programs.evaluation import mean_score
+from erlbridge.programs.evaluation import mean
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.modules import Blueprint, Recipe
 from erlbridge.programs.optimizers import Found, Search, check, compile_program
@@ -27,17 +27,15 @@ _Voters: TypeAlias = Sequence[tuple[str, Artifact]]
 
 def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     """Compiles the program, measures it before and after, and gives it back to be kept."""
-    signature = work.recipe.signature
-    training = job.training_data.read(signature)
-    validation = training if job.validation_data is None else job.validation_data.read(signature)
-    work.dataset = dataset_sha256(training)
+    training = work.read(job.training_data, learned=True)
+    validation = training if job.validation_data is None else work.read(job.validation_data)
     work.learn(training)
     scorer = work.scorer()
     config = work.config
     search = Search(
         config=config,
-        trainset=[work.example(item) for item in training],
-        valset=[work.example(item) for item in validation],
+        trainset=work.examples(training),
+        valset=work.examples(validation),
         scorer=scorer,
         guard=work.guard,
         task_lm=work.task_lm,
@@ -48,12 +46,12 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     voters = work.voters()
     _check(work, search, voters)
     student = work.start.build()
-    before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
+    before = mean(work.runner.score(student, validation, scorer, "baseline"))
     work.score_before = before
     work.guard.candidate(before, student.dump_state)
     work.found, lms = find(work, search, voters, training)
     compiled = rebuilt(work.found, lms)
-    after = mean_score(work.runner.evaluate(compiled, validation, scorer, "evaluating"))
+    after = mean(work.runner.score(compiled, validation, scorer, "evaluating"))
     if work.found.recipe == work.recipe:
         work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")

@@ -6,10 +6,12 @@ training; the model's provider (`providers`) carries it out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from erlbridge.core.jobs import Outcome
 from erlbridge.core.training import TrainModel
-from erlbridge.programs.artifacts import dataset_sha256, pack
-from erlbridge.programs.evaluation import mean_score
+from erlbridge.programs.artifacts import pack
+from erlbridge.programs.evaluation import mean
 from erlbridge.programs.optimizers import Search, check
 from erlbridge.programs.optimizing import find, kept_models, named_models, rebuilt
 from erlbridge.programs.trainers import Trained
@@ -20,15 +22,14 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 def train(work: Work, job: TrainModel) -> Outcome:
     """Trains the program's model, and gives the model's name beside the program to be kept."""
     config = work.config
-    training = job.training_data.read(work.recipe.signature)
-    validation = [] if job.validation_data is None else job.validation_data.read(work.recipe.signature)
-    work.dataset = dataset_sha256(training)
+    training = work.read(job.training_data, learned=True)
+    validation: Sequence[Mapping[str, object]] = [] if job.validation_data is None else work.read(job.validation_data)
     work.learn(training)
     scorer = work.scorer()
     search = Search(
         config=config,
-        trainset=[work.example(item) for item in training],
-        valset=[work.example(item) for item in validation],
+        trainset=work.examples(training),
+        valset=work.examples(validation),
         scorer=scorer,
         guard=work.guard,
         task_lm=work.task_lm,
@@ -40,12 +41,12 @@ def train(work: Work, job: TrainModel) -> Outcome:
     check(search)
     student = work.start.build()
     if validation:
-        work.score_before = mean_score(work.runner.evaluate(student, validation, scorer, "baseline"))
+        work.score_before = mean(work.runner.score(student, validation, scorer, "baseline"))
         work.guard.candidate(work.score_before, student.dump_state)
     work.found, lms = find(work, search, (), training)
     after = None
     if validation:
-        after = mean_score(work.runner.evaluate(rebuilt(work.found, lms), validation, scorer, "evaluating"))
+        after = mean(work.runner.score(rebuilt(work.found, lms), validation, scorer, "evaluating"))
     work.guard.enter("finishing")
     term = work.envelope(work.found, after)
     program_id, data = pack(term)

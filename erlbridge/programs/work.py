@@ -9,15 +9,17 @@ from typing import Any, Final, assert_never
 import dspy  # type: ignore[import-untyped]
 
 from erlbridge.core.configs import Config
+from erlbridge.core.examples import Examples
 from erlbridge.core.functions import Function
 from erlbridge.core.jobs import GivenEnsemble, GivenProgram, Source, StoredProgram
+from erlbridge.core.lazy import Lazy
 from erlbridge.core.lms import LM
 from erlbridge.core.metrics import Metric
 from erlbridge.core.pipelines import Pipeline
 from erlbridge.core.signatures import Signature, check_signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, InternalError, NotFound, ValidationError
-from erlbridge.programs.artifacts import Artifact, capture, envelope, fresh, joined, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, DatasetSum, capture, envelope, fresh, joined, read_envelope, unpack
 from erlbridge.programs.ensembles import require_fields
 from erlbridge.programs.evaluation import Answer, Runner
 from erlbridge.programs.failures import Secrets
@@ -39,6 +41,9 @@ from erlbridge.wire.vocabulary import atom_keys
 THREADS: Final = 8
 """Examples that run at once when the request does not say: a model call is waiting. The offline LM computes, under one
 lock of the interpreter, and runs one at a time unless it is paced."""
+
+_READ_AT_ONCE: Final = 100
+"""Examples of a dataset that are gone through between two looks at whether the job shall stop."""
 
 _LAST_CALLS_S: Final = 0.1
 """How long the end of a job that is stopped waits for its calls, which are ended with it."""
@@ -173,6 +178,36 @@ class Work:
             inputs = [given.name for given in self.recipe.inputs]
             return LMJudge(metric.rubric, self.lm_or_task(metric.lm, f"{path}.lm"), inputs, fields)
         return Comparison(metric, self._outputs)
+
+    def read(self, data: Examples, *, learned: bool = False) -> Sequence[Mapping[str, object]]:
+        """The examples, each of them right: who asks for any later finds no mistake that has been paid for. Those of a
+        dataset are gone through once, and read again whenever they are asked for.
+
+        Args:
+            learned: Whether they are what the job learns from, whose name the program will hold.
+        """
+        found = data.read(self.recipe.signature)
+        summed = DatasetSum(len(found)) if learned else None
+        if data.stored:
+            self.guard.enter("reading", len(found))
+            self._go_through(found, summed)
+        elif summed is not None:
+            for item in found:
+                summed.add(item)
+        self.dataset = self.dataset if summed is None else summed.hexdigest()
+        return found
+
+    def _go_through(self, found: Sequence[Mapping[str, object]], summed: DatasetSum | None) -> None:
+        for number, item in enumerate(found, 1):
+            if summed is not None:
+                summed.add(item)
+            if number % _READ_AT_ONCE == 0 or number == len(found):
+                self.guard.check()
+                self.guard.passed(number)
+
+    def examples(self, values: Sequence[Mapping[str, object]]) -> Sequence[Any]:
+        """Field values as DSPy takes them: of a list another list, of a dataset each when it is asked for."""
+        return values.mapped(self.example) if isinstance(values, Lazy) else [self.example(item) for item in values]
 
     def example(self, values: Mapping[str, object]) -> Any:
         """Field values as DSPy takes them."""

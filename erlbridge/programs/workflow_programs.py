@@ -7,12 +7,13 @@ step's signature; the instructions of a program with one predictor stand in the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.configs import Config, parse_config
+from erlbridge.core.datasets import Dataset
 from erlbridge.core.examples import plain as plain_term
 from erlbridge.core.problems import said
 from erlbridge.core.signatures import Signature, parse_signature
@@ -32,14 +33,16 @@ _NOT_THE_SEARCH = (
 """What of a config decides who answers and how fast, not what is searched for."""
 
 
-def made_from(step: Step, data: object, config: Mapping[str, object]) -> str:
+def made_from(step: Step, data: Sequence[list[object] | Dataset | None], config: Mapping[str, object]) -> str:
     """What an optimization's result depends on, as a hash: fields, examples, and how it searches; not instructions,
     which the optimization itself may write."""
     fields = step.signature_term
     if isinstance(fields, Mapping):
         fields = {name: value for name, value in fields.items() if name not in ("instructions", "description")}
     search = {name: value for name, value in config.items() if name not in _NOT_THE_SEARCH}
-    known = [plain_term(Place(part, "optimization")) for part in (fields, data, search)]
+    # A dataset's name stands for its examples; reading them all for this would take longer than some optimizations.
+    named = [part.identity if isinstance(part, Dataset) else part for part in data]
+    known = [plain_term(Place(part, "optimization")) for part in (fields, named, search)]
     return f"sha256:{hashlib.sha256(term_to_binary(known, deterministic=True)).hexdigest()}"
 
 

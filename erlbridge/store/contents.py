@@ -13,6 +13,7 @@ from erlbridge.errors import NotFound, ValidationError
 from erlbridge.store.blobs import Blobs
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
+from erlbridge.wire.vocabulary import atom
 
 SUFFIX: Final = ".etf"
 _DIGITS: Final = 64
@@ -56,13 +57,13 @@ class Contents:
         self.register = register
         self._blobs = blobs
 
-    def put(self, name: str, content: bytes) -> None:
-        """Keeps something; a crash leaves it whole or absent. Raises `ValidationError` when the name is not the
-        content's."""
+    def put(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """Keeps something; a crash leaves it whole or absent, and, if it is `durable`, so does a power cut. Raises
+        `ValidationError` when the name is not the content's."""
         if not self.is_whole(name, content):
             raise ValidationError(f"expected the hash of the {self.kind.noun}'s bytes", self.kind.key)
         if self._blobs.get(self.kind.directory, self.file(name)) != content:
-            self._blobs.put(self.kind.directory, self.file(name), content)
+            self._blobs.put(self.kind.directory, self.file(name), content, durable=durable)
         self.register.stored(name, len(content), self.kind.describe(content) or b"")
 
     def get(self, name: str) -> bytes:
@@ -74,19 +75,23 @@ class Contents:
     def check(self, name: str) -> bytes:
         """The same, which does not count as using it."""
         content = self._blobs.get(self.kind.directory, self.file(name))
-        if content is None and not self._blobs.has(self.kind.directory, self.file(name)):
+        if content is None and not self.has(name):
             self.register.dropped(name)
-            raise self._missing(name, "is stored here")
+            raise self._missing(name)
         if content is None or not self.is_whole(name, content):
             content = self._without_damage(name)
         return content
+
+    def has(self, name: str) -> bool:
+        """Whether something of a name is there, be it damaged."""
+        return self._blobs.has(self.kind.directory, self.file(name))
 
     def delete(self, name: str) -> None:
         """Forgets something. Raises `NotFound`."""
         deleted = self._blobs.delete(self.kind.directory, self.file(name))
         self.register.dropped(name)
         if not deleted:
-            raise self._missing(name, "is stored here")
+            raise self._missing(name)
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest by the index, or those that come behind a place in that list: time and name."""
@@ -133,7 +138,7 @@ class Contents:
             aside = self._blobs.set_aside(self.kind.directory, self.file(name))
         except OSError as error:
             reason = error.strerror or error
-            raise self._missing(name, "is whole", f"is damaged on disk, and cannot be set aside ({reason})") from None
+            raise self._missing(name, f"is damaged on disk, and cannot be set aside ({reason})") from None
         content = None if aside is None else self._blobs.get(self.kind.directory, aside)
         if aside is not None and content is not None and self.is_whole(name, content):
             self._blobs.put(self.kind.directory, self.file(name), content)
@@ -141,12 +146,14 @@ class Contents:
             return content
         if aside is None:
             self.register.dropped(name)
-            raise self._missing(name, "is stored here")  # another node was faster
+            raise self._missing(name)  # another node was faster
         self.register.damaged(name, aside)
-        raise self._missing(name, "is whole", f"was damaged on disk and set aside as {aside}")
+        raise self._missing(name, f"was damaged on disk and set aside as {aside}")
 
-    def _missing(self, name: str, no: str, what: str | None = None) -> NotFound:
+    def _missing(self, name: str, what: str | None = None) -> NotFound:
         """Says in its context which one, so that a host that can get it from elsewhere knows what to get."""
         noun = self.kind.noun
-        text = f"no {noun} {name} {no}" if what is None else f"the {noun} {name} {what}"
-        return NotFound(f"{text}; {self.kind.remedy}", context={self.kind.key: name})
+        if what is None:
+            return NotFound(f"no {noun} {name} is stored here; {self.kind.remedy}", context={self.kind.key: name})
+        context = {self.kind.key: name, "reason": atom("damaged")}
+        return NotFound(f"the {noun} {name} {what}; {self.kind.remedy}", context=context)

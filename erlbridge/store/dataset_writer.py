@@ -50,7 +50,11 @@ class DatasetWriter:
     def add(self, example: Mapping[object, object]) -> None:
         """Adds an example, a map of whatever has an Erlang term; texts become binaries. Raises `EncodeError` for what
         has none, and `ValidationError` for an example that is too large."""
-        term = term_to_binary(dict(example), deterministic=True)
+        self.add_term(term_to_binary(dict(example), deterministic=True))
+
+    def add_term(self, term: bytes) -> None:
+        """Adds an example that is encoded already: a map, uncompressed, its keys in order. Raises `ValidationError` for
+        one that is too large."""
         if len(term) > MAX_EXAMPLE_BYTES:
             raise ValidationError(f"an example of {len(term)} bytes, limit {MAX_EXAMPLE_BYTES}", f"[{self.examples}]")
         self._buffer += len(term).to_bytes(4)

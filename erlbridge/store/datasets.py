@@ -42,10 +42,10 @@ class DatasetStore:
 
     Args:
         directory: Where they lie.
-        register: Where it is noted when each was stored and last used; None where nobody asks.
+        register: Where it is noted when each was stored and last used.
     """
 
-    def __init__(self, directory: Path, register: Register | None = None) -> None:
+    def __init__(self, directory: Path, register: Register) -> None:
         self.directory = directory
         self.register = register
 
@@ -53,9 +53,12 @@ class DatasetStore:
         """A dataset; its bytes are checked when they are read. Raises `NotFound`; one of which a part is missing is set
         aside under another name."""
         found = self.look(name)
-        if self.register is not None:
-            self.register.used(name, found.size_bytes)
+        self.register.used(name, found.size_bytes)
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether something of a name is there, be it damaged."""
+        return os.path.lexists(self._place(name))
 
     def look(self, name: str) -> Dataset:
         """The same, which does not count as using it."""
@@ -65,8 +68,7 @@ class DatasetStore:
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
                     if (place / STREAM).stat().st_size == size:
                         return Dataset(name, examples, size, os.fsencode(place.absolute() / STREAM))
-        self.set_aside(name)
-        raise _not_found(name)
+        raise _damaged(name) if self.set_aside(name) else _not_found(name)
 
     def ready(self, name: str) -> Dataset:
         """The same, with an index that is right: one that is missing or damaged is made again, for which the whole
@@ -117,7 +119,7 @@ class DatasetStore:
             stream.unlink()
             if index is not None:
                 index.unlink()
-            self._stored(name, size)
+            self.register.stored(name, size)
             return
         aside = self.begin()
         try:
@@ -132,6 +134,10 @@ class DatasetStore:
         """A directory beside the datasets for one that is being written. What is forgotten there is swept."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(_temporary(self.directory))
+
+    def discard(self, aside: Path) -> None:
+        """Removes such a directory, and what is left in it."""
+        shutil.rmtree(aside, ignore_errors=True)
 
     def settle(self, aside: Path, name: str, examples: int, size: int) -> None:
         """Makes a dataset of such a directory, in which the stream lies, and perhaps its index, both on the disk. Where
@@ -152,18 +158,19 @@ class DatasetStore:
         else:
             aside.rename(place)  # says why not
         sync(self.directory)
-        self._stored(name, size)
+        self.register.stored(name, size)
 
-    def set_aside(self, name: str) -> None:
-        """Renames a damaged dataset, in the place of one that was damaged before; what is not there stays so."""
+    def set_aside(self, name: str) -> bool:
+        """Renames a damaged dataset, in the place of one that was damaged before; gives whether there was one."""
         place = self._place(name)
         damaged = place.with_suffix(".damaged")
         if os.path.lexists(place):
             shutil.rmtree(damaged, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 place.rename(damaged)
-                if self.register is not None:
-                    self.register.damaged(name, damaged.name)
+                self.register.damaged(name, damaged.name)
+                return True
+        return False
 
     def delete(self, name: str) -> None:
         """Forgets a dataset, whole; jobs that have it open read it to its end. Raises `NotFound`."""
@@ -174,9 +181,14 @@ class DatasetStore:
             raise _not_found(name) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-            if self.register is not None:
-                self.register.dropped(name)
+            self.register.dropped(name)
         sync(self.directory)
+
+    def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
+        """The newest by the index, or those that come behind a place in that list: time and name."""
+        if self.register.is_behind:
+            self.register.make_up(self.found())
+        return self.register.index.newest(limit, after)
 
     def found(self) -> Iterator[Entry]:
         """What lies there, with or without a note: by names and sizes, nothing is read."""
@@ -187,6 +199,10 @@ class DatasetStore:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     stream = os.stat(Path(entry.path) / STREAM, follow_symlinks=False)
                     yield Entry(name, stream.st_size, stream.st_mtime_ns, stream.st_mtime_ns)
+
+    def drop_index(self, name: str) -> None:
+        """Removes an index that a reader found damaged; `ready` makes it again."""
+        (self._place(name) / INDEX).unlink(missing_ok=True)
 
     def sweep(self, older_than_s: float) -> None:
         """Removes what a node that was killed has left of datasets that it was taking over."""
@@ -203,10 +219,6 @@ class DatasetStore:
             for entry in entries:
                 with contextlib.suppress(OSError), os.scandir(entry.path) as files:
                     yield from (file.stat(follow_symlinks=False).st_size for file in files)
-
-    def _stored(self, name: str, size: int) -> None:
-        if self.register is not None:
-            self.register.stored(name, size)
 
     def _holds(self, name: str) -> bool:
         """Whether it is there and every byte is right; what is not right is set aside."""

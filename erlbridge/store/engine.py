@@ -83,6 +83,10 @@ class SqliteEngine:
     def write(self, work: Callable[[Statements], Result]) -> Result:
         return self._guarded(lambda file: file.transaction(lambda connection: work(_Sqlite(connection))))
 
+    def check(self) -> None:
+        """Reads all of it. Where it is damaged it is set aside and made anew, as when that is met by the way."""
+        self._guarded(lambda file: file.run(_check))
+
     def close(self) -> None:
         with self._lock:
             if self._file is not None:
@@ -120,10 +124,20 @@ class SqliteEngine:
                 f"{INDEX_FILE} has version {version}, this erlbridge reads up to {VERSION}; use a newer one"
             )
         for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
-            connection.execute(statement.format(bytes="BLOB", integer="INTEGER"))
+            connection.execute(statement.format(bytes="BLOB", integer="INTEGER", text="TEXT"))
         connection.execute(f"PRAGMA user_version = {VERSION}")
         if version == 0:
             self._renewed(_Sqlite(connection))
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    import sqlite3  # noqa: PLC0415 - as above
+
+    ((first, *_),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if first != "ok":
+        error = sqlite3.DatabaseError(first)
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
 
 
 class _Sqlite:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from erlbridge.store.engine import Engine, Row, Statements
+from erlbridge.store.engine import Engine, Row, Statements, Value
 
 _COLUMNS: Final = "name, size, stored_at, used_at, about"
+_INSERT: Final = f"INSERT INTO entries (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, name)"  # noqa: S608 - names of ours alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Index:
         statement = "UPDATE entries SET used_at = ? WHERE kind = ? AND name = ? AND used_at < ?"
         self._engine.write(lambda statements: statements.run(statement, (at_ns, self.kind, name, at_ns)))
 
-    def put_all(self, entries: Iterable[Entry]) -> None:
-        """The same for many, in one transaction."""
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        """Adds entries of what lies there without a row, in one transaction; rows that are there stay as they are."""
         kept = list(entries)
         if kept:
             self._engine.write(lambda statements: reindex(statements, self.kind, kept))
@@ -59,21 +60,26 @@ class Index:
         statement = "UPDATE entries SET about = ? WHERE kind = ? AND name = ?"
         self._engine.write(lambda statements: statements.run(statement, (about, self.kind, name)))
 
-    def drop(self, name: str, stored_before_ns: int | None = None) -> bool:
-        """Forgets an entry, or only one that was stored before then; gives whether there was one."""
-        before = "" if stored_before_ns is None else "AND stored_at < ?"
-        place = () if stored_before_ns is None else (stored_before_ns,)
-        statement = f"DELETE FROM entries WHERE kind = ? AND name = ? {before}"  # noqa: S608 - as above
-        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name, *place))) > 0
+    def aged(self, name: str, stored_at_ns: int) -> None:
+        """Notes that an entry was stored then, when that is before what is noted."""
+        statement = "UPDATE entries SET stored_at = ? WHERE kind = ? AND name = ? AND stored_at > ?"
+        self._engine.write(lambda statements: statements.run(statement, (stored_at_ns, self.kind, name, stored_at_ns)))
 
-    def names(self) -> dict[str, int]:
-        """When each was stored, by name."""
-        statement = "SELECT name, stored_at FROM entries WHERE kind = ?"
-        return dict(self._engine.read(lambda statements: statements.rows(statement, (self.kind,))))
+    def drop(self, name: str, unused_since_ns: int | None = None) -> bool:
+        """Forgets an entry, or only one that was not used since then; gives whether there was one."""
+        unused = "" if unused_since_ns is None else "AND used_at < ?"
+        since = () if unused_since_ns is None else (unused_since_ns,)
+        statement = f"DELETE FROM entries WHERE kind = ? AND name = ? {unused}"  # noqa: S608 - as above
+        return self._engine.write(lambda statements: statements.run(statement, (self.kind, name, *since))) > 0
+
+    def names(self) -> set[str]:
+        """The name of every entry."""
+        statement = "SELECT name FROM entries WHERE kind = ?"
+        return {name for (name,) in self._engine.read(lambda statements: statements.rows(statement, (self.kind,)))}
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest entries, by time and name, or those that come behind such a place."""
-        behind = "" if after is None else "AND (stored_at < ? OR (stored_at = ? AND name > ?))"
+        behind = "" if after is None else "AND stored_at <= ? AND (stored_at < ? OR name > ?)"
         place = () if after is None else (after[0], after[0], after[1])
         statement = (
             f"SELECT {_COLUMNS} FROM entries WHERE kind = ? {behind} "  # noqa: S608 - as above
@@ -101,16 +107,16 @@ class Index:
 def reindex(statements: Statements, kind: str, entries: Iterable[Entry]) -> None:
     """Adds entries of what lies there without a row."""
     for entry in entries:
-        _put(statements, kind, entry)
+        statements.run(f"{_INSERT} DO NOTHING", _values(kind, entry))
 
 
 def _put(statements: Statements, kind: str, entry: Entry) -> None:
-    statements.run(
-        "INSERT INTO entries (kind, name, size, stored_at, used_at, about) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (kind, name) "
-        "DO UPDATE SET size = excluded.size, used_at = excluded.used_at, about = excluded.about",
-        (kind, entry.name, entry.size_bytes, entry.stored_at_ns, entry.used_at_ns, entry.about),
-    )
+    changes = "size = excluded.size, used_at = excluded.used_at, about = excluded.about"
+    statements.run(f"{_INSERT} DO UPDATE SET {changes}", _values(kind, entry))
+
+
+def _values(kind: str, entry: Entry) -> tuple[Value, ...]:
+    return kind, entry.name, entry.size_bytes, entry.stored_at_ns, entry.used_at_ns, entry.about
 
 
 def _entry(row: Row) -> Entry:

@@ -31,8 +31,10 @@ class Register:
 
     def __init__(self, index: Index, say: Say, clock: Callable[[], int] = time.time_ns) -> None:
         self.index = index
-        self.is_behind = False
-        """Whether something was not noted since `make_up` was last called."""
+        self.is_behind = True
+        """Whether there may be something without a note, or the other way round: somebody has put files there, a node
+        was killed between the two, an index refused. So it is at first, until `make_up` is called."""
+        self._complained = False
         self._say = say
         self._clock = clock
         self._touched: dict[str, int] = {}
@@ -81,10 +83,9 @@ class Register:
         known = self.index.names()
         there = {entry.name: entry for entry in found}
         missing = [entry for name, entry in there.items() if name not in known]
-        gone = [name for name, stored_at in known.items() if name not in there and stored_at < begun]
-        self.index.put_all(missing)
-        dropped = sum(self.index.drop(name, stored_before_ns=begun) for name in gone)
-        self.is_behind = False
+        self.index.add_all(missing)
+        dropped = sum(self.index.drop(name, unused_since_ns=begun) for name in known - there.keys())
+        self.is_behind = self._complained = False
         return len(missing), dropped
 
     def _touch(self, name: str) -> int:
@@ -97,6 +98,6 @@ class Register:
         try:
             note()
         except IndexRefused as error:
-            if not self.is_behind:
+            if not self._complained:
                 self._say(f"the index of what is stored is behind with {self.index.kind}s for now: {error}")
-            self.is_behind = True
+            self.is_behind = self._complained = True

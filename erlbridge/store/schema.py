@@ -1,6 +1,7 @@
 """The tables of a store's index and how an older one becomes a newer one. In SQL that every engine understands.
 
-`{bytes}` and `{integer}` stand for an engine's own words for bytes and for integers of 64 bits.
+`{bytes}`, `{integer}` and `{text}` stand for an engine's own words for bytes, for integers of 64 bits and for text that
+is ordered by its bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # Times are nanoseconds since 1970.
         """
         CREATE TABLE entries (
-            kind TEXT NOT NULL,
-            name TEXT NOT NULL,
+            kind {text} NOT NULL,
+            name {text} NOT NULL,
             size {integer} NOT NULL,
             stored_at {integer} NOT NULL,
             used_at {integer} NOT NULL,
@@ -27,8 +28,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # request for the same (`cache`). A body that is NULL is a blob.
         """
         CREATE TABLE results (
-            kind TEXT NOT NULL,
-            name TEXT NOT NULL,
+            kind {text} NOT NULL,
+            name {text} NOT NULL,
             size {integer} NOT NULL,
             stored_at {integer} NOT NULL,
             used_at {integer} NOT NULL,
@@ -40,8 +41,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # Who does what other nodes need not do as well, until when.
         """
         CREATE TABLE claims (
-            name TEXT PRIMARY KEY,
-            owner TEXT NOT NULL,
+            name {text} PRIMARY KEY,
+            owner {text} NOT NULL,
             until {integer} NOT NULL
         )
         """,

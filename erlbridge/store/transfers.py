@@ -164,7 +164,7 @@ class Transfers:
 
     def _begun(self, chunk: DataChunk) -> TransferFiles:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._sweep()
+        self.sweep()
         files = TransferFiles.begin(self._base(chunk.transfer), chunk.compression)
         self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)  # of another stream, perhaps
         self._remember(chunk.transfer, files)
@@ -206,8 +206,8 @@ class Transfers:
         files.remove()
         sync(self._directory)
 
-    def _sweep(self) -> None:
-        """Removes what nobody has gone on with, or asked for, for long."""
+    def sweep(self) -> None:
+        """Removes what nobody has gone on with, or asked for, for long; looks once a minute at most."""
         if (now := time.monotonic()) < self._sweep_at:
             return
         self._sweep_at = now + _SWEEP_INTERVAL_S

@@ -14,6 +14,8 @@ from erlbridge.tools.command import EXIT_CONFIGURATION
 FAMILIES: Final = {
     "serve": "serve the wire on standard input and output, as a Port's program",
     "config": "the settings of a node",
+    "dataset": "examples on disk: import files, list, show, export, delete",
+    "store": "what lasts: shown, verified, cleared up, and moved in one file",
     "audit": "the log of requests and their outcomes",
     "doctor": "whether a node would run well here, and what to do where not",
     "vocabulary": "print the Elixir module of the atoms that the node may emit",

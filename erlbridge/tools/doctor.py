@@ -9,13 +9,14 @@ from __future__ import annotations
 import json as json_text
 import os
 import resource
+import secrets
 import selectors
 import shutil
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -24,9 +25,12 @@ from erlbridge.core.events import Booted, Died
 from erlbridge.core.sandbox import OFF, PARTS, Report
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
-from erlbridge.node.config import NodeConfig
+from erlbridge.node.config import NodeConfig, settings
 from erlbridge.node.pool import Pool, PoolEvent
 from erlbridge.node.watchdog import memory_bytes
+from erlbridge.store.engine import INDEX_FILE
+from erlbridge.store.files import ASIDE
+from erlbridge.store.store import open_store
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -86,6 +90,7 @@ def _findings(config: NodeConfig) -> Iterator[Finding]:
     if data.state == FAILED:
         yield Finding("worker", FAILED, "not tried without a data directory")
         return
+    yield from _store(config)
     dspy = About(config).dspy
     yield (
         Finding("dspy", OK, dspy)
@@ -148,6 +153,40 @@ def _data(config: NodeConfig) -> Finding:
     if free < config.min_free_disk_bytes:
         return Finding("data", WARNING, found, "make room, or lower `min_free_disk_bytes`")
     return Finding("data", OK, found)
+
+
+def _store(config: NodeConfig) -> Iterator[Finding]:
+    """Whether index and blobs answer, by what a node does with them; nothing is left behind."""
+    said: list[str] = []
+    store = open_store(config.data, said.append, config.places)
+    shown = {name: setting.kind.shown(getattr(config, name)) for name, setting in settings().items()}
+    probe = ASIDE + secrets.token_hex(8)  # a name that no list shows
+
+    def ask_index() -> None:
+        store.engine.read(lambda statements: statements.rows("SELECT count(*) FROM entries"))
+
+    def ask_blobs() -> None:
+        store.blobs.put("programs", probe, b"doctor")
+        store.blobs.delete("programs", probe)
+
+    yield _asked(
+        "store.index", shown["store_index"] or INDEX_FILE, ask_index, "see to the server, or unset `store_index`"
+    )
+    yield _asked(
+        "store.blobs", shown["store_blobs"] or "files", ask_blobs, "see to its address, or unset `store_blobs`"
+    )
+    store.close()
+    for line in said:
+        yield Finding("store", WARNING, line)
+
+
+def _asked(name: str, what: str, ask: Callable[[], None], advice: str) -> Finding:
+    started = time.monotonic()
+    try:
+        ask()
+    except OSError as error:
+        return Finding(name, FAILED, str(error), advice)
+    return Finding(name, OK, f"{what}, answers within {(time.monotonic() - started) * 1000:.0f} ms")
 
 
 def _boot(config: NodeConfig) -> tuple[Report | None, str]:

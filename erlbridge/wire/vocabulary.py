@@ -32,6 +32,8 @@ VERBS: Final = (
     "transfer_status",
     "cancel_transfer",
     "get_dataset",
+    "list_datasets",
+    "delete_dataset",
     "cancel",
     "shutdown",
 )
@@ -42,6 +44,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 STAGES: Final = (
     "starting",
+    "reading",
     "baseline",
     "bootstrapping",
     "proposing",
@@ -139,7 +142,7 @@ KEYS: Final = (
     "training_examples", "trained_examples", "trained_tokens", "trained_models",
     # transfers and datasets
     "transfer", "chunk_index", "data", "is_final", "compression", "zlib", "none", "sha256", "next_index",
-    "received_bytes", "chunks", "receiving", "finished",
+    "received_bytes", "chunks", "receiving", "finished", "datasets", "used_at_ms",
     # the audit log
     "audit", "sequence", "head", "lost",
     # stored results

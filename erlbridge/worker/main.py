@@ -30,6 +30,8 @@ import threading
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import replace
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.datasets import Dataset, with_datasets
@@ -50,7 +52,7 @@ from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
-from erlbridge.worker.datasets import pieces
+from erlbridge.worker.datasets import StoredRows
 from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.logs import Logs
 from erlbridge.worker.outbox import Outbox
@@ -79,8 +81,9 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
     """The frame that answers a job, whatever happens in it."""
     failure: BridgeError
     try:
-        job = parse_job(verb, _with_datasets(payload, programs))
-        outcome: Outcome = run(job, desk, programs, Spelling.of(payload))
+        with ExitStack() as opened:
+            job = parse_job(verb, _with_datasets(payload, programs, opened))
+            outcome: Outcome = run(job, desk, programs, Spelling.of(payload))
         for name, content in outcome.models.items():
             desk.keep(name, content)
         if outcome.program_id is not None:
@@ -103,13 +106,19 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
         return encode((_ERROR, error_map(unsaid)), head=1)
 
 
-def _with_datasets(payload: object, told: Mapping[str, bytes]) -> object:
-    """The payload with the datasets that it names, to be read when the job reads its examples."""
+def _with_datasets(payload: object, told: Mapping[str, bytes], opened: ExitStack) -> object:
+    """The payload with the datasets that it names, open until the job is over."""
+    found: dict[str, Dataset] = {}
 
     def find(name: str) -> Dataset:
-        return Dataset.heard(told[name], pieces)
+        if name not in found:
+            dataset = Dataset.heard(told[name])
+            rows = StoredRows(dataset)
+            opened.callback(rows.close)
+            found[name] = replace(dataset, rows=rows)
+        return found[name]
 
-    return with_datasets(payload, find, lambda name: list(find(name).terms()))
+    return with_datasets(payload, find)
 
 
 class _Desk:

@@ -8,13 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Numbers, Seconds, Size, Unfit, Whole
+from erlbridge.core.settings import (
+    Choice,
+    Directory,
+    Flag,
+    Kind,
+    Limits,
+    Location,
+    Numbers,
+    Seconds,
+    Size,
+    Unfit,
+    Whole,
+)
 
 SIZE = Size(64, 2**40, "off")
 KINDS: list[tuple[Kind, st.SearchStrategy[object]]] = [
     (Whole(0, 1000), st.integers(0, 1000)),
     (SIZE, st.integers(64, 2**40) | st.just(0)),
     (Flag(), st.booleans()),
+    (
+        Location((), "s3://bucket"),
+        st.sampled_from(["", "s3://bucket/erlbridge", "postgresql://app@a,b:5432/db?sslmode=require"]),
+    ),
     (Choice(("on", "off", "required")), st.sampled_from(["on", "off", "required"])),
     (Numbers(0, 63), st.lists(st.integers(0, 63), unique=True).map(lambda found: tuple(sorted(found)))),
     (Limits(1, 9), st.dictionaries(st.sampled_from(["openai", "http://127.0.0.1:1/v1", "*"]), st.integers(1, 9))),
@@ -70,3 +86,27 @@ def test_a_files_switches_stand_for_on_and_off() -> None:
 def test_a_limit_of_a_name_that_is_not_known_is_refused_with_the_nearest() -> None:
     with pytest.raises(Unfit, match="did you mean `predict`"):
         Limits(1, 9, ("predict", "train_model")).read("predcit=1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=db password=s3cret",
+        "postgresql://app:s3@cret@db/store",
+        "postgresql://app:s3/cret@db/s",
+        "s3cret",
+        "mysql://db/s3cret",
+    ],
+)
+def test_an_address_that_is_refused_is_not_shown(text: str) -> None:
+    with pytest.raises(Unfit) as refused:
+        Location(("postgresql",), "postgresql://db/store").read(text)
+    assert "cret" not in str(refused.value)
+
+
+def test_an_address_is_shown_without_what_is_secret() -> None:
+    kind = Location(("s3", "postgresql"), "s3://bucket")
+    assert kind.shown("s3://key:secret@bucket/path") == "s3://key@bucket/path"
+    assert (
+        kind.shown("postgresql://db/store?password=secret&sslmode=require") == "postgresql://db/store?sslmode=require"
+    )

@@ -13,7 +13,7 @@ from erlbridge.codec import Atom, Pid, TermMap, binary_to_term, term_to_binary
 from erlbridge.core.modules import parse_module
 from erlbridge.core.signatures import Field, FieldType, Signature
 from erlbridge.errors import ValidationError
-from erlbridge.programs.artifacts import Artifact, capture, dataset_sha256, envelope, pack, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, DatasetSum, capture, envelope, pack, read_envelope, unpack
 from erlbridge.programs.modules import Recipe
 from erlbridge.wire.place import Place
 
@@ -87,7 +87,13 @@ def test_bytes_that_are_not_what_their_id_names_are_refused() -> None:
 
 
 def test_the_name_of_a_dataset_is_its_content() -> None:
-    rows = [{"q": "a", "n": 1}, {"q": "b", "n": 2}]
+    def dataset_sha256(rows: list[dict[str, object]]) -> str:
+        summed = DatasetSum(len(rows))
+        for row in rows:
+            summed.add(row)
+        return summed.hexdigest()
+
+    rows: list[dict[str, object]] = [{"q": "a", "n": 1}, {"q": "b", "n": 2}]
     assert dataset_sha256(rows) == dataset_sha256([dict(reversed(row.items())) for row in rows])
     assert dataset_sha256(rows) != dataset_sha256(rows[::-1])
     assert len(dataset_sha256(rows)) == 64

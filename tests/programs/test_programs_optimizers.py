@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from program_jobs import Jobs, Reply, Watcher, atoms, category, completion, fail
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core.configs import Budget
+from erlbridge.core.datasets import Dataset
 from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.jobs import Outcome, parse_job
 from erlbridge.core.metrics import Metric
@@ -33,8 +36,11 @@ from erlbridge.programs.guard import Guard
 from erlbridge.programs.judgements import Judge, Judgement
 from erlbridge.programs.metrics import Comparison, Scorer
 from erlbridge.programs.run import run
+from erlbridge.store.dataset_writer import DatasetWriter
+from erlbridge.store.store import open_store
 from erlbridge.wire.messages import error_map
 from erlbridge.wire.vocabulary import STAGES
+from erlbridge.worker.datasets import StoredRows
 
 SMALL: dict[str, dict[str, object]] = {
     "bootstrap_few_shot_with_optuna": {"num_candidate_programs": 2},
@@ -62,6 +68,17 @@ def compiled(tickets: list[dict[str, str]]) -> Callable[[str], tuple[Any, Outcom
         return made[optimizer]
 
     return run_once
+
+
+@pytest.fixture(scope="module")
+def stored(tickets: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
+    """The tickets as a worker reads them where they are stored."""
+    with DatasetWriter(open_store(tmp_path_factory.mktemp("data"), str).datasets) as writer:
+        for ticket in tickets:
+            writer.add(ticket)
+        found = writer.finish()
+    with closing(StoredRows(found)) as rows:
+        yield replace(found, rows=rows)
 
 
 @pytest.fixture
@@ -105,11 +122,22 @@ def test_what_is_stored_scores_as_what_was_measured(
 
 
 @pytest.mark.parametrize("optimizer", SMALL)
-def test_the_same_search_with_threads_gives_the_same_program(
-    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, optimizer: str
+def test_the_same_search_with_threads_and_stored_data_gives_the_same_program(
+    compiled: Callable[[str], tuple[Any, Outcome, Watcher]], jobs: Jobs, stored: Dataset, optimizer: str
 ) -> None:
     first, _, _ = compiled(optimizer)
-    second, _ = jobs.optimize(optimizer, **DATA, options=SMALL[optimizer], seed=3, num_threads=3)
+    training, validation = stored.cut(0, DATA["train"]), stored.cut(64, 64 + DATA["dev"])
+    config = {"lm": Atom("offline"), "optimizer": optimizer, "options": SMALL[optimizer], "seed": 3, "num_threads": 3}
+    second, _ = jobs.run(
+        "optimize_signature",
+        {
+            "signature": jobs.signature,
+            "training_data": training,
+            "validation_data": validation,
+            "config": config,
+        },
+    )
+    assert jobs.watcher.stages()[0] == "reading"
     assert first["optimization_metrics"]["repeatable"] is True
     assert first["program_id"] == second["program_id"]
 

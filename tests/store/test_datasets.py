@@ -14,6 +14,7 @@ from erlbridge.errors import NotFound, ValidationError
 from erlbridge.store.dataset_index import INDEX, RECORD, RECORDS_AT, Indexer, is_sound
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import STREAM, DatasetStore
+from erlbridge.store.store import open_store
 
 
 def written(store: DatasetStore, count: int = 30, size: int = 40) -> Dataset:
@@ -41,7 +42,7 @@ def test_an_index_is_the_same_however_the_stream_is_cut(cut: int) -> None:
 
 
 def test_a_dataset_that_is_written_here_is_the_one_that_would_be_sent(tmp_path: Path) -> None:
-    store = DatasetStore(tmp_path)
+    store = open_store(tmp_path, str).datasets
     found = written(store)
     stream = framed({str(key).encode(): value for key, value in sorted(row.items(), key=str)} for row in rows(30))
     with DatasetWriter(store) as writer:
@@ -54,22 +55,25 @@ def test_a_dataset_that_is_written_here_is_the_one_that_would_be_sent(tmp_path: 
 
 
 def test_what_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
-    with DatasetWriter(DatasetStore(tmp_path)) as writer:
+    with DatasetWriter(open_store(tmp_path, str).datasets) as writer:
         writer.add({"a": "b"})
-    with DatasetWriter(DatasetStore(tmp_path)) as writer, pytest.raises(ValidationError, match="at least one"):
+    with (
+        DatasetWriter(open_store(tmp_path, str).datasets) as writer,
+        pytest.raises(ValidationError, match="at least one"),
+    ):
         writer.finish()
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "datasets").iterdir()) == []
 
 
 def test_a_dataset_that_is_there_already_is_written_once(tmp_path: Path) -> None:
-    store = DatasetStore(tmp_path)
+    store = open_store(tmp_path, str).datasets
     before = index_of(written(store)).stat().st_ino
     assert index_of(written(store)).stat().st_ino == before
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list((tmp_path / "datasets").iterdir())) == 1
 
 
 def test_an_index_that_is_missing_or_damaged_is_made_again(tmp_path: Path) -> None:
-    store = DatasetStore(tmp_path)
+    store = open_store(tmp_path, str).datasets
     found = written(store)
     index = index_of(found)
     right = index.read_bytes()
@@ -80,16 +84,16 @@ def test_an_index_that_is_missing_or_damaged_is_made_again(tmp_path: Path) -> No
     index.unlink()
     store.ready(found.name)
     assert index.read_bytes() == right
-    assert len(list(tmp_path.iterdir())) == 1, "nothing is left over"
+    assert len(list((tmp_path / "datasets").iterdir())) == 1, "nothing is left over"
 
 
 def test_a_stream_that_is_damaged_shows_when_its_index_is_made(tmp_path: Path) -> None:
-    store = DatasetStore(tmp_path)
+    store = open_store(tmp_path, str).datasets
     found = written(store)
     index_of(found).unlink()
     stream = Path(os.fsdecode(found.path))
     stream.write_bytes(stream.read_bytes()[:-1] + b"!")
     with pytest.raises(NotFound, match="damaged"):
         store.ready(found.name)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".damaged"]
+    assert [path.suffix for path in (tmp_path / "datasets").iterdir()] == [".damaged"]
     assert stream.name == STREAM

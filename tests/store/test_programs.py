@@ -18,6 +18,7 @@ from erlbridge.store.index import Index
 from erlbridge.store.programs import PROGRAM
 from erlbridge.store.register import Register
 from erlbridge.store.store import open_store
+from erlbridge.wire.vocabulary import atom
 
 
 def named(content: bytes) -> str:
@@ -54,7 +55,7 @@ def test_a_damaged_program_is_set_aside_named_and_can_be_put_again(tmp_path: Pat
     path.write_bytes(damage)
     with pytest.raises(NotFound, match="damaged") as caught:
         store.get(named(b"content"))
-    assert caught.value.context == {"program_id": named(b"content")}
+    assert caught.value.context == {"program_id": named(b"content"), "reason": atom("damaged")}
     assert said == [f"the program {named(b'content')} was damaged, and is set aside as {path.stem}.damaged"]
     assert store.newest(1) == []
     store.put(named(b"content"), b"content")

@@ -17,7 +17,7 @@ from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.transfers import DataChunk, parse_chunk
 from erlbridge.errors import Cancelled, NotFound, TransferError
 from erlbridge.limits import MAX_OPEN_TRANSFERS
-from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.store import open_store
 from erlbridge.store.transfers import Transfers
 
 NEXT, DATASET, STATUS = Atom("next_index"), Atom("dataset"), Atom("status")
@@ -29,7 +29,7 @@ def parsed(transfer: str, stream: bytes = STREAM, **how: Any) -> list[DataChunk]
 
 
 def transfers(data: Path, quota_bytes: int = 2**30) -> Transfers:
-    return Transfers(data / "transfers", DatasetStore(data / "datasets"), quota_bytes)
+    return Transfers(data / "transfers", open_store(data, str).datasets, quota_bytes)
 
 
 def next_index(told: Any) -> int:
@@ -49,7 +49,7 @@ def test_a_transfer_goes_on_from_the_disk_after_any_chunk(tmp_path: Path, compre
         told = taker.take(chunk)
         taker.close()
     assert told[DATASET] == name_of(STREAM)  # type: ignore[index]
-    found = DatasetStore(tmp_path / "datasets").find(name_of(STREAM))
+    found = open_store(tmp_path, str).datasets.find(name_of(STREAM))
     assert (found.examples, found.size_bytes) == (300, len(STREAM))
     assert Path(os.fsdecode(found.path)).read_bytes() == STREAM
     assert [path.suffix for path in (tmp_path / "transfers").iterdir()] == [".over"]
@@ -266,7 +266,7 @@ def test_a_full_disk_costs_no_chunk_that_was_acknowledged(tmp_path: Path) -> Non
 
 
 def test_a_dataset_that_is_there_whole_is_kept_and_a_damaged_one_is_replaced(tmp_path: Path) -> None:
-    store, taker = DatasetStore(tmp_path / "datasets"), transfers(tmp_path)
+    store, taker = open_store(tmp_path, str).datasets, transfers(tmp_path)
     for chunk in parsed("one"):
         taker.take(chunk)
     stream = tmp_path / "datasets" / name_of(STREAM)[7:] / "stream"
@@ -279,7 +279,7 @@ def test_a_dataset_that_is_there_whole_is_kept_and_a_damaged_one_is_replaced(tmp
         taker.take(chunk)
     assert stream.read_bytes() == STREAM
     (stream.parent / "about").write_bytes(b"?")
-    with pytest.raises(NotFound, match="send it first"):
+    with pytest.raises(NotFound, match="damaged on disk and set aside"):
         store.find(name_of(STREAM))
     assert str(taker.status("three")[STATUS]) == "not_found", "a dataset that is gone is not said to be there"  # type: ignore[index]
     assert {path.suffix for path in (tmp_path / "datasets").iterdir()} == {".damaged"}

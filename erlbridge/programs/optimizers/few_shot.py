@@ -37,7 +37,7 @@ def random_search(search: Search, student: Any) -> Found:
     """BootstrapFewShotWithRandomSearch: the best of several bootstraps."""
     search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=random_search_trials(search))
     optimizer = random_search_optimizer(search)
-    return Found(optimizer.compile(student, trainset=search.shuffled, valset=list(search.valset)))
+    return Found(optimizer.compile(student, trainset=search.shuffled, valset=search.valset))
 
 
 def random_search_trials(search: Search) -> int:
@@ -74,7 +74,7 @@ def optuna(search: Search, student: Any) -> Found:
     search.guard.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=trials)
     optimizer = Seeded(**search.bootstrapping, num_candidate_programs=trials, num_threads=search.threads)
     found = optimizer.compile(
-        student, max_demos=search.config.max_demos, trainset=search.shuffled, valset=list(search.valset)
+        student, max_demos=search.config.max_demos, trainset=search.shuffled, valset=search.valset
     )
     return Found(found)
 

@@ -45,7 +45,7 @@ def gepa(search: Search, student: Any) -> Found:
     enough = options.get("stop_at_score")
     listener.enough = float(enough) if isinstance(enough, int | float) else None
     search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=calls, listens=False)
-    found = optimizer.compile(student, trainset=list(search.trainset), valset=list(search.valset))
+    found = optimizer.compile(student, trainset=search.trainset, valset=search.valset)
     search.guard.reached(calls)
     return Found(found)
 

@@ -61,8 +61,8 @@ def mipro(search: Search, student: Any) -> Found:
     proposer = ("program_aware_proposer", "data_aware_proposer", "tip_aware_proposer", "fewshot_aware_proposer")
     found = optimizer.compile(
         student,
-        trainset=list(search.trainset),
-        valset=list(search.valset),  # its own split would take four fifths of the trainset away
+        trainset=search.trainset,
+        valset=search.valset,  # its own split would take four fifths of the trainset away
         num_trials=None if auto else trials,
         minibatch=minibatch,
         minibatch_size=min(search.integer("minibatch_size", _MINIBATCH), size),
@@ -120,7 +120,7 @@ def infer_rules(search: Search, student: Any) -> Found:
     )
     # It would let the teacher write the rules; who writes instructions is the prompt model's matter.
     optimizer.rules_induction_program.teacher_settings = {"lm": search.prompt_lm}
-    return Found(optimizer.compile(student, trainset=search.shuffled, valset=list(search.valset)))
+    return Found(optimizer.compile(student, trainset=search.shuffled, valset=search.valset))
 
 
 def _suggested_trials(candidates: int, variables: int) -> int:

@@ -6,12 +6,14 @@ Knows no optimizer. One search serves one compile; DSPy's optimizers keep state 
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from erlbridge.core.configs import Config
+from erlbridge.core.lazy import Lazy
 from erlbridge.errors import MissingPackage
 from erlbridge.programs.guard import Guard
 from erlbridge.programs.metrics import Scorer
@@ -53,13 +55,14 @@ class Search:
         return given if isinstance(given, int) else len(self.trainset) + len(self.valset) + 1
 
     @property
-    def shuffled(self) -> list[Any]:
+    def shuffled(self) -> Sequence[Any]:
         """The trainset in the order of the seed. The optimizers without a seed take demos in the order they get, so
         this is what a seed means to them; seed 0 leaves the order as it was sent."""
-        examples = list(self.trainset)
-        if self.config.seed:
-            random.Random(self.config.seed).shuffle(examples)  # noqa: S311 - an order, not a secret
-        return examples
+        if not self.config.seed:
+            return self.trainset
+        order = array("Q", range(len(self.trainset)))
+        random.Random(self.config.seed).shuffle(order)  # noqa: S311 - an order, not a secret
+        return self.trainset.ordered(order) if isinstance(self.trainset, Lazy) else [self.trainset[i] for i in order]
 
     @property
     def bootstrapping(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def simba(search: Search, student: Any) -> Found:
     log.addHandler(tally.reader)
     try:
         with dspy.context(callbacks=[*dspy.settings.callbacks, tally]):
-            found = optimizer.compile(student, trainset=list(search.trainset), seed=search.config.seed)
+            found = optimizer.compile(student, trainset=search.trainset, seed=search.config.seed)
     finally:
         log.removeHandler(tally.reader)
     search.guard.reached(steps + 1)

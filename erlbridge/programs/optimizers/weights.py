@@ -37,7 +37,7 @@ def bootstrap_finetune(search: Search, student: Any) -> Found:
     """BootstrapFinetune: trains the model on the answers of its teacher that the metric accepted."""
     search.guard.compiling(full_size=len(search.valset), bootstraps=len(search.trainset), trials=None, listens=False)
     student.set_lm(search.task_lm)  # it trains the models of the predictors, and none of the context
-    found = _finetune(search).compile(student, trainset=search.shuffled)
+    found = _finetune(search).compile(student, trainset=list(search.shuffled))
     return Found(found, lms=tuple(predictor.lm for predictor in found.predictors()))
 
 

@@ -15,6 +15,7 @@ defmodule Pipeline.DSPy.DataTransfer do
 
   What comes back names the dataset by its content, and stands wherever a request takes training, validation or
   evaluation data. The node keeps it: the name is good for any number of requests, also after a restart.
+  `Pipeline.DSPy.Dataset` makes splits and samples of it.
 
   An example is a map, as it would stand in a request. Any `Enumerable` of them will do; it is gone through once, and
   as fast as the node takes what it gives.
@@ -92,6 +93,27 @@ defmodule Pipeline.DSPy.DataTransfer do
   @spec about(PythonBridge.bridge(), dataset | String.t(), keyword) :: PythonBridge.answer()
   def about(bridge, dataset, opts \\ []) do
     PythonBridge.request(bridge, :get_dataset, %{dataset: name(dataset), limit: 0}, opts)
+  end
+
+  @doc """
+  What a node keeps, newest first, a page at a time: `{:ok, %{datasets: [%{dataset: …, examples: …, bytes: …,
+  stored_at_ms: …, used_at_ms: …}], next: …}}`.
+
+  Options: `:limit`, 100 by default, and `:after`, the `next` of the page before; it is nil behind the last one.
+  """
+  @spec list(PythonBridge.bridge(), keyword) :: PythonBridge.answer()
+  def list(bridge \\ PythonBridge, opts \\ []) do
+    {page, opts} = Keyword.split(opts, [:limit, :after])
+    PythonBridge.request(bridge, :list_datasets, Map.new(page), opts)
+  end
+
+  @doc """
+  Has a node forget a dataset. Jobs that read it go on to their end. A node forgets by itself what was not used for long,
+  see `dataset_keep_s`.
+  """
+  @spec delete(PythonBridge.bridge(), dataset | String.t(), keyword) :: PythonBridge.answer()
+  def delete(bridge, dataset, opts \\ []) do
+    PythonBridge.request(bridge, :delete_dataset, %{dataset: name(dataset)}, opts)
   end
 
   @doc """

@@ -36,8 +36,8 @@ defmodule Pipeline.DSPy.MessageProtocol do
           | {:call, call_id :: term, id :: term, name :: term, arguments :: term}
           | {:call_over, call_id :: term}
 
-  @typedoc "Examples as they are, or a dataset that the node keeps, see `Pipeline.DSPy.DataTransfer`."
-  @type examples :: [map] | {:dataset, String.t()}
+  @typedoc "Examples as they are, or a dataset that the node keeps (`Pipeline.DSPy.DataTransfer`), or a part of one."
+  @type examples :: [map] | Pipeline.DSPy.Dataset.t()
 
   @source "pipeline_ex"
   @version "1.0.0"

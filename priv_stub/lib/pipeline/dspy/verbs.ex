@@ -21,6 +21,8 @@ defmodule Pipeline.DSPy.Verbs do
     list_programs: 5_000,
     get_program: 5_000,
     delete_program: 5_000,
+    list_datasets: 30_000,
+    delete_dataset: 30_000,
     fetch_result: 5_000,
     stats: 5_000,
     clear_cache: 30_000,
@@ -48,7 +50,9 @@ defmodule Pipeline.DSPy.Verbs do
     :data_chunk,
     :transfer_status,
     :cancel_transfer,
-    :get_dataset
+    :get_dataset,
+    :list_datasets,
+    :delete_dataset
   ]
   @long [:optimize_signature, :evaluate_pipeline, :train_model, :run_pipeline]
 
@@ -58,7 +62,8 @@ defmodule Pipeline.DSPy.Verbs do
   # Not among them are
   #   - the verbs that ask a model (predict too): they cost money, and may call functions and tools, which do whatever
   #     they do. Answers that the node has kept make a repetition cheaper, but only there, and only where `cache` is on;
-  #   - delete_program: who deleted a program would be told that there is none, and at another node another copy goes;
+  #   - delete_program, delete_dataset: who deleted it would be told that there is none, and at another node another copy
+  #     goes;
   #   - shutdown: it would end the bridge that was started in the place of the first.
   @idempotent [
     :await_ready,
@@ -74,7 +79,8 @@ defmodule Pipeline.DSPy.Verbs do
     :data_chunk,
     :transfer_status,
     :cancel_transfer,
-    :get_dataset
+    :get_dataset,
+    :list_datasets
   ]
 
   @doc """

@@ -140,6 +140,15 @@ defmodule Pipeline.DSPy.ClusterTest do
     end)
 
     assert {:ok, %{dataset: ^id}} = about.(other)
+
+    cluster = ClusterNode.cluster()
+    assert {:ok, %{datasets: datasets}} = call(nodes.asker, DataTransfer, :list, [cluster, []])
+    assert %{beam_nodes: [_, _], examples: 40} = Enum.find(datasets, &(&1.dataset == id))
+
+    assert {:ok, %{dataset: ^id}} =
+             call(nodes.asker, DataTransfer, :delete, [cluster, dataset, []])
+
+    for member <- [holder, other], do: assert({:error, _not_found} = about.(member))
   end
 
   test "a request that is sent once goes to who holds its program", nodes do

@@ -7,8 +7,10 @@ defmodule Pipeline.DSPy.DataTransferTest do
 
   alias Pipeline.DSPy.DataTransfer
   alias Pipeline.DSPy.DataTransfer.Chunks
+  alias Pipeline.DSPy.Dataset
 
   doctest Pipeline.DSPy.DataTransfer
+  doctest Pipeline.DSPy.Dataset
 
   # About one KB each, which zlib cannot make smaller than half of it.
   defp rows(count), do: Stream.map(1..count, &row/1)
@@ -119,6 +121,55 @@ defmodule Pipeline.DSPy.DataTransferTest do
              DataTransfer.fetch(bridge, "sha256:" <> String.duplicate("0", 64))
 
     refute_received _anything
+  end
+
+  test "a dataset is split and sampled by its name, listed and deleted" do
+    bridge = start_bridge()
+
+    {:ok, {:dataset, name} = dataset} =
+      DataTransfer.transfer_large_dataset(Tickets.read(), bridge)
+
+    parts = Dataset.split(dataset, [0.5, 0.25, 0.25], seed: 7)
+
+    seen =
+      for part <- parts do
+        {:ok, %{results: results}} =
+          PythonBridge.evaluate_pipeline(bridge, Tickets.signature(), part, lm: :offline)
+
+        for %{example: example} <- results, do: example
+      end
+
+    assert Enum.map(seen, &length/1) == [52, 26, 26]
+    assert seen |> Enum.concat() |> Enum.uniq() |> length() == 104
+
+    assert {:ok, %{count: 5}} =
+             PythonBridge.evaluate_pipeline(
+               bridge,
+               Tickets.signature(),
+               Dataset.sample(hd(parts), 5),
+               lm: :offline
+             )
+
+    assert {:ok, %{datasets: [%{dataset: ^name, examples: 104, used_at_ms: _}], next: nil}} =
+             DataTransfer.list(bridge)
+
+    assert {:ok, %{dataset: ^name}} = DataTransfer.delete(bridge, dataset)
+    assert {:ok, %{datasets: []}} = DataTransfer.list(bridge, limit: 10)
+    assert {:error, %PythonError{error_type: :not_found}} = DataTransfer.delete(bridge, dataset)
+  end
+
+  test "a split has parts that share nothing, and says so of what has not" do
+    dataset = {:dataset, "sha256:9c"}
+
+    for shares <- [1.0, 0.0, 0, [], [0.5, 0.6], [0.5, 0.5, 0.0], [1, 0]] do
+      assert_raise ArgumentError, fn -> Dataset.split(dataset, shares) end
+    end
+
+    [part, _rest] = Dataset.split(dataset, 0.5, seed: 3)
+    assert_raise ArgumentError, fn -> Dataset.sample(part, 5, seed: 4) end
+    assert {:dataset, _, %{limit: 5}} = part |> Dataset.sample(5) |> Dataset.sample(9)
+    assert [{:dataset, _, view}, _rest] = Dataset.split(dataset, 0.5, seed: nil)
+    refute Map.has_key?(view, :seed)
   end
 
   test "progress is told chunk by chunk, and a transfer can be ended from within it" do

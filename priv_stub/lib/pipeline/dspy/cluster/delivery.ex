@@ -185,8 +185,8 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
       else: {:error, with_tried(error, run)}
   end
 
-  # What a member could use, it holds; but for a program that is not there any more, of which it was told.
-  defp held(%Run{verb: :delete_program}, _result), do: []
+  # What a member could use, it holds; but for what is not there any more, of which it was told.
+  defp held(%Run{verb: verb}, _result) when verb in [:delete_program, :delete_dataset], do: []
   defp held(run, result), do: Needs.left_by(result) ++ run.needs
 
   # -- what an answer means

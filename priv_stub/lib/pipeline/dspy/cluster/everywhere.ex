@@ -18,10 +18,17 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     :list_programs,
     :get_program,
     :delete_program,
+    :list_datasets,
+    :delete_dataset,
     :fetch_result,
     :stats,
     :clear_cache
   ]
+
+  # What a member keeps, by the verb that lists it: under which key, and what names one.
+  @lists %{list_programs: {:programs, :program_id}, list_datasets: {:datasets, :dataset}}
+  @deletes %{delete_program: :program_id, delete_dataset: :dataset}
+
   @default_limit 100
 
   @doc "These verbs."
@@ -82,9 +89,10 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     end
   end
 
-  defp answer(:delete_program, name, members, payload, timeout) do
-    answers = Asking.all(members, :delete_program, payload, timeout)
-    id = payload[:program_id] || payload["program_id"]
+  defp answer(verb, name, members, payload, timeout) when is_map_key(@deletes, verb) do
+    answers = Asking.all(members, verb, payload, timeout)
+    key = @deletes[verb]
+    id = payload[key] || payload[Atom.to_string(key)]
     for {member, {:ok, _result}} <- answers, do: Directory.forget(name, member.node, id)
 
     # One that failed may still have it.
@@ -94,7 +102,7 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     end
   end
 
-  defp answer(:list_programs, name, members, payload, timeout) do
+  defp answer(verb, name, members, payload, timeout) when is_map_key(@lists, verb) do
     limit = payload[:limit] || payload["limit"] || @default_limit
 
     if payload[:after] || payload["after"] do
@@ -102,16 +110,17 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
       context = %{path: "payload.after"}
       {:error, PythonError.new(:validation_error, message, context: context)}
     else
-      answers = Asking.all(members, :list_programs, payload, timeout)
-      pages = for {member, {:ok, %{programs: programs}}} <- answers, do: {member, programs}
+      {key, id} = @lists[verb]
+      answers = Asking.all(members, verb, payload, timeout)
+      pages = for {member, {:ok, page}} <- answers, do: {member, Map.fetch!(page, key)}
 
-      for {member, programs} <- pages do
-        Directory.hold(name, member.node, Enum.map(programs, & &1.program_id))
+      for {member, found} <- pages do
+        Directory.hold(name, member.node, Enum.map(found, &Map.fetch!(&1, id)))
       end
 
       if pages == [],
         do: first_error(answers),
-        else: {:ok, %{status: :success, programs: merge(pages, limit), next: nil}}
+        else: {:ok, %{:status => :success, key => merge(pages, id, limit), :next => nil}}
     end
   end
 
@@ -191,15 +200,15 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
 
   defp by_node(answers), do: Map.new(answers, fn {member, answer} -> {member.node, answer} end)
 
-  defp merge(pages, limit) do
-    entries = for {member, programs} <- pages, program <- programs, do: {program, member.node}
+  defp merge(pages, id, limit) do
+    entries = for {member, page} <- pages, entry <- page, do: {entry, member.node}
 
     entries
-    |> Enum.group_by(fn {program, _node} -> program.program_id end)
-    |> Enum.map(fn {_id, [{program, _node} | _] = found} ->
+    |> Enum.group_by(fn {entry, _node} -> Map.fetch!(entry, id) end)
+    |> Enum.map(fn {_id, [{entry, _node} | _] = found} ->
       stored_at = found |> Enum.map(fn {one, _node} -> one.stored_at_ms end) |> Enum.max()
 
-      Map.merge(program, %{
+      Map.merge(entry, %{
         stored_at_ms: stored_at,
         beam_nodes: for({_one, node} <- found, do: node)
       })

@@ -1,0 +1,134 @@
+"""Datasets that machines share: sent to one, used at another, right whatever lies there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from erlbridge.codec import term_to_binary
+from erlbridge.errors import NotFound
+from erlbridge.store.blob_cache import BlobCache
+from erlbridge.store.places import Places
+from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
+from erlbridge.store.shared_datasets import SharedDatasets
+from erlbridge.store.store import Store, open_store
+
+STREAM = b"".join(len(term).to_bytes(4) + term for term in [term_to_binary({b"n": n}) for n in range(20)])
+NAME = "sha256:" + hashlib.sha256(STREAM).hexdigest()
+DIGITS = NAME.removeprefix("sha256:")
+
+
+def machine(tmp_path: Path, name: str, said: list[str] | None = None, **places: int) -> Store:
+    """A store as another machine has it: a data directory of its own, and blobs in one that all of them mount."""
+    lines = [] if said is None else said
+    return open_store(tmp_path / name, lines.append, Places(blobs=f"file://{tmp_path}/shared", **places))
+
+
+def sent(store: Store, stream: bytes = STREAM, examples: int = 20) -> str:
+    name = "sha256:" + hashlib.sha256(stream).hexdigest()
+    store.data.mkdir(exist_ok=True)
+    (store.data / "received").write_bytes(stream)
+    store.datasets.adopt(store.data / "received", name, examples)
+    return name
+
+
+def content(store: Store, name: str = NAME) -> bytes:
+    return Path(os.fsdecode(store.datasets.ready(name).path)).read_bytes()
+
+
+def test_what_one_machine_was_sent_another_one_uses(tmp_path: Path) -> None:
+    sent(machine(tmp_path, "a"))
+    other = machine(tmp_path, "b")
+    assert content(other) == STREAM
+    assert other.datasets.find(NAME).examples == 20
+    assert [(entry.name, entry.size_bytes) for entry in other.datasets.found()] == [(NAME, len(STREAM))]
+    assert str(tmp_path / "b") in os.fsdecode(other.datasets.find(NAME).path)
+
+
+def test_what_was_deleted_at_one_machine_is_gone_at_all(tmp_path: Path) -> None:
+    first, other = machine(tmp_path, "a"), machine(tmp_path, "b")
+    sent(first)
+    other.datasets.find(NAME)
+    first.datasets.delete(NAME)
+    with pytest.raises(NotFound):
+        other.datasets.find(NAME)
+    assert list((tmp_path / "b" / "datasets").iterdir()) == []
+    with pytest.raises(NotFound):
+        first.datasets.delete(NAME)
+
+
+def test_a_copy_that_is_damaged_is_fetched_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    store = machine(tmp_path, "a", said)
+    sent(store)
+    with open(store.datasets.find(NAME).path, "r+b") as stream:
+        stream.write(b"!")
+    with pytest.raises(NotFound, match="damaged"):
+        store.datasets.check(NAME)
+    assert f"the dataset {NAME} was damaged, and is set aside as {DIGITS}.damaged" in said
+    assert content(store) == STREAM
+
+
+@pytest.mark.parametrize("end", [".stream", ".about"])
+def test_what_was_damaged_elsewhere_is_never_used_and_is_set_aside(tmp_path: Path, end: str) -> None:
+    sent(machine(tmp_path, "a"))
+    blob = tmp_path / "shared" / "datasets" / (DIGITS + end)
+    blob.write_bytes(b"!" + blob.read_bytes()[1:])
+    said: list[str] = []
+    other = machine(tmp_path, "b", said)
+    with pytest.raises(NotFound):
+        other.datasets.find(NAME)
+    assert said == [f"the dataset {NAME} was damaged, and is set aside as {DIGITS}.damaged"]
+    assert list(other.datasets.found()) == []
+    sent(other)
+    assert content(machine(tmp_path, "c")) == STREAM
+
+
+def test_while_nobody_can_be_asked_a_copy_serves_and_what_is_not_here_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = machine(tmp_path, "a"), machine(tmp_path, "b")
+    sent(store)
+
+    def away(*_: object) -> None:
+        raise BlobsRefused("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteBlobs, "_call", away)
+        assert content(store) == STREAM
+        with pytest.raises(BlobsRefused):
+            other.datasets.find(NAME)
+        # What was received stays for another try.
+        with pytest.raises(BlobsRefused):
+            sent(store, STREAM * 2, 40)
+        assert (tmp_path / "a" / "received").read_bytes() == STREAM * 2
+    assert content(store, sent(store, STREAM * 2, 40)) == STREAM * 2
+
+
+def test_an_upload_that_was_killed_is_no_dataset_and_is_done_again(tmp_path: Path) -> None:
+    blobs = RemoteBlobs(f"file://{tmp_path}/shared", BlobCache(tmp_path / "copies", 2**20))
+    blobs.put("datasets", f"{DIGITS}.stream", STREAM[:50])
+    store = machine(tmp_path, "a")
+    assert list(store.datasets.found()) == []
+    with pytest.raises(NotFound):
+        store.datasets.find(NAME)
+    sent(store)
+    assert content(machine(tmp_path, "b")) == STREAM
+
+
+def test_copies_used_longest_ago_make_room_and_come_back(tmp_path: Path) -> None:
+    store = machine(tmp_path, "a", datasets_bytes=6 * len(STREAM))
+    names = [sent(store, STREAM * times, 20 * times) for times in (1, 2, 3)]
+    for name, age in zip(names, (7300, 7200, 10), strict=True):
+        place = tmp_path / "a" / "datasets" / name.removeprefix("sha256:")
+        used = place.stat().st_mtime - age
+        os.utime(place, (used, used))
+    sent(store, STREAM * 4, 80)
+    here = {path.name for path in (tmp_path / "a" / "datasets").iterdir()}
+    assert [name.removeprefix("sha256:") in here for name in names] == [False, False, True]
+    assert isinstance(store.datasets, SharedDatasets)
+    assert len(list(store.datasets.found())) == 4
+    assert content(store, names[0]) == STREAM
