@@ -18,6 +18,7 @@ from typing import Final
 
 from erlbridge.errors import NotFound
 from erlbridge.limits import TRANSFER_KEPT_S
+from erlbridge.store.blobs import LocalBlobs
 from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.files import ASIDE
@@ -76,6 +77,7 @@ def collect(
         (store.models, policy.models_s),
     ]
     yield from _aside(store.data, now / 1e9 - policy.aside_s, only_look=only_look)
+    yield from _aside_elsewhere(store, now - int(policy.aside_s * 1e9), only_look=only_look)
     yield from _transfers(store, now / 1e9 - TRANSFER_KEPT_S, only_look=only_look)
     for shelf, kept_s in shelves:
         shelf.register.make_up(shelf.found())
@@ -120,6 +122,22 @@ def _aside(data: Path, before_s: float, *, only_look: bool) -> Iterator[Removed]
                 continue
             if only_look or _remove(path):
                 yield Removed(kind, str(path.relative_to(data)), size)
+
+
+def _aside_elsewhere(store: Store, before_ns: int, *, only_look: bool) -> Iterator[Removed]:
+    """The same where blobs lie that machines share."""
+    if isinstance(store.blobs, LocalBlobs):
+        return
+    from erlbridge.store.remote_blobs import RemoteBlobs  # noqa: PLC0415 - for those who have such a store
+    from erlbridge.store.shared_datasets import SharedDatasets  # noqa: PLC0415
+
+    if isinstance(store.blobs, RemoteBlobs) and isinstance(store.datasets, SharedDatasets):
+        left = [(room, blob) for room in filter(None, ROOMS) for blob in store.blobs.leftovers(room)]
+        left += [("datasets", blob) for blob in store.datasets.unfinished()]
+        for room, blob in left:
+            if blob.modified_at_ns < before_ns and (only_look or store.blobs.delete(room, blob.name)):
+                kind = "damaged" if blob.name.endswith(DAMAGED) else "unfinished"
+                yield Removed(kind, f"{room}/{blob.name}", blob.size_bytes)
 
 
 def _entries(directory: Path) -> Iterator[tuple[Path, int, float, float]]:

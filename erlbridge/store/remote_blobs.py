@@ -13,7 +13,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -36,7 +36,7 @@ _AWAY_S: Final = 5.0
 """How long a system that did not answer is left alone; meanwhile it refuses at once."""
 _PIECE_BYTES: Final = 2**20
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
-"""What systems call the time when a file was changed."""
+"""What systems call the time when a file was changed; the last, that of its name too where both are known."""
 
 
 class BlobsRefused(OSError):
@@ -125,14 +125,12 @@ class RemoteBlobs:
         return self._call(rename)
 
     def all(self, kind: str) -> Iterator[Blob]:
-        def listed(system: Any, root: str) -> list[Blob]:
-            with contextlib.suppress(FileNotFoundError):
-                return [_blob(found) for found in system.ls(f"{root}/{kind}", detail=True) if _is_file(found)]
-            return []
+        return (_blob(found, _TIMES) for found in self._files(kind) if not _is_left(found))
 
-        for blob in self._call(listed):
-            if not blob.name.startswith(ASIDE) and not blob.name.endswith(DAMAGED):
-                yield blob
+    def leftovers(self, kind: str) -> Iterator[Blob]:
+        """What is no blob: what was set aside and what nodes that were killed left half written; `modified_at_ns` is
+        when it became that."""
+        return (_blob(found, reversed(_TIMES)) for found in self._files(kind) if _is_left(found))
 
     def has(self, kind: str, name: str) -> bool:
         def has(system: Any, root: str) -> bool:
@@ -177,6 +175,14 @@ class RemoteBlobs:
         return self._call(download, int(info["size"]))
 
     # -- the system
+
+    def _files(self, kind: str) -> list[Mapping[str, Any]]:
+        def listed(system: Any, root: str) -> list[Mapping[str, Any]]:
+            with contextlib.suppress(FileNotFoundError):
+                return [found for found in system.ls(f"{root}/{kind}", detail=True) if _is_file(found)]
+            return []
+
+        return self._call(listed)
 
     def _info(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """What the system knows of a blob, None when there is no such file."""
@@ -287,12 +293,21 @@ def _is_file(info: Mapping[str, Any]) -> bool:
     return info.get("type") == "file" and isinstance(info.get("size"), int)
 
 
-def _blob(info: Mapping[str, Any]) -> Blob:
-    changed = next((info[name] for name in _TIMES if name in info), 0)
+def _is_left(info: Mapping[str, Any]) -> bool:
+    name = _name(info)
+    return name.startswith(ASIDE) or name.endswith(DAMAGED)
+
+
+def _name(info: Mapping[str, Any]) -> str:
+    return str(info["name"]).rpartition("/")[2]
+
+
+def _blob(info: Mapping[str, Any], times: Iterable[str]) -> Blob:
+    changed = next((info[name] for name in times if name in info), 0)
     if isinstance(changed, str):  # RFC 3339, as Google's has it
         with contextlib.suppress(ValueError):
             changed = datetime.fromisoformat(changed)
     if isinstance(changed, datetime):
         changed = changed.timestamp()
     at_ns = round(changed * 1e9) if isinstance(changed, int | float) else 0
-    return Blob(str(info["name"]).rpartition("/")[2], int(info["size"]), at_ns)
+    return Blob(_name(info), int(info["size"]), at_ns)

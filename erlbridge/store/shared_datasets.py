@@ -18,6 +18,7 @@ from typing import Final
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
+from erlbridge.store.blobs import Blob
 from erlbridge.store.datasets import STREAM, DatasetStore
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
@@ -92,6 +93,13 @@ class SharedDatasets(DatasetStore):
             digits, dot, _ = file.partition(_STREAM)
             if dot and is_dataset_name(PREFIX + digits) and digits + _ABOUT in blobs:
                 yield Entry(PREFIX + digits, blob.size_bytes, blob.modified_at_ns, blob.modified_at_ns)
+
+    def unfinished(self) -> Iterator[Blob]:
+        """Streams that nodes which were killed have put there, of which nobody has said that they are whole."""
+        blobs = {blob.name: blob for blob in self._blobs.all(_KIND)}
+        for file, blob in blobs.items():
+            if file.endswith(_STREAM) and file.removesuffix(_STREAM) + _ABOUT not in blobs:
+                yield blob
 
     def _upload(self, stream: Path, name: str, examples: int) -> None:
         digits = _digits(name)

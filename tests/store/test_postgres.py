@@ -7,15 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from postgres_server import PostgresServer
 
+from erlbridge.core.results import Stored
 from erlbridge.store import postgres as postgres_module
+from erlbridge.store.blobs import LocalBlobs
 from erlbridge.store.claims import Claims
 from erlbridge.store.engine import IndexRefused, Statements
 from erlbridge.store.index import Entry, Index, reindex
+from erlbridge.store.kept import Bounds, Kept
 from erlbridge.store.postgres import PostgresEngine
 from erlbridge.store.schema import VERSION
 
@@ -224,6 +228,29 @@ def test_a_password_shows_in_no_refusal(tmp_path_factory: pytest.TempPathFactory
     assert "s3cret" not in str(refused.value)
     assert "al" not in str(refused.value).split("connection")[0]
     assert str(refused.value).startswith("postgresql://app@127.0.0.1:1/erlbridge: ")
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_results_of_one_node_are_the_others(
+    engine: PostgresEngine, other: PostgresEngine, tmp_path: Path, size: int
+) -> None:
+    """Small ones in their row, large ones as blobs; bounds are kept by whoever puts."""
+    bounds = Bounds(3600.0, 3, 2**20)
+    mine, theirs = (Kept(one, LocalBlobs(tmp_path), "cache", bounds, print) for one in (engine, other))
+    for number in range(5):
+        result = Stored("predict", b"same", b"%d" % number * size)
+        mine.put(f"name{number}", mine.packed(f"name{number}", result))
+        theirs.used("name0")
+    found = theirs.get("name4")
+    assert found is not None
+    assert found.stored.result == b"4" * size
+    theirs.prune()
+    assert theirs.totals()[0] == 3
+    assert mine.get("name9") is None
+    theirs.drop("name4")
+    assert mine.get("name4") is None
+    assert theirs.clear()[0] == 2
+    assert mine.totals() == (0, 0)
 
 
 def _at_once(works: list) -> None:  # type: ignore[type-arg]

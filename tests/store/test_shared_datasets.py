@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from erlbridge.codec import term_to_binary
 from erlbridge.errors import NotFound
 from erlbridge.store.blob_cache import BlobCache
+from erlbridge.store.gc import Policy, collect
 from erlbridge.store.places import Places
 from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
 from erlbridge.store.shared_datasets import SharedDatasets
@@ -132,3 +134,22 @@ def test_copies_used_longest_ago_make_room_and_come_back(tmp_path: Path) -> None
     assert isinstance(store.datasets, SharedDatasets)
     assert len(list(store.datasets.found())) == 4
     assert content(store, names[0]) == STREAM
+
+
+def test_what_was_left_elsewhere_is_cleared_up_and_what_is_used_stays(tmp_path: Path) -> None:
+    store = machine(tmp_path, "a")
+    sent(store)
+    shared = tmp_path / "shared" / "datasets"
+    left = ["0.damaged", ".new-1", "1" * 64 + ".stream"]
+    for file in left:
+        (shared / file).write_bytes(b"left")
+
+    def collected(after_s: int) -> set[tuple[str, str]]:
+        later = time.time_ns() + after_s * 10**9
+        return {(gone.kind, gone.name) for gone in collect(store, Policy(None), clock=lambda: later)}
+
+    assert collected(0) == set()
+    kinds = ("damaged", "unfinished", "unfinished")
+    expected = {(kind, f"datasets/{file}") for kind, file in zip(kinds, left, strict=True)}
+    assert collected(100_000) == expected
+    assert content(machine(tmp_path, "b")) == STREAM
