@@ -78,7 +78,7 @@ defmodule Pipeline.DSPy.DataTransfer do
   The name that these examples will have, without a node. Goes through all of them.
 
       iex> Pipeline.DSPy.DataTransfer.dataset([%{question: "1 + 1", answer: "2"}])
-      {:ok, {:dataset, "sha256:63a05d00b0c686b1048f5a091cc845e976dc2bcffe53dc8d0d10e6aeccdc8bb0"}}
+      {:ok, {:dataset, "sha256:aa730e5e268b0f70eaf61f59ef12fdc084616fc03690bf1ec28e6c29f321bf49"}}
   """
   @spec dataset(Enumerable.t()) :: {:ok, dataset} | {:error, PythonError.t()}
   def dataset(data) do

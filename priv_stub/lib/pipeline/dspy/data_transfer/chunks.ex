@@ -86,8 +86,9 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   end
 
   defp framed(example, index) when is_map(example) do
-    # The same examples are to have the same name, whoever sends them.
-    term = :erlang.term_to_binary(example, [:deterministic])
+    # The same examples are to have the same name, whoever sends them: OTP 25 writes atoms in another way than later ones
+    # and than `erlbridge dataset import`, unless it is told the version.
+    term = :erlang.term_to_binary(example, [:deterministic, minor_version: 2])
     size = byte_size(term)
     if size > @max_example_bytes, do: raise(too_large(index, size))
     [<<size::32>>, term]
