@@ -238,7 +238,7 @@ class Location:
         return text
 
     def shown(self, value: object) -> str:
-        address = parse_address(str(value))
+        address = parse_address(value) if isinstance(value, str) and value else None
         return address.shown if address is not None else ""
 
 

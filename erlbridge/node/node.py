@@ -43,6 +43,7 @@ from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.health import health
 from erlbridge.node.heap import give_back_large_blocks
 from erlbridge.node.host import Host, key_of
+from erlbridge.node.housekeeping import Housekeeping
 from erlbridge.node.intake import Intake
 from erlbridge.node.outcomes import Outcomes
 from erlbridge.node.output import OwnOutput
@@ -93,6 +94,9 @@ class Node:
         self.stock = stock_of(self.store, self.disk, config, self._warn)
         self.intake = Intake(
             self.host, self.scheduler, self.stock, self._step, caches=config.result_cache, library=about.library
+        )
+        self.housekeeping = Housekeeping(
+            self.store, config.dataset_keep_s, self.stock.prune, self.disk, self._warn, now=time.monotonic()
         )
         self.outcomes = Outcomes(self.scheduler, self.stock, self._step, self._log)
         self.exit_code: int | None = None
@@ -180,6 +184,7 @@ class Node:
         """Looks after the processes, when that is due."""
         if (now := time.monotonic()) < self.patrol.due_at():
             return
+        self.housekeeping.look(now)
         found = self.patrol.go_round(now)
         for level, worker, line in found.lines:
             self.host.log(level, line.encode(), worker=worker)

@@ -67,20 +67,21 @@ class Finding:
 
 def doctor(config: NodeConfig, *, json: bool) -> int:
     """Prints what it finds as lines or as one JSON array of objects; gives 1 when a node would not run, else 0."""
-    findings = []
-    for finding in _findings(config):
-        findings.append(finding)
+    found = []
+    for finding in findings(config):
+        found.append(finding)
         if not json:
             sys.stdout.write(f"{finding.state:<8} {finding.name}: {finding.found}\n")
             if finding.advice:
                 sys.stdout.write(f"{'':<8}   {finding.advice}\n")
             sys.stdout.flush()
     if json:
-        sys.stdout.write(json_text.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
-    return int(any(finding.state == FAILED for finding in findings))
+        sys.stdout.write(json_text.dumps([asdict(finding) for finding in found], indent=2) + "\n")
+    return int(any(finding.state == FAILED for finding in found))
 
 
-def _findings(config: NodeConfig) -> Iterator[Finding]:
+def findings(config: NodeConfig) -> Iterator[Finding]:
+    """What is looked at, in this order, each when it is asked for; what takes long comes last."""
     yield _python()
     yield _codec()
     yield _memory(config)

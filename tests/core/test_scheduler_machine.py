@@ -4,7 +4,7 @@ answered exactly once, no limit is passed, no worker idles while work could run,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -29,9 +29,11 @@ from erlbridge.core.events import (
     Exit,
     Finished,
     Fork,
+    Held,
     Interrupt,
     Joined,
     Kill,
+    Known,
     LimitPassed,
     Refuse,
     Send,
@@ -41,9 +43,11 @@ from erlbridge.core.events import (
     Tick,
     Trace,
     Traced,
+    Unfit,
 )
 from erlbridge.core.results import Identity
 from erlbridge.core.scheduler import Scheduler
+from erlbridge.errors import NotFound
 from erlbridge.limits import DEATH_GRACE_S, TRACE_GRACE_S
 from erlbridge.wire.messages import Meta, Request
 from erlbridge.wire.vocabulary import STATES
@@ -91,6 +95,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.open: dict[object, Submitted | None] = {}
         self.jobs: dict[int, Submitted] = {}
         self.of_key: dict[str, Submitted] = {}
+        self.tickets: dict[int, Submitted] = {}
         self.deadlines: dict[object, float] = {}
         self.processes: dict[int, Process] = {}
         self.exited = False
@@ -160,6 +165,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         source=st.none() | st.sampled_from("ab"),
         shared=st.none() | st.sampled_from("kl"),
+        held=st.booleans(),
     )
     def submit(  # noqa: PLR0917 - as above
         self,
@@ -169,12 +175,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority: int,
         source: str | None,
         shared: str | None,
+        held: bool,
     ) -> Submitted:
         self.number += 1
         meta = Meta(deadline_ms=deadline, priority=priority, source=source, idempotency_key=shared)
         request = Request(verb, self.number, None, meta)
         frame, identity = b"%d" % self.number, None if shared is None else Identity(verb.encode())
-        event = Submitted(frame, request, frame, (f"program:{verb}",), (*endpoints,), identity=identity)
+        ticket = self.number if held else None
+        event = Submitted(frame, request, frame, (f"program:{verb}",), (*endpoints,), None, identity, ticket)
         self.send(event)
         return event
 
@@ -196,7 +204,26 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.open[event.request.id] = self.jobs[int(event.frame)] = event
             if meta.idempotency_key is not None:
                 self.of_key[meta.idempotency_key] = event
-            self.step(event)
+            if event.ticket is None:
+                self.step(event)
+            else:
+                self.number += 1
+                self.tickets[self.number] = event
+                self.step(Held(self.number, event.key, event.request, None, event.identity))
+
+    @precondition(lambda self: self.tickets)
+    @rule(which=st.integers(0, 9), comes=st.sampled_from(["job", "job", "result", "error"]))
+    def the_disk_speaks(self, which: int, comes: str) -> None:
+        """Of a request that may have been answered long ago."""
+        ticket = sorted(self.tickets)[which % len(self.tickets)]
+        event = self.tickets.pop(ticket)
+        match comes:
+            case "job":
+                self.step(replace(event, ticket=ticket))
+            case "result":
+                self.step(Known(ticket, "outcome"))
+            case _:
+                self.step(Unfit(ticket, NotFound("no such program")))
 
     @rule(event=requests)
     def cancel(self, event: Submitted) -> None:
@@ -281,7 +308,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         if idle and len(self.running()) < self.workers and not self.exited:
             running = {job.key for job in self.running()}
-            waiting = [event for event in self.open.values() if event is not None and event.key not in running]
+            held = {event.key for event in self.tickets.values()}
+            waiting = [event for event in self.open.values() if event is not None and event.key not in running | held]
             killed = {process.job.key for process in self.processes.values() if process.job and process.killed_at}
             assert all(self.over_limit(event) for event in waiting if event.key not in killed)
 
@@ -325,6 +353,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert len(self.scheduler._deadlines) == 0
         assert not self.scheduler.sharing._of_key
         assert not self.scheduler.sharing._of_id
+        assert not self.scheduler.held
 
 
 def test_random_histories_answer_every_request_exactly_once_and_keep_every_limit() -> None:
