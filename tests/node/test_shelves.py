@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from erlbridge.core.datasets import Dataset
 from erlbridge.core.events import Finished
-from erlbridge.errors import StorageFailed
 from erlbridge.node.shelves import Shelves
 from erlbridge.store.store import open_store
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -19,7 +17,7 @@ NAME = "sha256:" + "a" * 64
 
 def damaged(dataset: bytes) -> Finished:
     context = atom_keys({"dataset": dataset, "reason": atom("damaged")})
-    return Finished(1, False, atom_keys({"context": context}))
+    return Finished(1, False, atom_keys({"error_type": atom("not_found"), "context": context}))
 
 
 @pytest.mark.parametrize("name", [b"sha256:../programs", b"../programs", b"", b"\xff"])
@@ -42,13 +40,3 @@ def test_a_disk_that_refuses_to_set_a_dataset_aside_costs_no_node(
     monkeypatch.setattr(Path, "rename", refuse)
     said = damaged(NAME.encode())
     assert Shelves(store).told(said) is said
-
-
-def test_a_dataset_that_cannot_be_read_now_is_not_called_damaged() -> None:
-    def pieces(_path: bytes) -> object:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    dataset = Dataset.heard(Dataset(NAME, 1, 10, b"/any").told(), pieces)  # type: ignore[arg-type]
-    with pytest.raises(StorageFailed) as refusal:
-        next(dataset.terms())
-    assert refusal.value.context == {"reason": atom("disk_refused")}
