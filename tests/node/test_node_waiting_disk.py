@@ -1,14 +1,12 @@
 """A disk that does not answer: the node's loop does. Requests that need nothing of it are served, and those that wait
 for it keep every promise: one answer, their deadlines, cancels, ids, and one job for all who ask for the same.
 
-The disk is the store's index, which the test has locked: the first result that is to be stored waits for the lock, and
-all that needs the disk waits behind it.
+The disk is the store's index, which the test has locked: a request that empties the cache waits for the lock, and all
+that needs the disk waits behind it.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -74,35 +72,26 @@ def error_type(answer: tuple[str, Any]) -> str:
     return str(error[Atom("error_type")])
 
 
-def stuck(node: NodeClient, key: str) -> int:
-    """A request whose result waits for the lock; all that needs the disk does from now on."""
-    number = node.request("predict", prediction(), keyed(key))
-    while {str(worker[Atom("state")]) for worker in node.health()[Atom("workers")]} != {"idle"}:
-        if calls_of(node, number):
-            break
-    return number
-
-
-def calls_of(node: NodeClient, number: int) -> bool:
-    """Whether a worker has the request, and long enough to be done with it."""
-    jobs = [worker[Atom("job")] for worker in node.health()[Atom("workers")] if worker[Atom("job")] is not None]
-    return any(job[ID] == number and job[Atom("elapsed_ms")] > 200 for job in jobs)
+def blocked(node: NodeClient) -> int:
+    """Has the disk's thread wait for the lock; gives the id of the request that does it."""
+    return node.request("clear_cache", {})
 
 
 def test_a_request_that_needs_nothing_of_the_disk_is_answered_while_it_hangs(
     node: NodeClient, lock: sqlite3.Connection
 ) -> None:
-    kept = stuck(node, "kept while it hangs")
+    blocker = blocked(node)
+    kept = node.request("predict", prediction(), keyed("kept while it hangs"))
     assert node.ask("predict", prediction())[0] == "ok"
     lock.execute("ROLLBACK")
-    assert node.answer(kept)[0] == "ok"
+    assert tags(node, blocker, kept) == ["ok", "ok"]
     assert node.ask("fetch_result", {KEY: b"kept while it hangs"})[0] == "ok"
 
 
 def test_who_waits_for_the_disk_can_be_cancelled_and_runs_out_of_time(
     node: NodeClient, lock: sqlite3.Connection
 ) -> None:
-    kept = stuck(node, "kept before others")
+    blocker = blocked(node)
     waiting = node.request("predict", prediction(), keyed("cancelled"))
     late = node.request("predict", prediction(), keyed("late", deadline_ms=50))
     cancel = node.request("cancel", {ID: waiting})
@@ -111,57 +100,42 @@ def test_who_waits_for_the_disk_can_be_cancelled_and_runs_out_of_time(
     assert [error_type(answer) for answer in found[1:]] == ["cancelled", "timeout_error"]
     listed = node.request("list_programs", {})
     lock.execute("ROLLBACK")
-    assert tags(node, kept, listed) == ["ok", "ok"]
+    assert tags(node, blocker, listed) == ["ok", "ok"]
     assert error_type(node.ask("fetch_result", {KEY: b"cancelled"})) == "not_found", "nobody wanted it any more"
 
 
 def test_an_id_that_waits_for_the_disk_is_in_flight(node: NodeClient, lock: sqlite3.Connection) -> None:
-    kept = stuck(node, "kept before the id")
+    blocker = blocked(node)
     node.send((Atom("predict"), b"an id", prediction(), keyed("the id")))
     node.send((Atom("predict"), b"an id", prediction()))
     assert error_type(node.answer(b"an id")) == "duplicate_id"
     lock.execute("ROLLBACK")
-    assert tags(node, b"an id", kept) == ["ok", "ok"]
+    assert tags(node, b"an id", blocker) == ["ok", "ok"]
 
 
 def test_who_asks_for_the_same_joins_what_waits_for_the_disk_and_inherits_it(
     node: NodeClient, lock: sqlite3.Connection
 ) -> None:
-    kept = stuck(node, "kept before the shared")
+    blocker = blocked(node)
     first, second, third = (node.request("predict", prediction(), keyed("shared")) for _ in range(3))
     assert error_type(answers(node, node.request("cancel", {ID: first}), first)[1]) == "cancelled"
     lock.execute("ROLLBACK")
-    found = answers(node, kept, second, third)
+    found = answers(node, blocker, second, third)
     assert {tag for tag, _ in found} == {"ok"}
     assert [result[METRICS].get(CACHED) for _, result in found[1:]] == [None, True]
 
 
 def test_a_program_that_was_made_is_there_for_whoever_is_told_of_it(node: NodeClient, lock: sqlite3.Connection) -> None:
     """What a job has made waits for the disk too, and its answer behind it."""
-    kept = stuck(node, "kept before the program")
+    blocker = blocked(node)
     made = node.request("optimize_signature", optimization(4, optimizer=Atom("labeled_few_shot")))
     assert node.ask("predict", prediction(slow(1)))[0] == "ok"
     lock.execute("ROLLBACK")
-    (tag, result), (kept_tag, _) = answers(node, made, kept)
-    assert (tag, kept_tag) == ("ok", "ok")
+    (tag, result), (blocker_tag, _) = answers(node, made, blocker)
+    assert (tag, blocker_tag) == ("ok", "ok")
     named = {**prediction(), Atom("program"): result[Atom("program_id")]}
     del named[Atom("signature")]
     assert node.ask("predict", named)[0] == "ok"
-
-
-def test_a_worker_that_dies_behind_its_outcome_takes_nothing_of_it(start_node: Any, tmp_path: Path) -> None:
-    node = start_node("--workers", "1", "--spare-workers", "0", "--recycle-after-jobs", "1")
-    node.ready()
-    assert node.ask("predict", prediction(), keyed("before"))[0] == "ok"
-    with closing(sqlite3.connect(tmp_path / "data" / INDEX_FILE, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        number = stuck(node, "its worker dies")
-        (worker,) = (one for one in node.health()[Atom("workers")] if one[Atom("job")] is not None)
-        os.kill(worker[Atom("os_pid")], signal.SIGKILL)
-        assert node.ask("health_check", {})[0] == "ok"
-        other.execute("ROLLBACK")
-    assert node.answer(number)[0] == "ok"
-    assert node.ask("fetch_result", {KEY: b"its worker dies"})[0] == "ok"
 
 
 def test_a_shutdown_stores_what_was_done_and_answers_what_waits(start_node: Any, tmp_path: Path) -> None:
@@ -170,14 +144,14 @@ def test_a_shutdown_stores_what_was_done_and_answers_what_waits(start_node: Any,
     assert node.ask("predict", prediction(), keyed("before"))[0] == "ok"
     with closing(sqlite3.connect(tmp_path / "data" / INDEX_FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        done = stuck(node, "done")
+        blocked(node)
         waits = node.request("predict", prediction(), keyed("waits"))
         end = node.request("shutdown", {})
         refused = node.request("predict", prediction(), keyed("too late"))
         assert error_type(node.answer(refused)) == "shutting_down"
         other.execute("ROLLBACK")
-    assert tags(node, done, waits, end) == ["ok", "ok", "ok"], "what was taken may finish"
+    assert tags(node, waits, end) == ["ok", "ok"], "what was taken may finish"
     assert node.wait() == 0
     again = start_node("--workers", "1")
     again.ready()
-    assert [again.ask("fetch_result", {KEY: key})[0] for key in (b"done", b"waits")] == ["ok", "ok"]
+    assert again.ask("fetch_result", {KEY: b"waits"})[0] == "ok"
