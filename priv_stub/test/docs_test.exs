@@ -15,6 +15,15 @@ defmodule Pipeline.DocsTest do
     assert Snippets.run(blocks, path, data_dir: data_dir, tickets: Tickets.read()) == :ok
   end
 
+  test "the snippets of docs/data.md run in a row and give what they say" do
+    path = Path.join(@docs, "data.md")
+    blocks = Snippets.read(path)
+    assert Enum.count(blocks, & &1.run?) >= 10
+    data_dir = tmp_dir("docs-#{System.unique_integer([:positive])}")
+    bindings = [data_dir: data_dir, tickets: Tickets.read(), python: python()]
+    assert Snippets.run(blocks, path, bindings) == :ok
+  end
+
   test "the tests that docs/elixir.md names are there" do
     page = File.read!(Path.join(@docs, "elixir.md"))
     named = Regex.scan(~r/\| "(.+)" \| `(.+\.exs)` \|/, page, capture: :all_but_first)

@@ -187,6 +187,19 @@ defmodule Pipeline.ClusterNode do
          do: {:ok, Enum.to_list(examples)}
   end
 
+  @doc "Examples that are another dataset for each number."
+  def rows(number), do: for(row <- 1..500, do: %{question: "#{number}.#{row}", answer: "#{row}"})
+
+  @doc "Sends so many datasets at once through the cluster."
+  def transfer_many(count) do
+    1..count
+    |> Task.async_stream(&DataTransfer.transfer_large_dataset(rows(&1), cluster()),
+      max_concurrency: count,
+      timeout: 20_000
+    )
+    |> Enum.map(fn {:ok, answer} -> answer end)
+  end
+
   @doc "Sends a job and stays, in a process of its own."
   def hold(bridge, verb, payload, opts \\ []) do
     spawn(fn -> bridge |> PythonBridge.async(verb, payload, opts) |> PythonBridge.await() end)

@@ -70,6 +70,7 @@ defmodule Pipeline.DSPy.Cluster do
     * `cancel` finds the request wherever it runs.
     * `list_programs` and `list_datasets` give what all members keep in one page, newest first, each with its `beam_nodes`.
     * `fetch_result` gives the stored result of whoever has it.
+    * `stats` adds up what the members say, `clear_cache` clears every one's cache; `members` is what each BEAM node said.
     * `get_program` takes a program from whoever has it, `delete_program` deletes it everywhere, and
       `delete_dataset` a dataset.
     * `await_ready` waits for the first member that can take requests, and gives what its node said of itself; `members` are

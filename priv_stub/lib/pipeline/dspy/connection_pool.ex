@@ -26,7 +26,8 @@ defmodule Pipeline.DSPy.ConnectionPool do
   node answers itself. `Pipeline.DSPy.Verbs.lane/1` says which verb takes which.
 
   Where several bridges are free, the request goes to the one with the least to do; but one that names a stored program or
-  dataset goes to the same bridge each time (`Pipeline.DSPy.Affinity`), whose workers have it at hand.
+  dataset goes to the same bridge each time (`Pipeline.DSPy.Affinity`), whose workers have it at hand. All chunks of a transfer go to
+  one bridge, and to another only when that has lost its node.
 
   ## The queue
 

@@ -34,9 +34,13 @@ defmodule Pipeline.DSPy.OptimizationCache do
   ## Below it
 
   A miss asks the node next (`:fetch_result`), which stores such results on its disk: they outlive this cache, the node
-  and the BEAM. `:cache_ttl` says how long a result stays in memory here, the node's setting `result_max_age_s` (a week) how
-  long it stays there: who wants none that is older than an hour sets both. `cache: false` asks neither, stores nothing,
-  and has the node ask its models anew as well.
+  and the BEAM. Where that has none, the request is sent, and the node looks into its result cache (`result_cache: true`), which all
+  nodes of a store share: what another one is just doing is waited for, what anybody has asked for without this cache is
+  found. Jobs that name Elixir functions are left out there; here they have their versions.
+
+  `:cache_ttl` says how long a result stays in memory here, the node's settings `result_max_age_s` (a week) and `cache_max_age_s`
+  (thirty days) how long it stays there: who wants none that is older than an hour sets all three. `cache: false` asks none of them,
+  stores nothing, and has the node ask its models anew as well. `result_cache: false` leaves out the node's cache alone.
 
   Reading takes no process: the result comes out of an ETS table in the caller's own. A cache that is not running is
   passed over.
@@ -94,7 +98,12 @@ defmodule Pipeline.DSPy.OptimizationCache do
   Options: those of that function, `:versions` (of the functions that the configuration names, by name), `:in` (the cache,
   this module's own by default), and `cache: false`.
   """
-  @spec optimize(PythonBridge.bridge(), PythonBridge.signature(), [map], keyword) ::
+  @spec optimize(
+          PythonBridge.bridge(),
+          PythonBridge.signature(),
+          PythonBridge.examples(),
+          keyword
+        ) ::
           PythonBridge.answer()
   def optimize(target, signature, training_data, opts \\ []) do
     {own, opts} = Keyword.split(opts, [:in, :versions])
@@ -114,7 +123,10 @@ defmodule Pipeline.DSPy.OptimizationCache do
 
           with :not_found <- stored(target, node_key, question, left_ms) do
             opts = Keyword.merge(opts, timeout: Deadline.left(until), idempotency_key: node_key)
-            PythonBridge.optimize_signature(target, signature, training_data, opts)
+
+            target
+            |> PythonBridge.optimize_signature(signature, training_data, with_result_cache(opts))
+            |> source()
           end
         end)
       end
@@ -153,7 +165,8 @@ defmodule Pipeline.DSPy.OptimizationCache do
       iex> error.context.path
       "config.metric"
   """
-  @spec key(PythonBridge.signature(), [map], keyword) :: {:ok, key} | {:error, PythonError.t()}
+  @spec key(PythonBridge.signature(), PythonBridge.examples(), keyword) ::
+          {:ok, key} | {:error, PythonError.t()}
   def key(signature, training_data, opts \\ []) do
     {own, opts} = Keyword.split(opts, [:in, :versions])
     Key.new(question(signature, training_data, opts), own[:versions] || %{})
@@ -257,6 +270,17 @@ defmodule Pipeline.DSPy.OptimizationCache do
     outcome
   end
 
+  # The node's own cache is asked with the request, and keeps what comes of it for whoever asks without this one.
+  defp with_result_cache(opts) do
+    config = opts |> Keyword.get(:config, %{}) |> Map.new()
+    said? = is_map_key(config, :result_cache) or is_map_key(config, "result_cache")
+    if said?, do: opts, else: Keyword.put_new(opts, :result_cache, true)
+  end
+
+  # Somebody else has paid for it, by way of another cache or of none.
+  defp source({:ok, %{optimization_metrics: %{cached: true}} = result}), do: {:stored, result}
+  defp source(answer), do: answer
+
   # What went wrong here goes wrong with the optimization too, or does not matter to it.
   defp stored(target, node_key, question, left_ms) do
     # In the order of terms every number is less than :infinity.
@@ -272,7 +296,7 @@ defmodule Pipeline.DSPy.OptimizationCache do
   defp question(signature, training_data, opts) do
     {_request_opts, opts} = Keyword.split(opts, Caller.options())
     {validation_data, opts} = Keyword.pop(opts, :validation_data)
-    {config, opts} = Keyword.pop(opts, :config, %{})
+    {config, opts} = opts |> with_result_cache() |> Keyword.pop(:config, %{})
 
     %{
       signature: signature,

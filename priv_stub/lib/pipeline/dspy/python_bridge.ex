@@ -107,6 +107,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   alias Pipeline.DSPy.PythonBridge.EventStream
   alias Pipeline.DSPy.PythonBridge.Options
   alias Pipeline.DSPy.PythonBridge.Programs
+  alias Pipeline.DSPy.PythonBridge.Results
   alias Pipeline.DSPy.PythonBridge.Server
   alias Pipeline.DSPy.PythonBridge.Workflows
   alias Pipeline.DSPy.PythonError
@@ -188,7 +189,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
-  `:num_threads`, `:options`, `:budget`, `:cache`. What is the same for every job may be configured once, see
+  `:num_threads`, `:options`, `:budget`, `:cache`, `:result_cache`. What is the same for every job may be configured once, see
   `Pipeline.DSPy.JobDefaults`.
 
       PythonBridge.optimize_signature(bridge, "question -> answer", examples,
@@ -284,21 +285,19 @@ defmodule Pipeline.DSPy.PythonBridge do
   @spec delete_program(bridge, String.t(), keyword) :: answer
   defdelegate delete_program(bridge, program_id, opts \\ []), to: Programs
 
-  @doc """
-  The result that the node has stored for a request with this `:idempotency_key`. `:not_found` when there is none, with
-  `context.state` `:running` when that is being done. Default timeout: 5000 ms.
+  # -- the results that the node keeps, see `Pipeline.DSPy.PythonBridge.Results`
 
-  Options: those of every request, and `:atoms`, those that the result may use besides the published ones: the names of
-  the request's fields, which else come as binaries.
-
-      PythonBridge.fetch_result(bridge, "nightly-2024-02-29", atoms: [:category])
-      #=> {:ok, %{status: :success, verb: :predict, result: %{prediction: %{category: "billing"}, …}, stored_at_ms: …}}
-  """
+  @doc "The stored result of an `:idempotency_key`, see `Pipeline.DSPy.PythonBridge.Results.fetch_result/3`."
   @spec fetch_result(bridge, String.t(), keyword) :: answer
-  def fetch_result(bridge, idempotency_key, opts \\ []) do
-    {payload, opts} = Keyword.split(opts, [:atoms])
-    request(bridge, :fetch_result, Enum.into(payload, %{idempotency_key: idempotency_key}), opts)
-  end
+  defdelegate fetch_result(bridge, idempotency_key, opts \\ []), to: Results
+
+  @doc "What the node keeps of results, see `Pipeline.DSPy.PythonBridge.Results.stats/2`."
+  @spec stats(bridge, keyword) :: answer
+  defdelegate stats(bridge \\ __MODULE__, opts \\ []), to: Results
+
+  @doc "Has the node forget its cached results, see `Pipeline.DSPy.PythonBridge.Results.clear_cache/2`."
+  @spec clear_cache(bridge, keyword) :: answer
+  defdelegate clear_cache(bridge \\ __MODULE__, opts \\ []), to: Results
 
   # -- requests that run already
 

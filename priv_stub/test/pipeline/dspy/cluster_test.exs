@@ -181,6 +181,21 @@ defmodule Pipeline.DSPy.ClusterTest do
     end
   end
 
+  test "what members keep of results is told together, and their caches are cleared together",
+       nodes do
+    options = [lm: :offline, result_cache: true]
+
+    for member <- [nodes.a, nodes.b], number <- [1, 1] do
+      arguments = ["question -> answer", %{question: "#{number} of both"}, options]
+      assert {:ok, _prediction} = ask_at(nodes, member, :predict, arguments)
+    end
+
+    assert {:ok, %{cache: %{count: 2, hits: 2}, members: members}} = ask(nodes.asker, :stats, [])
+    assert map_size(members) == 2
+    assert {:ok, %{status: :success, count: 2}} = ask(nodes.asker, :clear_cache, [])
+    assert {:ok, %{cache: %{count: 0}}} = ask(nodes.asker, :stats, [])
+  end
+
   test "a program that nobody has is not found", nodes do
     id = "program:" <> String.duplicate("0", 64)
     arguments = [{:program, id}, %{question: "?"}, [lm: :offline]]

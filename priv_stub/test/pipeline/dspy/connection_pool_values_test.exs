@@ -136,6 +136,29 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
       refute 2 in Map.values(later)
     end
 
+    test "leaves a transfer where it is, whatever else comes and goes, until that bridge loses its node" do
+      choose = fn roster, name ->
+        {:ok, %{index: index}} = Roster.choose(roster, :instant, {:transfer, name})
+        {index, Roster.take(roster, index, :instant, {:transfer, name})}
+      end
+
+      {home, roster} = choose.(roster(3, 1), "examples")
+      # Beyond the slots too, and however many others are sent meanwhile.
+      roster =
+        Enum.reduce(1..1_500, roster, fn number, roster ->
+          {index, roster} = choose.(roster, "another #{number}")
+          {^home, roster} = choose.(Roster.give_back(roster, index, :instant), "examples")
+          roster
+        end)
+
+      assert map_size(roster.homes) + map_size(roster.older_homes) <= 2_000
+      %{pid: pid} = Roster.fetch!(roster, home)
+      {next, roster} = roster |> Roster.leaving(pid) |> choose.("examples")
+      refute next == home
+      roster = roster |> Roster.down(home, nil) |> Roster.started(home, self())
+      assert {^next, _roster} = roster |> Roster.ready(self(), %{}) |> choose.("examples")
+    end
+
     test "counts the slots of bridges that are starting, and not those of bridges that are gone for good" do
       error = PythonError.new(:import_error, "no Python")
       roster = Roster.down(roster(3, 2), 1, nil)
@@ -207,6 +230,8 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
             {%{training_data: dataset, program: "program:00"}, dataset},
             {%{signature: "program:00"}, {:program, "program:00"}},
             {%{"program_id" => "program:00"}, {:program, "program:00"}},
+            {%{"transfer" => "examples", "chunk_index" => 0}, {:transfer, "examples"}},
+            {%{data: Tuple.append(dataset, %{take: 5})}, dataset},
             {%{program: %{format: 1}, training_data: [%{q: 1}]}, nil},
             {%URI{}, nil},
             {nil, nil}

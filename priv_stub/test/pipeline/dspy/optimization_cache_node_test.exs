@@ -235,4 +235,33 @@ defmodule Pipeline.DSPy.OptimizationCacheNodeTest do
     assert {:error, %PythonError{error_type: :process_crashed}} =
              optimize(:no_such_bridge, cache, model)
   end
+
+  test "what was asked for without this cache is found in the node's, and the other way round" do
+    {bridge, cache} = {start_bridge(), start_cache()}
+    examples = Enum.take(Tickets.read(), 4)
+    query = [optimizer: :labeled_few_shot, lm: :offline]
+    plain = &PythonBridge.optimize_signature(bridge, Tickets.signature(), examples, query ++ &1)
+    opts = [in: cache] ++ query
+    through = &OptimizationCache.optimize(bridge, Tickets.signature(), examples, opts ++ &1)
+
+    assert {:ok, %{optimization_metrics: %{cached: false}} = first} = plain.(result_cache: true)
+    assert {:ok, %{optimization_metrics: %{cached: true}} = found} = through.([])
+    assert found.program_id == first.program_id
+
+    assert {:ok, %{optimization_metrics: %{cached: false}}} = through.(seed: 5)
+    assert {:ok, %{optimization_metrics: metrics}} = plain.(seed: 5, result_cache: true)
+    assert metrics.cached
+    assert jobs(bridge) == 2
+
+    assert {:ok, %{results: %{count: 2}, cache: %{count: 2, hits: 2}}} =
+             PythonBridge.stats(bridge)
+
+    assert {:ok, %{count: 2, bytes: bytes}} = PythonBridge.clear_cache(bridge)
+    assert bytes > 0
+    assert {:ok, %{results: %{count: 2}, cache: %{count: 0}}} = PythonBridge.stats(bridge)
+    assert {:ok, %{optimization_metrics: %{cached: false}}} = plain.(result_cache: true)
+
+    assert {:ok, %{optimization_metrics: %{cached: false}}} =
+             plain.(result_cache: true, cache: false)
+  end
 end

@@ -20,7 +20,9 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     :delete_program,
     :list_datasets,
     :delete_dataset,
-    :fetch_result
+    :fetch_result,
+    :stats,
+    :clear_cache
   ]
 
   # What a member keeps, by the verb that lists it: under which key, and what names one.
@@ -122,6 +124,16 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     end
   end
 
+  # Members that share a store say each the same of it; what they have asked it is each one's own.
+  defp answer(verb, _name, members, payload, timeout) when verb in [:stats, :clear_cache] do
+    answers = Asking.all(members, verb, payload, timeout)
+
+    case for({_member, {:ok, told}} <- answers, do: told) do
+      [] -> first_error(answers)
+      told -> {:ok, told |> Enum.reduce(&summed/2) |> Map.put(:members, by_node(answers))}
+    end
+  end
+
   defp answer(:shutdown, _name, members, payload, timeout) do
     # Each in a process of its own, since a shutdown is over when the bridge is gone and not with its answer.
     answers =
@@ -179,6 +191,12 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
   defp total(healths, key) do
     Enum.sum(for %{queue: queue} <- healths, do: Map.get(queue, key, 0))
   end
+
+  defp summed(one, other), do: Map.merge(one, other, fn _key, a, b -> plus(a, b) end)
+
+  defp plus(a, b) when is_number(a), do: a + b
+  defp plus(a, b) when is_map(a), do: summed(a, b)
+  defp plus(status, _same), do: status
 
   defp by_node(answers), do: Map.new(answers, fn {member, answer} -> {member.node, answer} end)
 

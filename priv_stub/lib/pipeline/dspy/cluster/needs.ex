@@ -25,6 +25,8 @@ defmodule Pipeline.DSPy.Cluster.Needs do
 
       iex> Pipeline.DSPy.Cluster.Needs.of(%{program: "program:ab", config: %{lm: "offline:cd"}, data: {:dataset, "sha256:ef"}})
       ["offline:cd", "program:ab", "sha256:ef"]
+      iex> Pipeline.DSPy.Cluster.Needs.of(%{training_data: {:dataset, "sha256:ef", %{seed: 7, take: 0.8}}})
+      ["sha256:ef"]
       iex> Pipeline.DSPy.Cluster.Needs.of(%{"signature" => "question -> answer", "input" => %{"program" => "program:ab"}})
       []
   """

@@ -347,7 +347,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     %{
       desk
       | flights: Map.put(desk.flights, request.id, flight),
-        roster: Roster.take(desk.roster, bridge.index, lane)
+        roster: Roster.take(desk.roster, bridge.index, lane, request.affinity)
     }
   end
 

@@ -4,6 +4,9 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
 
   A bridge has so many slots in each lane. Beyond that, quick work never comes behind long work: a bridge takes it only
   while long work has left it a worker, and long work leaves the pool one such bridge, if the pool has two.
+
+  A transfer belongs to the bridge that had its first chunk: the nodes of a pool share a directory, and only one of them has
+  a transfer open. It moves when that bridge loses its node, and not back.
   """
 
   alias Pipeline.DSPy.Affinity
@@ -28,13 +31,19 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
           }
   end
 
-  @enforce_keys [:bridges, :workers, :slots]
-  defstruct [:bridges, :workers, :slots]
+  # Of transfers that are over nobody says so: they are forgotten by generations, which transfers that go on outlive.
+  @homes 1_000
 
+  @enforce_keys [:bridges, :workers, :slots]
+  defstruct [:bridges, :workers, :slots, homes: %{}, older_homes: %{}]
+
+  @typedoc "`homes` are the bridges that transfers belong to, by name."
   @type t :: %__MODULE__{
           bridges: %{pos_integer => Bridge.t()},
           workers: pos_integer,
-          slots: %{Verbs.lane() => pos_integer}
+          slots: %{Verbs.lane() => pos_integer},
+          homes: %{String.t() => pos_integer},
+          older_homes: %{String.t() => pos_integer}
         }
 
   @doc "A roster of bridges that have yet to start. `workers` and `slots` are those of each."
@@ -49,7 +58,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   @doc "A bridge has been started, or started anew: it has nothing to do yet."
   @spec started(t, pos_integer, pid) :: t
   def started(%__MODULE__{} = roster, index, pid),
-    do: put(roster, %Bridge{index: index, pid: pid})
+    do: roster |> leave_home(index) |> put(%Bridge{index: index, pid: pid})
 
   @doc "The node of a bridge is ready."
   @spec ready(t, pid, map) :: t
@@ -61,17 +70,19 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   @spec leaving(t, pid) :: t
   def leaving(%__MODULE__{} = roster, pid) do
     case find(roster, pid) do
-      nil -> roster
-      bridge -> put(roster, %{bridge | status: :starting, info: nil})
+      nil ->
+        roster
+
+      bridge ->
+        roster |> leave_home(bridge.index) |> put(%{bridge | status: :starting, info: nil})
     end
   end
 
   @doc "A bridge is gone: for good where there is an error, else until its supervisor has started it anew."
   @spec down(t, pos_integer, PythonError.t() | nil) :: t
-  def down(%__MODULE__{} = roster, index, nil), do: put(roster, %Bridge{index: index})
-
   def down(%__MODULE__{} = roster, index, error) do
-    put(roster, %Bridge{index: index, status: {:failed, error}})
+    status = if error, do: {:failed, error}, else: :starting
+    roster |> leave_home(index) |> put(%Bridge{index: index, status: status})
   end
 
   @doc "The bridge that is this process."
@@ -103,17 +114,26 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
 
   # -- slots
 
-  @doc "The bridge for a request of this lane: the one that suits its affinity best, else the one with least to do."
+  @doc """
+  The bridge for a request of this lane: the one that suits its affinity best, else the one with least to do. What belongs
+  to a transfer goes where that belongs, also beyond the slots: its sender's window bounds it.
+  """
   @spec choose(t, Verbs.lane(), Affinity.t() | nil) :: {:ok, Bridge.t()} | :none
   def choose(%__MODULE__{} = roster, lane, affinity) do
-    case Enum.filter(all(roster), &takes?(roster, &1, lane)) do
+    with nil <- home(roster, affinity),
+         [_ | _] = free <- Enum.filter(all(roster), &takes?(roster, &1, lane)) do
+      {:ok, best(free, affinity)}
+    else
       [] -> :none
-      free -> {:ok, best(free, affinity)}
+      index -> {:ok, fetch!(roster, index)}
     end
   end
 
-  @spec take(t, pos_integer, Verbs.lane()) :: t
-  def take(%__MODULE__{} = roster, index, lane), do: use_slots(roster, index, lane, 1)
+  @doc "A request takes a slot; one of a transfer has that belong to this bridge from now on."
+  @spec take(t, pos_integer, Verbs.lane(), Affinity.t() | nil) :: t
+  def take(%__MODULE__{} = roster, index, lane, affinity \\ nil) do
+    roster |> use_slots(index, lane, 1) |> settle(index, affinity)
+  end
 
   @spec give_back(t, pos_integer, Verbs.lane()) :: t
   def give_back(%__MODULE__{} = roster, index, lane), do: use_slots(roster, index, lane, -1)
@@ -156,6 +176,27 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   # (rendezvous hashing): a bridge that comes or goes moves only what was its own.
   defp best(free, nil), do: Enum.min_by(free, &(&1.used.quick + &1.used.long))
   defp best(free, affinity), do: Enum.max_by(free, &:erlang.phash2({affinity, &1.index}))
+
+  # -- where transfers belong
+
+  defp home(roster, {:transfer, name}), do: roster.homes[name] || roster.older_homes[name]
+  defp home(_roster, _affinity), do: nil
+
+  defp settle(%{homes: homes} = roster, index, {:transfer, name}) do
+    if map_size(homes) < @homes or is_map_key(homes, name),
+      do: %{roster | homes: Map.put(homes, name, index)},
+      else: %{roster | homes: %{name => index}, older_homes: homes}
+  end
+
+  defp settle(roster, _index, _affinity), do: roster
+
+  defp leave_home(roster, index) do
+    %{
+      roster
+      | homes: Map.reject(roster.homes, fn {_name, home} -> home == index end),
+        older_homes: Map.reject(roster.older_homes, fn {_name, home} -> home == index end)
+    }
+  end
 
   defp usable(roster), do: Enum.reject(all(roster), &match?({:failed, _error}, &1.status))
 

@@ -83,9 +83,15 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
     {Map.new(payload), request_opts}
   end
 
+  def payload(:fetch_result, [idempotency_key], opts) do
+    {payload, request_opts} = Keyword.split(opts, [:atoms])
+    {Enum.into(payload, %{idempotency_key: idempotency_key}), request_opts}
+  end
+
   def payload(:put_program, [program], opts), do: {%{program: program}, opts}
   def payload(:cancel, [ref], opts), do: {%{id: ref}, opts}
-  def payload(:health_check, [], opts), do: {%{}, opts}
+
+  def payload(verb, [], opts) when verb in [:health_check, :stats, :clear_cache], do: {%{}, opts}
 
   def payload(verb, [program_id], opts) when verb in [:get_program, :delete_program] do
     {%{program_id: program_id}, opts}
