@@ -107,9 +107,7 @@ class Disk:
             self._lanes[lane] += 1
             self._burst.begin()
         self._waiting_bytes += size_bytes
-        self._take(
-            _Task(verb, errand.work, lambda outcome: self._answer(request_id, outcome), key, size_bytes, lane)
-        )
+        self._take(_Task(verb, errand.work, lambda outcome: self._answer(request_id, outcome), key, size_bytes, lane))
 
     def run(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
         """Has the thread do something behind all that waits there; `then` hears in the loop what came of it."""
