@@ -313,7 +313,7 @@ def test_a_plain_stream_lies_on_the_disk_once(tmp_path: Path) -> None:
 
 
 def test_what_a_transfer_says_it_will_have_is_held_to_both_quotas_before_anything_is_kept(tmp_path: Path) -> None:
-    store = DatasetStore(tmp_path / "datasets")
+    store = open_store(tmp_path, str).datasets
     taker = Transfers(tmp_path / "transfers", store, 10**6, 10**5)
     for size, named in [(10**5 + 1, "transfer_quota_bytes"), (10**6 + 1, "dataset_quota_bytes")]:
         with pytest.raises(TransferError, match=named) as refusal:
