@@ -206,7 +206,7 @@ class Scheduler:
             case Submitted():
                 yield from self._submit(event, now)
             case Held():
-                self._hold(event, now)
+                yield from self._hold(event, now)
             case Known():
                 yield from self._say_known(event)
             case Unfit():
@@ -244,8 +244,11 @@ class Scheduler:
             case _:
                 assert_never(event)
 
-    def _hold(self, event: Held, now: float) -> None:
+    def _hold(self, event: Held, now: float) -> Iterator[Refuse]:
         """A request is in flight, whose ids, deadline and followers are looked after from now on."""
+        if failure := self.unwelcome(event.key, event.parent):
+            yield Refuse(event.request.id, failure)
+            return
         entry = self._enter(Entry(event.key, event.request, b"", now, None, parent=event.parent), event.identity)
         entry.ticket = event.ticket
         self.held[event.ticket] = entry
