@@ -70,7 +70,7 @@ class SharedDatasets(DatasetStore):
         return found
 
     def examine(self, name: str, read: Callable[[int], None]) -> None:
-        """Reads it where all machines have it from, and the copy where one is here, which alone says nothing of that."""
+        """Reads it where all machines have it from, and the copy where one is here, which alone says nothing of it."""
         digits = _digits(name)
         about = self._blobs.get(_KIND, digits + _ABOUT, _MOST_ABOUT_BYTES)
         summed = self._blobs.sha256(_KIND, digits + _STREAM, read)
