@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,11 +16,11 @@ from postgres_server import PostgresServer
 
 from erlbridge.core.results import Stored
 from erlbridge.store import postgres as postgres_module
-from erlbridge.store.blobs import LocalBlobs
+from erlbridge.store.blobs import Blob, LocalBlobs
 from erlbridge.store.claims import Claims
 from erlbridge.store.engine import IndexRefused, Statements
 from erlbridge.store.index import Entry, Index, reindex
-from erlbridge.store.kept import Bounds, Kept
+from erlbridge.store.kept import Bounds, Kept, make_up_kept
 from erlbridge.store.postgres import PostgresEngine
 from erlbridge.store.schema import VERSION
 
@@ -257,6 +258,51 @@ def test_results_of_one_node_are_the_others(
     assert mine.get("name4") is None
     assert theirs.clear()[0] == 2
     assert mine.totals() == (0, 0)
+
+
+def test_what_is_listed_slowly_or_is_much_still_gets_into_the_index_and_out_of_it(
+    engine: PostgresEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction has seconds, a list of an object store and thousands of rows of a server far away take longer."""
+    blobs = LocalBlobs(tmp_path)
+    bounds = Bounds(3600.0, 10_000, 2**30)
+    kept = Kept(engine, blobs, "result", bounds, print)
+    for number in range(600):
+        blobs.put("results", f"{number}.result", b"large", durable=False)
+    all_of_them = blobs.all
+
+    def slowly(kind: str) -> Iterator[Blob]:
+        assert not engine._lock.locked(), "a transaction is under way"
+        return all_of_them(kind)
+
+    most_runs = 0
+    run = postgres_module._Postgres.run
+    begun = postgres_module._transaction
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal most_runs
+        runs = 0
+
+        def count(*given: Any) -> int:
+            nonlocal runs, most_runs
+            runs += 1
+            most_runs = max(most_runs, runs)
+            return run(*given)
+
+        monkeypatch.setattr(postgres_module._Postgres, "run", count)
+        return begun(*arguments)
+
+    monkeypatch.setattr(blobs, "all", slowly)
+    monkeypatch.setattr(postgres_module, "_transaction", counted)
+    make_up_kept(engine, blobs)
+    assert kept.totals()[0] == 600
+    make_up_kept(engine, blobs)
+    Kept(engine, blobs, "result", Bounds(3600.0, 10, 2**30), print).prune()
+    assert kept.totals()[0] == 10
+    Kept(engine, blobs, "result", Bounds(0.0, 10, 2**30), print).prune()
+    assert kept.totals()[0] == 0
+    assert list(all_of_them("results")) == []
+    assert most_runs <= 256
 
 
 def _at_once(works: list) -> None:  # type: ignore[type-arg]
