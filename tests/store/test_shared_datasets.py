@@ -19,7 +19,8 @@ from erlbridge.store import remote_blobs
 from erlbridge.store.blob_cache import BlobCache
 from erlbridge.store.gc import Policy, collect
 from erlbridge.store.places import Places
-from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
+from erlbridge.store.remote_blobs import RemoteBlobs
+from erlbridge.store.remote_system import BlobsRefused, RemoteSystem
 from erlbridge.store.shared_datasets import SharedDatasets
 from erlbridge.store.store import Store, open_store
 from erlbridge.store.verify import verify
@@ -115,7 +116,7 @@ def test_while_nobody_can_be_asked_a_copy_serves_and_what_is_not_here_is_refused
         raise BlobsRefused("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(RemoteBlobs, "_call", away)
+        patch.setattr(RemoteSystem, "call", away)
         assert content(store) == STREAM
         with pytest.raises(BlobsRefused):
             other.datasets.find(NAME)
