@@ -11,7 +11,8 @@ _ADDRESS: Final = (
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^@/?#:]*)(?::(?P<password>[^@/?#]*))?@)?"
     r"(?P<place>[^@?#]*)(?:\?(?P<options>[^@#]*))?\Z"
 )
-_HIDDEN_OPTIONS: Final = r"pass|secret|token|credential|key|sig"
+_HIDDEN_OPTIONS: Final = r"pass|pwd|secret|token|credential|key|sig|%"
+"""Options whose names hold one of these; a name that is percent-encoded may say any of them."""
 _REDACTED: Final = "[redacted]"
 
 

@@ -68,7 +68,7 @@ class DatasetStore:
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
                     if (place / STREAM).stat().st_size == size:
                         return Dataset(name, examples, size, os.fsencode(place.absolute() / STREAM))
-        raise _damaged(name) if self.set_aside(name) else _not_found(name)
+        raise damaged(name) if self.set_aside(name) else not_found(name)
 
     def describe(self, name: str) -> Dataset:
         """The same, for whoever asks how large it is: bytes that lie elsewhere stay there."""
@@ -85,7 +85,7 @@ class DatasetStore:
         try:
             if write_index(aside / INDEX, _pieces(place / STREAM)) != digits:
                 self.set_aside(name)
-                raise _damaged(name)
+                raise damaged(name)
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, which `find` says
                 (aside / INDEX).rename(place / INDEX)
         finally:
@@ -95,7 +95,14 @@ class DatasetStore:
     def check(self, name: str, read: Callable[[int], None] = lambda _: None) -> Dataset:
         """A dataset of which every byte is right; `read` is told how many were read. Raises `NotFound`; what is not
         right is set aside."""
-        found = self.look(name)
+        return self._checked(self.look(name), read)
+
+    def examine(self, name: str, read: Callable[[int], None]) -> None:
+        """The same, where it is kept."""
+        self.check(name, read)
+
+    def _checked(self, found: Dataset, read: Callable[[int], None]) -> Dataset:
+        name = found.name
         import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
         summed = hashlib.sha256()
@@ -104,10 +111,10 @@ class DatasetStore:
                 summed.update(piece)
                 read(len(piece))
         except FileNotFoundError:  # deleted meanwhile
-            raise _not_found(name) from None
+            raise not_found(name) from None
         if PREFIX + summed.hexdigest() != name:
             self.set_aside(name)
-            raise _damaged(name)
+            raise damaged(name)
         return found
 
     def read(self, found: Dataset, offset: int, limit: int) -> bytes:
@@ -180,12 +187,12 @@ class DatasetStore:
     def set_aside(self, name: str) -> bool:
         """Renames a damaged dataset, in the place of one that was damaged before; gives whether there was one."""
         place = self._place(name)
-        damaged = place.with_suffix(".damaged")
+        aside = place.with_suffix(".damaged")
         if os.path.lexists(place):
-            shutil.rmtree(damaged, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
-                place.rename(damaged)
-                self.register.damaged(name, damaged.name)
+                place.rename(aside)
+                self.register.damaged(name, aside.name)
                 return True
         return False
 
@@ -195,7 +202,7 @@ class DatasetStore:
         try:
             self._place(name).rename(aside)
         except FileNotFoundError:
-            raise _not_found(name) from None
+            raise not_found(name) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             self.register.dropped(name)
@@ -246,9 +253,9 @@ class DatasetStore:
                     yield from (file.stat(follow_symlinks=False).st_size for file in files)
 
     def _holds(self, name: str) -> bool:
-        """Whether it is there and every byte is right; what is not right is set aside."""
+        """Whether it is in this directory and every byte is right; what is not right is set aside."""
         try:
-            self.check(name)
+            self._checked(DatasetStore.look(self, name), lambda _: None)
         except NotFound:
             return False
         return True
@@ -264,11 +271,13 @@ def _pieces(path: Path | bytes) -> Iterator[bytes]:
             yield piece
 
 
-def _not_found(name: str) -> NotFound:
+def not_found(name: str) -> NotFound:
+    """What is said of a dataset that is not there."""
     return NotFound(f"no dataset {name} is stored here; send it first, as a transfer", context={"dataset": name})
 
 
-def _damaged(name: str) -> NotFound:
+def damaged(name: str) -> NotFound:
+    """What is said of a dataset that was set aside."""
     return NotFound(
         f"the dataset {name} is damaged on disk and set aside; send it again",
         context={"dataset": name, "reason": atom("damaged")},

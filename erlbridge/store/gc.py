@@ -22,7 +22,7 @@ from erlbridge.store.blobs import LocalBlobs
 from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.files import ASIDE
-from erlbridge.store.kept import reindex_kept
+from erlbridge.store.kept import make_up_kept
 from erlbridge.store.store import Store
 from erlbridge.store.transfers import Transfers
 
@@ -81,7 +81,7 @@ def collect(
     yield from _aside_elsewhere(store, now - int(policy.aside_s * 1e9), only_look=only_look)
     yield from _transfers(store, now / 1e9 - TRANSFER_KEPT_S, only_look=only_look)
     if not only_look:
-        store.engine.write(lambda statements: reindex_kept(statements, store.blobs))
+        make_up_kept(store.engine, store.blobs)
     for shelf, kept_s in shelves:
         shelf.register.make_up(shelf.found())
         if kept_s is not None:

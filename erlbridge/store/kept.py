@@ -6,12 +6,13 @@ set aside beside the blobs as `.damaged`, and named. What the bytes mean is deci
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from erlbridge.core.results import Stored, pack, unpack
-from erlbridge.store.blobs import Blobs
+from erlbridge.store.blobs import Blob, Blobs
 from erlbridge.store.engine import Engine, Row, Statements
 
 INLINE_BYTES: Final = 64 * 1024
@@ -23,6 +24,9 @@ KINDS: Final = tuple(_SUFFIXES)
 _SLACK: Final = 64
 _BATCH: Final = 256
 _OF_NAME: Final = "kind = ? AND name = ?"
+
+KeptBlob: TypeAlias = tuple[str, str, Blob]
+"""An outcome that lies in a blob: its kind, its name, the blob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,10 @@ class Kept:
     def prune(self) -> None:
         """Drops what is too old or too much, the longest unused first."""
         self._new_count = self._new_bytes = 0
-        for name in self._engine.write(self._cut):
-            self._blobs.delete(ROOM, self._file(name))
+        while cut := self._engine.write(self._cut):
+            for name, _, is_blob in cut:
+                if is_blob:
+                    self._blobs.delete(ROOM, self._file(name))
 
     # -- what is damaged
 
@@ -175,25 +181,26 @@ class Kept:
         if self._new_count * _SLACK >= self.bounds.count or self._new_bytes * _SLACK >= self.bounds.total_bytes:
             self.prune()
 
-    def _cut(self, statements: Statements) -> list[str]:
-        """Drops rows; gives those names that are blobs too."""
+    def _cut(self, statements: Statements) -> list[Row]:
+        """Drops some rows that are too old or too much, and gives them: a server far away does no more within the time
+        that a transaction has."""
         oldest_ns = statements.now_ns() - int(self.bounds.age_s * 1e9)
         dropped = statements.rows(
-            "SELECT name, size, body IS NULL FROM results WHERE kind = ? AND stored_at < ?", (self.kind, oldest_ns)
+            "SELECT name, size, body IS NULL FROM results WHERE kind = ? AND stored_at < ? LIMIT ?",
+            (self.kind, oldest_ns, _BATCH),
         )
-        self._delete(statements, dropped)
-        count, total = _totals(statements, self.kind)
-        while count > self.bounds.count or total > self.bounds.total_bytes:
+        count, total = (0, 0) if dropped else _totals(statements, self.kind)
+        if count > self.bounds.count or total > self.bounds.total_bytes:
             for row in statements.rows(
                 "SELECT name, size, body IS NULL FROM results WHERE kind = ? ORDER BY used_at, name LIMIT ?",
                 (self.kind, _BATCH),
             ):
                 if count <= self.bounds.count and total <= self.bounds.total_bytes:
                     break
-                self._delete(statements, [row])
                 dropped.append(row)
                 count, total = count - 1, total - row[1]
-        return [name for name, _, is_blob in dropped if is_blob]
+        self._delete(statements, dropped)
+        return dropped
 
     def _delete(self, statements: Statements, rows: list[Row]) -> None:
         for name, *_ in rows:
@@ -209,18 +216,33 @@ class _Kept:
     body: bytes | None
 
 
-def reindex_kept(statements: Statements, blobs: Blobs) -> None:
-    """Adds rows for the blobs of all kinds, for an index that was lost: what stood in rows is gone with it, and what
-    this bridge wrote before it had an index is found again."""
+def kept_blobs(blobs: Blobs) -> list[KeptBlob]:
+    """The outcomes of all kinds that lie in blobs."""
     kinds = {suffix: kind for kind, suffix in _SUFFIXES.items()}
-    for blob in blobs.all(ROOM):
-        name, dot, suffix = blob.name.rpartition(".")
-        if (kind := kinds.get(dot + suffix)) is not None:
-            statements.run(
-                "INSERT INTO results (kind, name, size, stored_at, used_at, body) VALUES (?, ?, ?, ?, ?, NULL) "
-                "ON CONFLICT (kind, name) DO NOTHING",
-                (kind, name, blob.size_bytes, blob.modified_at_ns, blob.modified_at_ns),
-            )
+    split = ((blob, *blob.name.rpartition(".")) for blob in blobs.all(ROOM))
+    return [(kind, name, blob) for blob, name, dot, suffix in split if (kind := kinds.get(dot + suffix)) is not None]
+
+
+def reindex_kept(statements: Statements, found: Iterable[KeptBlob]) -> None:
+    """Adds rows for blobs, for an index that was lost: what stood in rows is gone with it, and what this bridge wrote
+    before it had an index is found again."""
+    for kind, name, blob in found:
+        statements.run(
+            "INSERT INTO results (kind, name, size, stored_at, used_at, body) VALUES (?, ?, ?, ?, ?, NULL) "
+            "ON CONFLICT (kind, name) DO NOTHING",
+            (kind, name, blob.size_bytes, blob.modified_at_ns, blob.modified_at_ns),
+        )
+
+
+def make_up_kept(engine: Engine, blobs: Blobs) -> None:
+    """The same, for those that have no row. They are listed before a transaction begins, which has no time for that,
+    nor for all of them at once."""
+    noted = "SELECT kind, name FROM results WHERE body IS NULL"
+    found = kept_blobs(blobs)
+    known = set(engine.read(lambda statements: statements.rows(noted)))
+    missing = [one for one in found if one[:2] not in known]
+    for begin in range(0, len(missing), _BATCH):
+        engine.write(partial(reindex_kept, found=missing[begin : begin + _BATCH]))
 
 
 def _put(statements: Statements, kind: str, name: str, size: int, body: bytes | None) -> bool:

@@ -1,46 +1,32 @@
-"""A store's blobs on any file system that fsspec reaches, for nodes on several machines. The one door to fsspec.
+"""A store's blobs on any file system that fsspec reaches, for nodes on several machines.
 
-What such a system is, and how one logs in there, is its own package's business and the environment's. Here its answers
-get bounds: an error of whatever class is an `OSError`, one that never comes is not waited for, and what was put is
-known to be there whole before anybody is told so.
+What such a system is, and how one logs in there, is its own package's business and the environment's; `remote_system`
+gives its answers bounds. What was put is known to be there whole before anybody is told so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final
 
-from erlbridge.core.addresses import Address, parse_address, redacted
 from erlbridge.store.blob_cache import BlobCache
 from erlbridge.store.blobs import Blob
 from erlbridge.store.files import ASIDE
-
-Result = TypeVar("Result")
+from erlbridge.store.remote_system import BlobsRefused, RemoteSystem
 
 DAMAGED: Final = ".damaged"
 _PUTS_WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 """Systems in which an object appears whole or not at all. In all others it is written aside and renamed."""
 
-_PATIENCE_S: Final = 30.0
-"""How long any answer may take; packages try again by themselves meanwhile."""
-_SLOWEST_BYTES_PER_S: Final = 2**20
-_AWAY_S: Final = 5.0
-"""How long a system that did not answer is left alone; meanwhile it refuses at once."""
 _PIECE_BYTES: Final = 2**20
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
 """What systems call the time when a file was changed; the last, that of its name too where both are known."""
-
-
-class BlobsRefused(OSError):
-    """The blobs cannot be reached now; what was asked for may be asked for again."""
 
 
 class RemoteBlobs:
@@ -53,13 +39,8 @@ class RemoteBlobs:
     """
 
     def __init__(self, address: str, cache: BlobCache, clock: Callable[[], float] = time.monotonic) -> None:
-        self._url = address
-        self._address = parse_address(address) or Address("", "store_blobs", (address,))
+        self._system = RemoteSystem(address, clock)
         self._cache = cache
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._opened: tuple[Any, str] | None = None
-        self._away_until = 0.0
 
     def put(self, kind: str, name: str, content: bytes, *, durable: bool = True) -> None:
         """As `Blobs.put`; how durable it is where it arrived is the system's affair, and never less than here."""
@@ -74,7 +55,7 @@ class RemoteBlobs:
                 _write_aside(system, path, lambda file: file.write(content))
             _expect_size(system, path, len(content))
 
-        self._call(put, len(content))
+        self._system.call(put, len(content))
 
     def get(self, kind: str, name: str, limit_bytes: int = -1) -> bytes | None:
         info = self._info(kind, name)
@@ -82,7 +63,9 @@ class RemoteBlobs:
             self._cache.drop(kind, name)
             return None
         if 0 <= limit_bytes < info["size"]:
-            return self._call(lambda system, root: _head(system, f"{root}/{kind}/{name}", limit_bytes), limit_bytes)
+            return self._system.call(
+                lambda system, root: _head(system, f"{root}/{kind}/{name}", limit_bytes), limit_bytes
+            )
         version = repr(sorted((key, str(value)) for key, value in info.items()))
         if (cached := self._cache.get(kind, name, version)) is not None:
             return cached
@@ -92,10 +75,9 @@ class RemoteBlobs:
                 return bytes(system.cat_file(f"{root}/{kind}/{name}"))
             return None
 
-        content = self._call(get, int(info["size"]))
-        if content is not None and len(content) != info["size"]:
-            raise BlobsRefused(f"{self._address.shown}: {name} broke off after {len(content)} of {info['size']} bytes")
+        content = self._system.call(get, int(info["size"]))
         if content is not None:
+            self._expect_whole(name, len(content), info)
             self._cache.put(kind, name, version, content)
         return content
 
@@ -110,7 +92,7 @@ class RemoteBlobs:
                 return True
             return False  # another node was faster
 
-        return self._call(delete)
+        return self._system.call(delete)
 
     def set_aside(self, kind: str, name: str) -> str | None:
         self._cache.drop(kind, name)
@@ -122,7 +104,7 @@ class RemoteBlobs:
                 return damaged
             return None
 
-        return self._call(rename)
+        return self._system.call(rename)
 
     def all(self, kind: str) -> Iterator[Blob]:
         return (_blob(found, _TIMES) for found in self._files(kind) if not _is_left(found))
@@ -139,7 +121,7 @@ class RemoteBlobs:
                 return True
             return False
 
-        return self._call(has)
+        return self._system.call(has)
 
     # -- what is too large for memory
 
@@ -156,7 +138,7 @@ class RemoteBlobs:
                     _write_aside(system, path, lambda into: _copy(file, into))
             _expect_size(system, path, size)
 
-        self._call(upload, size)
+        self._system.call(upload, size)
 
     def download(self, kind: str, name: str, target: Path) -> bool:
         """Writes a blob's bytes into a new file, and has them on the disk; gives whether there was one."""
@@ -166,13 +148,45 @@ class RemoteBlobs:
 
         def download(system: Any, root: str) -> bool:
             with contextlib.suppress(FileNotFoundError), system.open(f"{root}/{kind}/{name}", "rb") as source:
-                with open(target, "xb", buffering=0) as file:
+                with open(target, "wb", buffering=0) as file:  # anew, when it is tried again
                     _copy(source, file)
                     os.fsync(file.fileno())
                 return True
             return False
 
-        return self._call(download, int(info["size"]))
+        if not self._system.call(download, int(info["size"])):
+            return False
+        self._expect_whole(name, target.stat().st_size, info)
+        return True
+
+    def sha256(self, kind: str, name: str, read: Callable[[int], None]) -> str | None:
+        """The digits of a blob's sum, None when there is none; `read` is told how many bytes were read."""
+        import hashlib  # noqa: PLC0415 - 5 ms that the node's start does not wait for
+
+        info = self._info(kind, name)
+        if info is None:
+            return None
+
+        def sum_up(system: Any, root: str) -> tuple[int, str] | None:
+            size, summed = 0, hashlib.sha256()
+            with contextlib.suppress(FileNotFoundError), system.open(f"{root}/{kind}/{name}", "rb") as source:
+                while piece := source.read(_PIECE_BYTES):
+                    summed.update(piece)
+                    read(len(piece))
+                    size += len(piece)
+                return size, summed.hexdigest()
+            return None
+
+        found = self._system.call(sum_up, int(info["size"]))
+        if found is None:
+            return None
+        self._expect_whole(name, found[0], info)
+        return found[1]
+
+    def _expect_whole(self, name: str, size: int, info: Mapping[str, Any]) -> None:
+        """A connection that was cut looks like the end of a file: what lies there is not damaged for that."""
+        if size != info["size"]:
+            raise BlobsRefused(f"{self._system.shown}: {name} broke off after {size} of {info['size']} bytes")
 
     # -- the system
 
@@ -182,7 +196,7 @@ class RemoteBlobs:
                 return [found for found in system.ls(f"{root}/{kind}", detail=True) if _is_file(found)]
             return []
 
-        return self._call(listed)
+        return self._system.call(listed)
 
     def _info(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """What the system knows of a blob, None when there is no such file."""
@@ -193,58 +207,7 @@ class RemoteBlobs:
                 return found if _is_file(found) else None
             return None
 
-        return self._call(info)
-
-    def _call(self, work: Callable[[Any, str], Result], size_bytes: int = 0) -> Result:
-        """What `work` gives with the system and the path of its root."""
-        if self._clock() < self._away_until:
-            raise BlobsRefused(f"{self._address.shown} did not answer a moment ago")
-        try:
-            return _within(_PATIENCE_S + size_bytes / _SLOWEST_BYTES_PER_S, lambda: work(*self._open()))
-        except BlobsRefused:
-            raise
-        except TimeoutError as error:
-            self._away_until = self._clock() + _AWAY_S
-            raise BlobsRefused(f"{self._address.shown} does not answer: {error}") from None
-        except ImportError as error:
-            raise BlobsRefused(
-                f"a package for {self._address.shown} is missing: {error}; install it, or unset store_blobs"
-            ) from None
-        except Exception as error:  # noqa: BLE001 - every system has errors of its own
-            said = redacted(f"{type(error).__name__}: {error}", self._address)
-            text = f"{self._address.shown}: {said}"
-            number = error.errno if isinstance(error, OSError) else None
-            raise (BlobsRefused(number, text) if number else BlobsRefused(text)) from None
-
-    def _open(self) -> tuple[Any, str]:
-        with self._lock:
-            if self._opened is None:
-                from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # noqa: PLC0415 - for those who use it
-
-                # What another node has put or deleted is asked for each time.
-                system, root = url_to_fs(self._url, use_listings_cache=False)
-                self._opened = system, str(root).rstrip("/")
-            return self._opened
-
-
-def _within(seconds: float, work: Callable[[], Result]) -> Result:
-    """What `work` gives, done by a thread that is left to itself when it takes longer: then raises `TimeoutError`."""
-    done: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((work(), None))
-        except BaseException as error:  # noqa: BLE001 - raised by whoever waits
-            done.put((None, error))
-
-    threading.Thread(target=run, name="erlbridge-blobs", daemon=True).start()
-    try:
-        result, error = done.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"nothing within {seconds:.0f} s") from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # None is what the work gave
+        return self._system.call(info)
 
 
 def _puts_whole(system: Any) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
 from erlbridge.store.blobs import Blob
-from erlbridge.store.datasets import STREAM, DatasetStore
+from erlbridge.store.datasets import STREAM, DatasetStore, damaged, not_found
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
 from erlbridge.store.remote_blobs import RemoteBlobs
@@ -68,6 +68,18 @@ class SharedDatasets(DatasetStore):
         with contextlib.suppress(OSError):
             os.utime(self._place(name))
         return found
+
+    def examine(self, name: str, read: Callable[[int], None]) -> None:
+        """Reads it where all machines have it from, and the copy where one is here, which alone says nothing of it."""
+        digits = _digits(name)
+        about = self._blobs.get(_KIND, digits + _ABOUT, _MOST_ABOUT_BYTES)
+        summed = self._blobs.sha256(_KIND, digits + _STREAM, read)
+        if about is None or summed is None:
+            raise not_found(name)
+        if summed != digits or _read_about(about)[1] < 0:
+            raise self._condemned(name)
+        if DatasetStore.has(self, name):
+            self.check(name)
 
     def has(self, name: str) -> bool:
         return self._blobs.has(_KIND, _digits(name) + _ABOUT)
@@ -142,13 +154,17 @@ class SharedDatasets(DatasetStore):
             if not self._blobs.download(_KIND, digits + _STREAM, aside / STREAM):
                 return
             if size < 0 or _sha256(aside / STREAM) != digits or (aside / STREAM).stat().st_size != size:
-                for end in (_ABOUT, _STREAM):
-                    self._blobs.set_aside(_KIND, digits + end)
-                self.register.damaged(name, f"{digits}.damaged")
-                return
+                raise self._condemned(name)
             super().settle(aside, name, examples, size)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _condemned(self, name: str) -> NotFound:
+        """Sets aside what is not right elsewhere, and gives what is said of it."""
+        for end in (_ABOUT, _STREAM):
+            self._blobs.set_aside(_KIND, _digits(name) + end)
+        self.register.damaged(name, f"{_digits(name)}.damaged")
+        return damaged(name)
 
     # -- copies
 

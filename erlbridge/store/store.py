@@ -14,7 +14,7 @@ from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import Engine, SqliteEngine, Statements
 from erlbridge.store.index import Index, reindex
-from erlbridge.store.kept import reindex_kept
+from erlbridge.store.kept import kept_blobs, reindex_kept
 from erlbridge.store.models import MODEL
 from erlbridge.store.places import Places
 from erlbridge.store.programs import PROGRAM
@@ -68,7 +68,7 @@ def open_store(data: Path, say: Say, places: Places = _HERE) -> Store:
     def take_over(statements: Statements) -> None:
         for kind, found in (("program", programs.found()), ("model", models.found()), ("dataset", datasets.found())):
             reindex(statements, kind, found)
-        reindex_kept(statements, blobs)
+        reindex_kept(statements, kept_blobs(blobs))
 
     engine = _shared_engine(places.index, take_over) if places.index else SqliteEngine(data, say, take_over)
     remote = _remote_blobs(data, places) if places.blobs else None

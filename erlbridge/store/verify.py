@@ -11,7 +11,7 @@ from erlbridge.limits import MAX_OUTGOING_BYTES
 from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import SqliteEngine
-from erlbridge.store.kept import KINDS, Bounds, Kept, reindex_kept
+from erlbridge.store.kept import KINDS, Bounds, Kept, make_up_kept
 from erlbridge.store.store import Store
 from erlbridge.wire.vocabulary import atom
 
@@ -75,7 +75,7 @@ def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterat
         for name in sorted(noted - seen):
             if shelf.register.index.get(name) is None:
                 yield Checked(kind, name, 0, LOST, "its file is gone; the index has forgotten it")
-    store.engine.write(lambda statements: reindex_kept(statements, store.blobs))
+    make_up_kept(store.engine, store.blobs)
     for kind in KINDS:
         yield from _outcomes(store, kind, read)
 
@@ -103,4 +103,4 @@ def _check(shelf: Contents | DatasetStore, name: str, read: Callable[[int], None
     if isinstance(shelf, Contents):
         read(len(shelf.check(name)))
     else:
-        shelf.check(name, read)
+        shelf.examine(name, read)

@@ -25,6 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node(data: Path) -> Iterator[NodeClient]:
     client = NodeClient("--workers", "2", "--spare-workers", "0", data=data)
     client.ready()
+    done(client.ask("predict", asking("whichever test is first, there is an index, and something in it")))
     yield client
     client.close()
 

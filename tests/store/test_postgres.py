@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from postgres_server import PostgresServer
 
 from erlbridge.core.results import Stored
+from erlbridge.store import kept as kept_module
 from erlbridge.store import postgres as postgres_module
-from erlbridge.store.blobs import LocalBlobs
+from erlbridge.store.blobs import Blob, LocalBlobs
 from erlbridge.store.claims import Claims
 from erlbridge.store.engine import IndexRefused, Statements
 from erlbridge.store.index import Entry, Index, reindex
-from erlbridge.store.kept import Bounds, Kept
+from erlbridge.store.kept import Bounds, Kept, make_up_kept
 from erlbridge.store.postgres import PostgresEngine
 from erlbridge.store.schema import VERSION
 
@@ -180,6 +182,34 @@ def test_a_cut_while_it_works_is_met_by_another_try(engine: PostgresEngine, addr
     assert len(tries) == 2
 
 
+def test_a_commit_that_was_cut_is_not_done_twice_and_says_that_nobody_knows(
+    engine: PostgresEngine, address: str
+) -> None:
+    index = Index(engine, "program")
+    index.put(ONE)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON entries DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION cut()"
+        )
+        tries: list[int] = []
+
+        def work(statements: Statements) -> None:
+            tries.append(1)
+            reindex(statements, "program", [TWO])
+
+        with pytest.raises(IndexRefused, match="whether it did is not known"):
+            engine.write(work)
+        assert tries == [1]
+        connection.execute("DROP TRIGGER at_commit ON entries")
+    assert index.get("a") == ONE
+    index.put(TWO)
+
+
 def test_a_server_that_is_away_refuses_soon_and_is_used_again_when_it_is_back(postgres: PostgresServer) -> None:
     now = [0.0]
     engine = PostgresEngine(postgres.new_database(), clock=lambda: now[0])
@@ -257,6 +287,51 @@ def test_results_of_one_node_are_the_others(
     assert mine.get("name4") is None
     assert theirs.clear()[0] == 2
     assert mine.totals() == (0, 0)
+
+
+def test_what_is_listed_slowly_or_is_much_still_gets_into_the_index_and_out_of_it(
+    engine: PostgresEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction has seconds, a list of an object store and thousands of rows of a server far away take longer."""
+    blobs = LocalBlobs(tmp_path)
+    monkeypatch.setattr(kept_module, "_BATCH", 20)
+    kept = Kept(engine, blobs, "result", Bounds(3600.0, 10_000, 2**30), print)
+    for number in range(50):
+        blobs.put("results", f"{number}.result", b"large", durable=False)
+    all_of_them = blobs.all
+
+    def slowly(kind: str) -> Iterator[Blob]:
+        assert not engine._lock.locked(), "a transaction is under way"
+        return all_of_them(kind)
+
+    most_runs = 0
+    run = postgres_module._Postgres.run
+    begun = postgres_module._transaction
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal most_runs
+        runs = 0
+
+        def count(*given: Any) -> int:
+            nonlocal runs, most_runs
+            runs += 1
+            most_runs = max(most_runs, runs)
+            return run(*given)
+
+        monkeypatch.setattr(postgres_module._Postgres, "run", count)
+        return begun(*arguments)
+
+    monkeypatch.setattr(blobs, "all", slowly)
+    monkeypatch.setattr(postgres_module, "_transaction", counted)
+    make_up_kept(engine, blobs)
+    assert kept.totals()[0] == 50
+    make_up_kept(engine, blobs)
+    Kept(engine, blobs, "result", Bounds(3600.0, 10, 2**30), print).prune()
+    assert kept.totals()[0] == 10
+    Kept(engine, blobs, "result", Bounds(0.0, 10, 2**30), print).prune()
+    assert kept.totals()[0] == 0
+    assert list(all_of_them("results")) == []
+    assert most_runs <= 20
 
 
 def _at_once(works: list) -> None:  # type: ignore[type-arg]

@@ -12,9 +12,10 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from erlbridge.store import remote_blobs
+from erlbridge.store import remote_system
 from erlbridge.store.blob_cache import BlobCache
-from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
+from erlbridge.store.remote_blobs import RemoteBlobs
+from erlbridge.store.remote_system import BlobsRefused
 
 CONTENT = b"a program" * 100
 
@@ -50,7 +51,26 @@ class FaultySystem(LocalFileSystem):
                 file.truncate(1)
 
 
+class ConnectedSystem(LocalFileSystem):
+    """A directory behind a connection, of which those of an earlier `generation` are cut."""
+
+    protocol = "connected"
+    generation: ClassVar[int] = 0
+    opened: ClassVar[int] = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        ConnectedSystem.opened += 1
+        self._mine = self.generation
+
+    def info(self, path: str, **options: Any) -> Any:
+        if self._mine != self.generation:
+            raise OSError("Socket is closed")
+        return super().info(path, **options)
+
+
 fsspec.register_implementation("faulty", FaultySystem)
+fsspec.register_implementation("connected", ConnectedSystem)
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -188,17 +208,46 @@ def test_a_put_that_fails_leaves_what_was_there_and_nothing_beside_it(faulty: Re
     assert faulty.get("programs", "one.etf") == CONTENT
 
 
-def test_a_system_that_never_answers_is_not_waited_for_twice(
-    faulty: RemoteBlobs, monkeypatch: pytest.MonkeyPatch
+def test_a_system_that_never_answers_is_left_alone_for_longer_each_time_and_used_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_blobs, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(remote_system, "_PATIENCE_S", 0.05)
+    now = [0.0]
+    blobs = RemoteBlobs(f"faulty://{tmp_path}/remote", BlobCache(tmp_path / "cache", 2**20), clock=lambda: now[0])
     answer = threading.Event()
-    FaultySystem.faults["info"] = answer.wait
+    monkeypatch.setattr(FaultySystem, "faults", {"info": answer.wait})
+    for away_s in (5.0, 10.0, 20.0):
+        with pytest.raises(BlobsRefused, match="does not answer"):
+            blobs.has("programs", "one.etf")
+        now[0] += away_s - 0.1
+        with pytest.raises(BlobsRefused, match="did not answer a moment ago"):
+            blobs.has("programs", "one.etf")
+        now[0] += 0.1
     with pytest.raises(BlobsRefused, match="does not answer"):
-        faulty.has("programs", "one.etf")
-    with pytest.raises(BlobsRefused, match="did not answer a moment ago"):
-        faulty.has("programs", "one.etf")
+        blobs.has("programs", "one.etf")
+    (tmp_path / "remote" / "programs").mkdir(parents=True)
+    (tmp_path / "remote" / "programs" / "one.etf").touch()
     answer.set()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert blobs.has("programs", "one.etf")
+            break
+        except BlobsRefused:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_connection_that_was_cut_is_made_again(tmp_path: Path) -> None:
+    """As `sftp` and `ftp` have them: whoever has one gets nothing but errors from it once it is cut."""
+    blobs = _blobs(f"connected://{tmp_path}/remote", tmp_path)
+    blobs.put("programs", "one.etf", CONTENT)
+    ConnectedSystem.generation += 1
+    assert blobs.has("programs", "one.etf")
+    ConnectedSystem.generation += 1
+    assert blobs.get("programs", "one.etf") == CONTENT
+    blobs.download("programs", "one.etf", tmp_path / "target")
+    assert ConnectedSystem.opened == 3
 
 
 def test_an_unknown_system_says_what_is_missing(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,12 +15,15 @@ from erlbridge.codec import term_to_binary
 from erlbridge.core.dataset_requests import ListDatasets
 from erlbridge.errors import NotFound
 from erlbridge.node.dataset_verbs import list_datasets
+from erlbridge.store import remote_blobs
 from erlbridge.store.blob_cache import BlobCache
 from erlbridge.store.gc import Policy, collect
 from erlbridge.store.places import Places
-from erlbridge.store.remote_blobs import BlobsRefused, RemoteBlobs
+from erlbridge.store.remote_blobs import RemoteBlobs
+from erlbridge.store.remote_system import BlobsRefused, RemoteSystem
 from erlbridge.store.shared_datasets import SharedDatasets
 from erlbridge.store.store import Store, open_store
+from erlbridge.store.verify import verify
 from erlbridge.wire.vocabulary import atom
 
 STREAM = b"".join(len(term).to_bytes(4) + term for term in [term_to_binary({b"n": n}) for n in range(20)])
@@ -93,7 +98,7 @@ def test_what_was_damaged_elsewhere_is_never_used_and_is_set_aside(tmp_path: Pat
     blob.write_bytes(b"!" + blob.read_bytes()[1:])
     said: list[str] = []
     other = machine(tmp_path, "b", said)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="damaged"):
         other.datasets.find(NAME)
     assert said == [f"the dataset {NAME} was damaged, and is set aside as {DIGITS}.damaged"]
     assert list(other.datasets.found()) == []
@@ -111,7 +116,7 @@ def test_while_nobody_can_be_asked_a_copy_serves_and_what_is_not_here_is_refused
         raise BlobsRefused("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(RemoteBlobs, "_call", away)
+        patch.setattr(RemoteSystem, "call", away)
         assert content(store) == STREAM
         with pytest.raises(BlobsRefused):
             other.datasets.find(NAME)
@@ -177,3 +182,40 @@ def test_what_was_left_elsewhere_is_cleared_up_and_what_is_used_stays(tmp_path: 
     expected = {(kind, f"datasets/{file}") for kind, file in zip(kinds, left, strict=True)}
     assert collected(100_000) == expected
     assert content(machine(tmp_path, "b")) == STREAM
+
+
+def test_what_was_sent_is_not_fetched_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = machine(tmp_path, "a")
+    monkeypatch.setattr(RemoteBlobs, "download", None)
+    sent(store)
+    sent(store)
+    assert content(store) == STREAM
+
+
+def test_a_fetch_that_breaks_off_condemns_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut connection looks like the end of a file; for that no machine may lose the dataset."""
+    sent(machine(tmp_path, "a"))
+    other = machine(tmp_path, "b")
+    whole = remote_blobs._copy
+
+    def cut(source: IO[bytes], target: IO[bytes]) -> None:
+        whole(io.BytesIO(source.read(100)), target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_blobs, "_copy", cut)
+        with pytest.raises(BlobsRefused, match=f"broke off after 100 of {len(STREAM)} bytes"):
+            other.datasets.find(NAME)
+    assert content(other) == STREAM
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_verify_reads_what_all_machines_have_it_from(tmp_path: Path, *, has_copy: bool) -> None:
+    first, other = machine(tmp_path, "a"), machine(tmp_path, "b")
+    sent(first)
+    assert [checked.fault for checked in verify(other)] == [None]
+    assert not (tmp_path / "b" / "datasets").exists()
+    blob = tmp_path / "shared" / "datasets" / f"{DIGITS}.stream"
+    blob.write_bytes(b"!" + blob.read_bytes()[1:])
+    (checked,) = verify(first if has_copy else other)
+    assert (checked.name, checked.fault) == (NAME, "damaged")
+    assert list(other.datasets.found()) == []

@@ -116,6 +116,8 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
     end
 
     test "tells of a health that a stopped node does not give, in time", %{pool: pool} do
+      # A worker may still be ending the job that a test before has cancelled.
+      await_idle(pool)
       %{2 => %{info: %{os_pid: os_pid}}} = bridges(pool)
       signal("STOP", os_pid)
       assert {:ok, health} = PythonBridge.health_check(pool, timeout: 200)

@@ -344,6 +344,24 @@ defmodule Pipeline.DSPy.DataTransferTest do
     assert read == Enum.to_list(rows(2000))
   end
 
+  test "a dataset that is deleted while it is read raises, and leaves nothing to wait for" do
+    bridge = start_bridge()
+    {:ok, dataset} = DataTransfer.transfer_large_dataset(rows(12_000), bridge)
+    {:ok, examples} = DataTransfer.fetch(bridge, dataset)
+
+    reader =
+      Task.async(fn ->
+        assert_raise PythonError, ~r/no dataset/, fn ->
+          for {_row, 2000} <- Stream.with_index(examples),
+              do: DataTransfer.delete(bridge, dataset)
+        end
+
+        refute_received _anything
+      end)
+
+    assert {:ok, _} = Task.yield(reader, 20_000) || Task.shutdown(reader, :brutal_kill)
+  end
+
   test "a dataset that is damaged at the node raises at its end" do
     directory = tmp_dir("damaged-#{System.unique_integer([:positive])}")
     bridge = start_bridge(data_dir: directory)

@@ -49,7 +49,12 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
       &next/1,
       fn state -> drain(state) end
     )
+    |> Stream.map(&part!/1)
   end
+
+  # Raised behind the stream and not in it: what is awaited once more when it is left must be what is still asked for.
+  defp part!({:failed, error}), do: raise(error)
+  defp part!(data), do: data
 
   @doc "The examples of such a stream."
   @spec examples(Enumerable.t()) :: Enumerable.t()
@@ -83,7 +88,8 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
         message =
           "the dataset #{state.name} came as #{other}; it is damaged at the node, send it again"
 
-        raise PythonError.new(:transfer_error, message, context: %{reason: :checksum})
+        error = PythonError.new(:transfer_error, message, context: %{reason: :checksum})
+        {[{:failed, error}], state}
     end
   end
 
@@ -106,19 +112,21 @@ defmodule Pipeline.DSPy.DataTransfer.Parts do
         {[data], state}
 
       {:ok, _nothing} ->
-        raise PythonError.new(:transfer_error, "the dataset #{state.name} ends too early")
+        error = PythonError.new(:transfer_error, "the dataset #{state.name} ends too early")
+        {[{:failed, error}], %{state | pending: rest}}
 
       {:error, error} ->
         drain(%{state | pending: rest})
-        if state.in_vain == @most_in_vain, do: raise(error)
+        resume(%{state | pending: :queue.new(), asked: state.given}, error)
+    end
+  end
 
-        case Resumption.await(state.bridge, error, state.opts[:resume_within], state.in_vain) do
-          :ok ->
-            next(%{state | pending: :queue.new(), asked: state.given, in_vain: state.in_vain + 1})
+  defp resume(%{in_vain: @most_in_vain} = state, error), do: {[{:failed, error}], state}
 
-          {:error, error} ->
-            raise error
-        end
+  defp resume(state, error) do
+    case Resumption.await(state.bridge, error, state.opts[:resume_within], state.in_vain) do
+      :ok -> next(%{state | in_vain: state.in_vain + 1})
+      {:error, error} -> {[{:failed, error}], state}
     end
   end
 
