@@ -155,8 +155,10 @@ class Incoming:
             if data:
                 yield data
             return
-        if data and self._inflation.is_over:
-            raise refused("corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one")
+        if self._inflation.is_over:
+            if data:
+                raise refused("corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one")
+            return
         try:
             yield from self._inflation.take(data)
         except Broken as why:
