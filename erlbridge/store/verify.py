@@ -103,4 +103,4 @@ def _check(shelf: Contents | DatasetStore, name: str, read: Callable[[int], None
     if isinstance(shelf, Contents):
         read(len(shelf.check(name)))
     else:
-        shelf.check(name, read)
+        shelf.index(shelf.check(name, read))  # which shows whether it has as many examples as is noted

@@ -24,6 +24,8 @@ _HEAD: Final = struct.Struct(">IH")
 _MAP: Final = tags.VERSION_MAGIC << 8 | tags.MAP_EXT
 _LEAST_BYTES: Final = 6
 """The empty map."""
+LEAST_FRAMED_BYTES: Final = HEADER_BYTES + _LEAST_BYTES
+"""What an example takes in a stream, at least."""
 
 
 def refused(reason: str, message: str, **context: object) -> TransferError:
@@ -157,7 +159,9 @@ class Incoming:
             return
         if self._inflation.is_over:
             if data:
-                raise refused("corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one")
+                raise refused(
+                    "corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one"
+                )
             return
         try:
             yield from self._inflation.take(data)
