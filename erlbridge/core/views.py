@@ -18,8 +18,10 @@ from erlbridge.wire.place import Place, given, shown
 
 _MOST_SEED: Final = 2**32 - 1
 _MOST_COUNT: Final = 2**62
-_PARTS: Final = 10**9
+_PARTS: Final = 10**15
 """Shares are counted in these parts of the whole: 0.7 and 0.2 together are 0.9, as they are on paper."""
+_ROUNDED: Final = 100
+"""Parts that a share which was added up may be off: what is half an example on paper goes up all the same."""
 
 _ROUNDS: Final = 8
 _WORD: Final = 2**64 - 1
@@ -67,7 +69,7 @@ def _parts(share: float) -> int:
 
 
 def _share(parts: int, examples: int) -> int:
-    return (parts * examples + _PARTS // 2) // _PARTS
+    return ((parts + _ROUNDED) * examples + _PARTS // 2) // _PARTS
 
 
 def parse_view(place: Place) -> View:

@@ -4,7 +4,7 @@ Everything it knows comes with the call. A text's features are its word stems an
 a demo votes for its value with its cosine similarity to the question, features weighted by how rare they are among the
 demos; a rule line `If the input mentions "sour" or "peel", fruit is "lemon".` votes for its value with the number of
 its words that the question mentions. Knows no prompt layout, no field, no label, and holds nothing between calls but
-caches of pure functions.
+bounded caches of pure functions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log, sqrt
+from typing import Final
+
+from erlbridge.programs.remembering import remembered
 
 WORDS_PER_RULE = 40  # a rule line stays readable, and an instruction of a few of them under a thousand words
 LONGEST_RULED_VALUE = 60  # longer outputs are prose, which no rule line can give back
@@ -43,6 +45,11 @@ _RULE = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"\"([^\"\n]+)\"")
+
+
+_REMEMBERED_BYTES: Final = 6 * 2**20
+_ENTRY_BYTES: Final = 100
+"""Of a set or a map, with the short text that is its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Ballot:
         return next(iter(self.shares), None)
 
 
-@lru_cache(maxsize=65536)
+@remembered(_REMEMBERED_BYTES, lambda word, _: 2 * (len(word) + _ENTRY_BYTES))
 def stem(word: str) -> str:
     """A crude English stem, the same for the common inflections of a word; it needs to be stable, not pretty.
 
@@ -103,7 +110,7 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-@lru_cache(maxsize=8192)
+@remembered(_REMEMBERED_BYTES, lambda text, found: len(text) + _ENTRY_BYTES * (1 + len(found)))
 def features(text: str) -> frozenset[str]:
     """Stems and, marked with `#`, the trigrams of the longer words; word borders count as characters."""
     found: set[str] = set()
@@ -123,7 +130,10 @@ class _Memory:
     lengths: tuple[float, ...]
 
 
-@lru_cache(maxsize=256)
+@remembered(
+    _REMEMBERED_BYTES,
+    lambda texts, found: sum(map(len, texts)) + _ENTRY_BYTES * (len(texts) + len(found.weights)),
+)
 def _memorise(texts: tuple[str, ...]) -> _Memory:
     seen = Counter(feature for text in texts for feature in features(text))
     weights = {

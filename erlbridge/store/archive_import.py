@@ -6,6 +6,7 @@ thing is kept once all of its bytes were found to be those of its name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from erlbridge.core.datasets import PREFIX
-from erlbridge.errors import TransferError, ValidationError
+from erlbridge.errors import NotFound, TransferError, ValidationError
 from erlbridge.limits import MAX_OUTGOING_BYTES
 from erlbridge.store.archive import BLOCK, FORMAT, INDEX, READ_BYTES, Moved, Read, filling
 from erlbridge.store.contents import SUFFIX, Contents
@@ -65,8 +66,7 @@ def take_in(store: Store, source: BinaryIO, quota_bytes: int, read: Read = lambd
             known = _take_content(shelf, source, full_name, size)
             read(size)
         else:
-            if not shelf.has(full_name):
-                _refuse_too_much(store, name, size, quota_bytes)
+            _refuse_too_much(store, full_name, size, quota_bytes)
             known = _take_dataset(shelf, source, full_name, size, read)
         taken[full_name] = shelf, size, known
         yield Moved(shelf.register.index.kind, full_name, size, known)
@@ -98,6 +98,11 @@ def _take_content(shelf: Contents, source: BinaryIO, name: str, size: int) -> bo
 
 
 def _refuse_too_much(store: Store, name: str, size: int, quota_bytes: int) -> None:
+    """What is here already takes no more room than it does, whatever an archive says of it; the rest fits the quota."""
+    with contextlib.suppress(NotFound):  # or damaged: then it is new
+        if store.datasets.describe(name).size_bytes != size:
+            raise _unfit(f"{name} is damaged in the archive: it is here, and has not {size} bytes")
+        return
     taken_bytes = sum(store.datasets.sizes()) + store.transfer_bytes()
     if taken_bytes + size > quota_bytes:
         raise _unfit(

@@ -24,6 +24,7 @@ from erlbridge.store.dataset_index import INDEX, is_sound, write_index
 from erlbridge.store.files import ASIDE
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
+from erlbridge.wire.transfer import LEAST_FRAMED_BYTES
 from erlbridge.wire.vocabulary import atom
 
 _FORMAT: Final = 1
@@ -66,7 +67,7 @@ class DatasetStore:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, DecodeError):
             match binary_to_term((place / _ABOUT).read_bytes()):
                 case (kind, int() as examples, int() as size) if kind == _FORMAT:
-                    if (place / STREAM).stat().st_size == size:
+                    if (place / STREAM).stat().st_size == size and 0 < examples <= size // LEAST_FRAMED_BYTES:
                         return Dataset(name, examples, size, os.fsencode(place.absolute() / STREAM))
         raise damaged(name) if self.set_aside(name) else not_found(name)
 
@@ -78,19 +79,29 @@ class DatasetStore:
         """The same, with an index that is right: one that is missing or damaged is made again, for which the whole
         stream is read, and set aside when it is not what its name says. So a transfer need not wait for an index."""
         found = self.find(name)
+        return found if self.index(found) else self.find(name)
+
+    def index(self, found: Dataset) -> bool:
+        """Makes a dataset's index again where it is missing or damaged, and gives whether it was right. Raises
+        `NotFound` for a dataset whose stream is not what its name says, or has not so many examples as is noted: it is
+        set aside."""
+        name = found.name
         place, digits = self._place(name), name.removeprefix(PREFIX)
         if is_sound(place / INDEX, digits, found.examples):
-            return found
+            return True
         aside = Path(_temporary(self.directory))
         try:
-            if write_index(aside / INDEX, _pieces(place / STREAM)) != digits:
+            written = write_index(aside / INDEX, _pieces(place / STREAM))
+            if written != digits or not is_sound(aside / INDEX, digits, found.examples):
                 self.set_aside(name)
                 raise damaged(name)
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, which `find` says
                 (aside / INDEX).rename(place / INDEX)
+        except FileNotFoundError:  # deleted in front of that
+            raise _not_found(name) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return self.find(name)
+        return False
 
     def check(self, name: str, read: Callable[[int], None] = lambda _: None) -> Dataset:
         """A dataset of which every byte is right; `read` is told how many were read. Raises `NotFound`; what is not
@@ -98,8 +109,8 @@ class DatasetStore:
         return self._checked(self.look(name), read)
 
     def examine(self, name: str, read: Callable[[int], None]) -> None:
-        """The same, where it is kept."""
-        self.check(name, read)
+        """The same, where it is kept, with its index: that shows whether it has as many examples as is noted."""
+        self.index(self.check(name, read))
 
     def _checked(self, found: Dataset, read: Callable[[int], None]) -> Dataset:
         name = found.name

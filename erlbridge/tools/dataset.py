@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json as json_text
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from erlbridge.codec import binary_to_term
 from erlbridge.core.datasets import PREFIX, Dataset
@@ -23,12 +20,12 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import IndexRefused
-from erlbridge.store.files import ASIDE
-from erlbridge.store.store import Store, open_store
+from erlbridge.store.store import Store
 from erlbridge.tools.importing.run import ended_by_signals, import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
 from erlbridge.tools.json_view import as_json, line
+from erlbridge.tools.opening import opened, written
 from erlbridge.tools.progress import progress
 from erlbridge.tools.wording import moment, size
 from erlbridge.wire.transfer import refused
@@ -46,7 +43,7 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
 
     Raises `ValidationError` with the place of what is wrong, `TransferError` beyond the quota, `OSError`.
     """
-    with _opened(config) as store:
+    with opened(config) as store:
         store.datasets.sweep(TRANSFER_KEPT_S)
         with ended_by_signals(), DatasetWriter(store.datasets) as writer:
             tally = import_rows(sources, shape, _Bounded(writer, store, config.dataset_quota_bytes), skip_bad)
@@ -65,7 +62,7 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
 
 def list_all(config: NodeConfig, *, json: bool) -> int:
     """Prints every dataset with its size and when it was stored and last used, the newest first."""
-    with _opened(config) as store:
+    with opened(config) as store:
         entries = list(store.datasets.found())
         known = {}
         if entries:
@@ -88,7 +85,7 @@ def list_all(config: NodeConfig, *, json: bool) -> int:
 
 def show(config: NodeConfig, name: str, count: int, *, json: bool) -> int:
     """Prints what is known of a dataset, and its first examples. Raises `NotFound`."""
-    with _opened(config) as store, _reading(store.datasets, name) as (dataset, terms):
+    with opened(config) as store, _reading(store.datasets, name) as (dataset, terms):
         first = [as_json(term, f"[{index}]", lenient=True) for index, term in enumerate(islice(terms, count))]
     if json:
         print(line(_described(dataset) | {"first": first}))
@@ -99,22 +96,22 @@ def show(config: NodeConfig, name: str, count: int, *, json: bool) -> int:
     return 0
 
 
-def export(config: NodeConfig, name: str, output: Path | None) -> int:
-    """Writes a dataset as JSON lines, to a file that is whole or absent, or to standard output.
+def export(config: NodeConfig, name: str, output: str) -> int:
+    """Writes a dataset as JSON lines, as `written` says, whatever the locale.
 
     Raises `NotFound`, also for one that is damaged, and `ValidationError` for an example that JSON has no form for.
     """
     with (
-        _opened(config) as store,
+        opened(config) as store,
         _reading(store.datasets, name) as (dataset, terms),
         progress("export", dataset.examples, " examples") as bar,
         ended_by_signals(),
-        contextlib.nullcontext(sys.stdout) if output is None else _whole_file(output) as file,
+        written(output) as file,
     ):
         for index, term in enumerate(terms):
             if not isinstance(term, Mapping):
                 raise ValidationError("expected a map", f"{dataset.name}[{index}]")
-            file.write(line(as_json(term, f"{dataset.name}[{index}]")) + "\n")
+            file.write(f"{line(as_json(term, f'{dataset.name}[{index}]'))}\n".encode())
             bar.reached(index + 1)
     return 0
 
@@ -124,7 +121,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 
     A job that reads one of them has it open, and reads on.
     """
-    with _opened(config) as store:
+    with opened(config) as store:
         meant = dict.fromkeys(_named(store.datasets, name) for name in names)
         for dataset in [store.datasets.describe(name) for name in meant]:
             store.datasets.delete(dataset.name)
@@ -133,15 +130,6 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 
 
 # -- what is stored
-
-
-@contextlib.contextmanager
-def _opened(config: NodeConfig) -> Iterator[Store]:
-    store = open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @contextlib.contextmanager
@@ -208,21 +196,3 @@ def _over_quota(quota_bytes: int) -> TransferError:
         "delete some, or raise dataset_quota_bytes",
         limit=quota_bytes,
     )
-
-
-# -- writing
-
-
-@contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
-    """A file that takes its place when the block has ended well."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).rename(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

@@ -9,11 +9,9 @@ import contextlib
 import json as json_text
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from erlbridge.core.summaries import summary
@@ -24,17 +22,16 @@ from erlbridge.store.archive import Moved
 from erlbridge.store.archive_export import export
 from erlbridge.store.archive_import import take_in
 from erlbridge.store.contents import Contents
-from erlbridge.store.files import sync_directory
 from erlbridge.store.gc import Policy, Removed, collect
 from erlbridge.store.index import Entry
-from erlbridge.store.store import Store, open_store
+from erlbridge.store.store import Store
 from erlbridge.store.verify import UNNOTED, total_bytes, verify
 from erlbridge.tools.importing.run import ended_by_signals
 from erlbridge.tools.json_view import as_json
+from erlbridge.tools.opening import STANDARD, opened, written
 from erlbridge.tools.progress import progress
 from erlbridge.tools.wording import moment, size
 
-_STANDARD: Final = "-"
 _KINDS: Final = ("program", "model", "dataset", "result", "cache")
 
 
@@ -60,20 +57,20 @@ class _Count:
 
 def show(config: NodeConfig, names: Sequence[str], *, json: bool) -> int:
     """Prints how much of what is stored, or what is known of each name. Raises `NotFound`."""
-    store = _opened(config)
-    if names:
-        found = [_described(store, name) for name in names]
-        if json:
-            print(json_text.dumps(found, indent=2))
-        else:
-            print("\n\n".join("\n".join(f"{key}: {value}" for key, value in one.items()) for one in found))
-        return 0
-    kinds = {}
-    for shelf in store.shelves:
-        there = list(shelf.found())
-        kinds[shelf.register.index.kind] = {"count": len(there), "bytes": sum(entry.size_bytes for entry in there)}
-    going = list(collect(store, Policy(None, aside_s=0.0), only_look=True))
-    aside = {"count": len(going), "bytes": sum(one.size_bytes for one in going)}
+    with opened(config) as store:
+        if names:
+            found = [_described(store, name) for name in names]
+            if json:
+                print(json_text.dumps(found, indent=2))
+            else:
+                print("\n\n".join("\n".join(f"{key}: {value}" for key, value in one.items()) for one in found))
+            return 0
+        kinds = {}
+        for shelf in store.shelves:
+            there = list(shelf.found())
+            kinds[shelf.register.index.kind] = {"count": len(there), "bytes": sum(entry.size_bytes for entry in there)}
+        going = list(collect(store, Policy(None, aside_s=0.0), only_look=True))
+        aside = {"count": len(going), "bytes": sum(one.size_bytes for one in going)}
     if json:
         print(json_text.dumps({"data": str(store.data)} | kinds | {"aside": aside}, indent=2))
         return 0
@@ -85,11 +82,10 @@ def show(config: NodeConfig, names: Sequence[str], *, json: bool) -> int:
 
 def verify_all(config: NodeConfig, *, json: bool) -> int:
     """Prints what is not as it was put; 0 when nothing was lost."""
-    store = _opened(config)
     counted: Counter[str] = Counter()
     bytes_read = _Count()
     faults = []
-    with progress("verify", total_bytes(store)) as bar:
+    with opened(config) as store, progress("verify", total_bytes(store)) as bar:
         for one in verify(store, lambda count: bar.reached(bytes_read.add(count))):
             counted[one.kind] += 1
             if one.fault is not None:
@@ -112,10 +108,11 @@ def gc(config: NodeConfig, ages: Ages, *, only_look: bool, json: bool) -> int:
     kept_s = config.dataset_keep_s or None
     policy = Policy(kept_s if ages.datasets_s is None else ages.datasets_s, ages.programs_s, ages.models_s)
     removed: list[Removed] = []
-    for one in collect(_opened(config), policy, only_look=only_look):
-        removed.append(one)
-        if not json:
-            print(f"{'would remove' if only_look else 'removed'} {one.kind} {one.name}, {size(one.size_bytes)}")
+    with opened(config) as store:
+        for one in collect(store, policy, only_look=only_look):
+            removed.append(one)
+            if not json:
+                print(f"{'would remove' if only_look else 'removed'} {one.kind} {one.name}, {size(one.size_bytes)}")
     total = sum(one.size_bytes for one in removed)
     if json:
         print(json_text.dumps({"removed": list(map(asdict, removed)), "bytes": total}, indent=2))
@@ -127,20 +124,23 @@ def gc(config: NodeConfig, ages: Ages, *, only_look: bool, json: bool) -> int:
 def export_to(config: NodeConfig, target: str, *, json: bool) -> int:
     """Writes all that is stored into a file, which is whole or absent, or to standard output; 1 when something damaged
     had to be left out. What is said of it goes to standard error when the archive goes to standard output."""
-    if target == _STANDARD and sys.stdout.isatty():
+    if target == STANDARD and sys.stdout.isatty():
         raise ValidationError("standard output is a terminal; give a file, or a program's input", "FILE")
-    store = _opened(config)
-    with ended_by_signals(), _written(target) as out, progress("export", total_bytes(store)) as bar:
+    with (
+        opened(config) as store,
+        ended_by_signals(),
+        written(target) as out,
+        progress("export", total_bytes(store)) as bar,
+    ):
         count = _Count()
         moved = list(export(store, out, lambda read: bar.reached(count.add(read))))
-    _report("exported", moved, sys.stderr if target == _STANDARD else sys.stdout, json=json)
+    _report("exported", moved, sys.stderr if target == STANDARD else sys.stdout, json=json)
     return int(any(one.fault for one in moved))
 
 
 def import_from(config: NodeConfig, origin: str, *, json: bool) -> int:
     """Takes in an archive. Raises `ValidationError` for one that is damaged or none; what came before that stays."""
-    store = _opened(config)
-    with ended_by_signals(), _read(origin) as source:
+    with opened(config) as store, ended_by_signals(), _read(origin) as source:
         length = os.fstat(source.fileno()).st_size or None
         with progress("import", length) as bar:
             count = _Count()
@@ -148,10 +148,6 @@ def import_from(config: NodeConfig, origin: str, *, json: bool) -> int:
             moved = list(taken)
     _report("imported", moved, sys.stdout, json=json)
     return 0
-
-
-def _opened(config: NodeConfig) -> Store:
-    return open_store(config.data, lambda text: print(f"erlbridge: {text}", file=sys.stderr), config.places)
 
 
 def _described(store: Store, name: str) -> dict[str, object]:
@@ -199,28 +195,8 @@ def _many(kind: str, count: int) -> str:
 
 
 @contextlib.contextmanager
-def _written(target: str) -> Iterator[BinaryIO]:
-    """A file that is whole or as it was before."""
-    if target == _STANDARD:
-        yield sys.stdout.buffer
-        return
-    path = Path(target)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-        sync_directory(path.parent)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
 def _read(origin: str) -> Iterator[BinaryIO]:
-    if origin == _STANDARD:
+    if origin == STANDARD:
         yield sys.stdin.buffer
         return
     with open(origin, "rb") as file:

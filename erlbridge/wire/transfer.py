@@ -24,6 +24,8 @@ _HEAD: Final = struct.Struct(">IH")
 _MAP: Final = tags.VERSION_MAGIC << 8 | tags.MAP_EXT
 _LEAST_BYTES: Final = 6
 """The empty map."""
+LEAST_FRAMED_BYTES: Final = HEADER_BYTES + _LEAST_BYTES
+"""What an example takes in a stream, at least."""
 
 
 def refused(reason: str, message: str, **context: object) -> TransferError:
@@ -155,8 +157,12 @@ class Incoming:
             if data:
                 yield data
             return
-        if data and self._inflation.is_over:
-            raise refused("corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one")
+        if self._inflation.is_over:
+            if data:
+                raise refused(
+                    "corrupt", f"the {self.compression} stream ended in an earlier chunk; send it anew, as one"
+                )
+            return
         try:
             yield from self._inflation.take(data)
         except Broken as why:

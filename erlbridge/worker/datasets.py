@@ -61,7 +61,7 @@ class StoredRows:
         start, crc = RECORD.unpack_from(self._index, at)
         last = place == self._dataset.examples - 1
         stop = self._dataset.size_bytes if last else RECORD.unpack_from(self._index, at + RECORD.size)[0]
-        if not _HEADER_BYTES < stop - start <= _HEADER_BYTES + MAX_EXAMPLE_BYTES:
+        if stop > self._dataset.size_bytes or not _HEADER_BYTES < stop - start <= _HEADER_BYTES + MAX_EXAMPLE_BYTES:
             raise self._damaged(place)
         try:
             found = os.pread(self._stream.fileno(), stop - start, start)

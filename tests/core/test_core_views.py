@@ -61,6 +61,26 @@ def test_shares_that_follow_each_other_miss_nothing_and_share_nothing(
     assert sorted(found) == list(range(examples))
 
 
+@pytest.mark.parametrize("parts", range(1, 41))
+def test_parts_meet_where_an_example_is_cut_in_half(parts: int) -> None:
+    """5/12 and 5/12 of 3 examples end in the middle of the last, and floats do not say 10/12 exactly."""
+    for examples in range(1, 60):
+        for skipped in range(parts + 1):
+            for taken in range(parts + 1 - skipped):
+                here = View(skip=skipped / parts, take=taken / parts).of(examples).span
+                behind = View(skip=(skipped + taken) / parts).of(examples).span
+                assert here.stop == behind.start, f"{skipped} and {taken} of {parts} parts of {examples}"
+
+
+def test_shares_may_be_added_up_step_by_step() -> None:
+    for steps in (10, 12, 100):
+        skip, places = 0.0, []
+        for _ in range(steps):
+            places += View(seed=0, skip=min(skip, 1.0), take=1 / steps).of(1_050)
+            skip += 1 / steps
+        assert sorted(places) == list(range(1_050))
+
+
 @pytest.mark.parametrize(
     ("view", "places"),
     [

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import tracemalloc
 from types import ModuleType
 
 import dspy
@@ -10,9 +11,18 @@ from dspy.lm15 import InvalidRequestError, Message, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlbridge.programs import offline, offline_learner, offline_prompt
+from erlbridge.programs import offline, offline_learner, offline_prompt, remembering
 from erlbridge.programs.offline import OfflineEngine
-from erlbridge.programs.offline_learner import Rule, induce_rules, merge_rules, read_rules, vote
+from erlbridge.programs.offline_learner import (
+    Rule,
+    features,
+    induce_rules,
+    merge_rules,
+    read_rules,
+    similarities,
+    stem,
+    vote,
+)
 from erlbridge.programs.offline_prompt import read_examples
 
 PLAIN = st.text(
@@ -20,7 +30,7 @@ PLAIN = st.text(
 )
 
 
-@pytest.mark.parametrize("module", [offline, offline_learner, offline_prompt])
+@pytest.mark.parametrize("module", [offline, offline_learner, offline_prompt, remembering])
 def test_the_examples_in_the_docstrings_are_true(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -143,3 +153,23 @@ def test_whatever_a_prompt_holds_it_is_answered_or_refused_as_invalid(value: str
     except InvalidRequestError:
         return
     assert "advice" in response.message.text
+
+
+def test_what_is_remembered_of_texts_is_bounded_by_their_length() -> None:
+    """A worker kept the last 8,192 texts whole, however long: each job with 20 kB inputs left it 6 MB larger."""
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            long = f"{number} " + " " * 300_000
+            features(long)
+            similarities("what is it", (long, f"another {number}"))
+            stem(long)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 19_000_000
+
+
+def test_texts_that_are_asked_for_again_and_again_are_remembered() -> None:
+    demos = tuple(f"{number} " + "word " * 4_000 for number in range(16))
+    assert all(features(text) is features(text) for text in demos)

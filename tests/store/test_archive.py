@@ -167,3 +167,17 @@ def test_a_dataset_beyond_the_quota_is_refused(archive: bytes, tmp_path: Path) -
     with pytest.raises(ValidationError, match="dataset_quota_bytes"):
         imported(tmp_path, archive, quota_bytes=100)
     assert not list(tmp_path.glob("datasets/*"))
+
+
+def test_a_dataset_that_is_here_does_not_let_more_than_itself_in(tmp_path: Path) -> None:
+    """A name that the store has told its maker was a way around the quota, up to a full disk."""
+    store = filled(tmp_path)
+    (known,) = store.datasets.register.index.newest(9)
+    endless = io.BytesIO(
+        member(f"datasets/{known.name[7:]}", size=2**40) + (bytes.fromhex("00000006837400000000") * 1000)
+    )
+    read: list[int] = []
+    with pytest.raises(ValidationError, match="damaged in the archive"):
+        list(take_in(store, endless, QUOTA, read.append))
+    assert read == []
+    list(take_in(store, io.BytesIO(exported(store)), quota_bytes=1))  # what is here needs no room

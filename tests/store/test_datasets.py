@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import zlib
 from pathlib import Path
 
 import pytest
 from streams import framed, name_of, rows
 
+from erlbridge.codec import term_to_binary
 from erlbridge.core.datasets import Dataset
 from erlbridge.errors import NotFound, ValidationError
 from erlbridge.store.dataset_index import INDEX, RECORD, RECORDS_AT, Indexer, is_sound
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import STREAM, DatasetStore
 from erlbridge.store.store import open_store
+from erlbridge.store.verify import verify
 
 
 def written(store: DatasetStore, count: int = 30, size: int = 40) -> Dataset:
@@ -97,3 +101,19 @@ def test_a_stream_that_is_damaged_shows_when_its_index_is_made(tmp_path: Path) -
         store.ready(found.name)
     assert [path.suffix for path in (tmp_path / "datasets").iterdir()] == [".damaged"]
     assert stream.name == STREAM
+
+
+@pytest.mark.parametrize("noted", [-1, 0, 29, 31, 10**30])
+def test_a_number_of_examples_that_is_not_that_of_the_stream_is_damage(tmp_path: Path, noted: int) -> None:
+    """Or its index is never right, and whoever asks is told for ever to ask again."""
+    store = open_store(tmp_path, str)
+    found = written(store.datasets)
+    about = index_of(found).with_name("about")
+    for look in (lambda: [store.datasets.ready(found.name)], lambda: list(verify(store))):
+        about.write_bytes(term_to_binary((1, noted, found.size_bytes)))
+        with contextlib.suppress(NotFound):
+            look()
+        assert [path.suffix for path in (tmp_path / "datasets").iterdir()] == [".damaged"]
+        assert written(store.datasets) == found, "it can be sent again"
+        shutil.rmtree(tmp_path / "datasets" / f"{found.name[7:]}.damaged")
+    store.close()

@@ -69,6 +69,35 @@ def files(data: Path) -> list[str]:
     return sorted(os.listdir(data / "datasets")) if (data / "datasets").exists() else []
 
 
+@pytest.mark.parametrize("command", [["dataset", "export", name(ROWS), "--output"], ["store", "export"]])
+def test_an_export_goes_into_what_is_no_file_and_takes_no_place_of_it(
+    dataset: Run, tmp_path: Path, data: Path, command: list[str]
+) -> None:
+    """As root, an export to /dev/null made a file of it; a link became the file itself."""
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    assert dataset("import", tmp_path / "a.jsonl")[0] == 0
+    pipe, linked = tmp_path / "pipe", tmp_path / "linked"
+    os.mkfifo(pipe)
+    linked.symlink_to(tmp_path / "there")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for target in (pipe, linked, tmp_path / ("n" * 255)):
+            assert main([*command, str(target), "--data", str(data)]) == 0
+        assert os.read(reader, 2**20) == (tmp_path / "there").read_bytes() == (tmp_path / ("n" * 255)).read_bytes()
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert linked.is_symlink()
+
+
+def test_an_export_is_utf_8_whatever_the_locale(dataset: Run, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    assert dataset("import", tmp_path / "a.jsonl")[0] == 0
+    command = [sys.executable, "-m", "erlbridge", "dataset", "export", name(ROWS), "--data", str(data)]
+    found = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True)
+    assert "Ümläut" in found.stdout.decode()
+
+
 def test_the_same_content_has_the_same_name_in_every_format(dataset: Run, tmp_path: Path, data: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     (tmp_path / "a.ndjson.gz").write_bytes(gzip.compress(LINES[:50]) + gzip.compress(LINES[50:]))

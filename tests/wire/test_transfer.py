@@ -165,6 +165,7 @@ def test_a_zstandard_stream_is_the_same_dataset_and_a_damaged_one_is_none() -> N
     stream = framed([{b"a": b"%d" % number} for number in range(500)])
     packed = zstd.compress(stream)
     assert taken([packed[:9], packed[9:]], "zstd", stream) == (stream, 500)
+    assert taken([packed, b""], "zstd", stream) == (stream, 500), "the last chunk may be empty"
     for wrong in (packed[:-1], packed + b"more", packed + packed, b"no zstd at all", packed[:20] + b"x" + packed[21:]):
         with pytest.raises(TransferError):
             taken([wrong], "zstd", stream)

@@ -89,13 +89,15 @@ def test_the_example_that_is_damaged_is_named_and_the_others_are_read(
             rows.term(EXAMPLES - 1)
 
 
-def test_a_place_that_an_index_makes_up_costs_no_memory(stored: Dataset) -> None:
+@pytest.mark.parametrize("made_up", [(2**60, 2**60), (2**64 - 100, 2**64 - 50), (100, 90), (0, 2**63)])
+def test_a_place_that_an_index_makes_up_costs_no_memory(stored: Dataset, made_up: tuple[int, int]) -> None:
     index = files(stored)[1]
     data = bytearray(index.read_bytes())
-    RECORD.pack_into(data, RECORDS_AT + RECORD.size, 2**60, 0)
+    for record, offset in enumerate(made_up, 1):
+        RECORD.pack_into(data, RECORDS_AT + RECORD.size * record, offset, 0)
     index.write_bytes(data)
     with closing(StoredRows(stored)) as rows:
-        for place in (0, 1):
+        for place in (1, 2):
             with pytest.raises(BridgeError, match="made anew"):
                 rows.term(place)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erlbridge.tools.command import (
@@ -64,7 +63,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     _takes_name(exported)
     exported.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to; it is replaced when all is written (standard output)"
+        "--output", default="-", metavar="FILE", help="where to; it is replaced when all is written (standard output)"
     )
     takes_data(exported)
     runs(exported, _export)
