@@ -84,14 +84,14 @@ def _ordered(term: Term, orders: dict[tuple[object, ...], list[object]]) -> Term
     """The same for equal terms, whatever the order of their maps: each map is its keys, ordered, and their values.
 
     Ten times as fast for examples as the codec's own deterministic form: those of one dataset have the same keys, whose
-    order is found once.
+    order is found once. A tuple that looks like what stands here for a map is told apart from it.
     """
     if type(term) is dict:
         keys = tuple(term)
         order = orders.get(keys)
         if order is None:
             if not all(isinstance(key, Atom | bytes) for key in keys):
-                return term_to_binary(term, deterministic=True)  # 1, 1.0 and true are one key to Python
+                return (_MAP, term_to_binary(term, deterministic=True))  # 1, 1.0 and true are one key to Python
             order = orders[keys] = sorted(keys, key=term_to_binary)
         return (
             _MAP,
@@ -99,9 +99,12 @@ def _ordered(term: Term, orders: dict[tuple[object, ...], list[object]]) -> Term
             [value if type(value) in _FLAT else _ordered(value, orders) for value in map(term.get, order)],
         )
     if type(term) is list or type(term) is tuple:
-        return type(term)([value if type(value) in _FLAT else _ordered(value, orders) for value in term])
+        values = [value if type(value) in _FLAT else _ordered(value, orders) for value in term]
+        if type(term) is list:
+            return values
+        return (_MAP, None, None, values) if values and values[0] == _MAP else tuple(values)
     if isinstance(term, Mapping | ImproperList):
-        return term_to_binary(term, deterministic=True)
+        return (_MAP, term_to_binary(term, deterministic=True))
     return term
 
 

@@ -200,8 +200,14 @@ class Intake:
         claim = claim_of(asked.cached_as)
         if not self._stock.claiming.take(claim):
             return replace(ready, waits=claim)
-        # Whoever had it may have answered since it was looked for.
-        if stored := self._stored(request, asked, again=True):
+        stored = None
+        try:
+            # Whoever had it may have answered since it was looked for.
+            stored = self._stored(request, asked, again=True)
+        except BaseException:
+            self._stock.claiming.release(claim)  # nobody else would
+            raise
+        if stored is not None:
             self._stock.claiming.release(claim)
             return stored
         return replace(ready, claim=claim, waits=None)

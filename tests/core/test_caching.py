@@ -52,6 +52,28 @@ def test_another_question_is_another(other: Request) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ({b"a": 1}, (Atom("map"), [b"a"], [1])),
+        ({b"a": 1}, (Atom("map"), None, None, [Atom("map"), [b"a"], [1]])),
+        ((Atom("map"), [b"a"], [1]), (Atom("map"), None, None, [Atom("map"), [b"a"], [1]])),
+        ({1: 1}, term_to_binary({1: 1}, deterministic=True)),
+        ({1: 1}, (Atom("map"), term_to_binary({1: 1}, deterministic=True))),
+        ([1, 2], (1, 2)),
+        (1, 1.0),
+        (0.0, -0.0),
+        (True, 1),
+        (Atom("a"), b"a"),
+        (None, b"nil"),
+    ],
+)
+def test_values_that_only_look_alike_are_other_questions(value: Any, other: Any) -> None:
+    for wrapped in (lambda term: term, lambda term: [term], lambda term: {b"deep": (1, term)}):
+        one, two = (asking(beside={INPUT: {b"a": wrapped(found)}}) for found in (value, other))
+        assert not same(one, two)
+
+
+@pytest.mark.parametrize(
     ("request_", "by_default", "wanted"),
     [
         (asking(), False, True),
