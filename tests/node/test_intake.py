@@ -1,0 +1,64 @@
+"""Requests on their way to the scheduler, beside what other nodes of the store do in the same moment."""
+
+from __future__ import annotations
+
+import selectors
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tickets import prediction, slow
+
+from erlbridge.codec import Atom
+from erlbridge.core.events import Event, Held, Submitted, Unfit
+from erlbridge.core.results import Identity
+from erlbridge.core.scheduler import Scheduler
+from erlbridge.node.config import NodeConfig
+from erlbridge.node.disk import Disk
+from erlbridge.node.intake import Intake
+from erlbridge.node.stock import stock_of
+from erlbridge.store.store import open_store
+from erlbridge.wire.messages import Meta, Request
+
+
+class Door:
+    """An intake with a disk of its own; `heard` is what the scheduler has heard."""
+
+    def __init__(self, data: Path) -> None:
+        self.heard: list[Event] = []
+        self.selector = selectors.PollSelector()
+        disk = Disk(self.selector, lambda _id, _outcome: None)
+        self.stock = stock_of(open_store(data, print), disk, NodeConfig(data=data), print)
+        self.scheduler = Scheduler(1)
+        self.intake = Intake(Any, self.scheduler, self.stock, self.step, caches=True, library="1")  # type: ignore[arg-type]
+
+    def step(self, event: Event) -> None:
+        self.heard.append(event)
+        self.scheduler.step(event, 1.0)
+
+    def ask(self, number: int, key: str | None) -> Event:
+        """What the scheduler hears of a request once the disk has spoken."""
+        request = Request("predict", number, prediction(slow(0)), Meta(idempotency_key=key))
+        self.intake.take(b"%d" % number, request, 100)
+        assert isinstance(self.heard[-1], Held)
+        while isinstance(self.heard[-1], Held):
+            for found, events in self.selector.select(5.0):
+                found.data(events)
+        return self.heard[-1]
+
+
+def test_a_request_that_is_refused_behind_its_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another node stores something else under its key in the moment in which it takes the claim."""
+    door = Door(tmp_path)
+    take = door.stock.claiming.take
+
+    def with_another(name: str) -> bool:
+        monkeypatch.undo()
+        door.stock.results.put("key", "predict", {Atom("answer"): 1}, Identity(b"another question"))
+        return take(name)
+
+    monkeypatch.setattr(type(door.stock.claiming), "take", lambda _self, name: with_another(name))
+    refused = door.ask(1, "key")
+    assert isinstance(refused, Unfit)
+    assert "meta.idempotency_key" in str(refused.failure.context)
+    assert isinstance(door.ask(2, None), Submitted), "nobody waits for a claim that nobody has"
