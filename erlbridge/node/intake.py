@@ -23,8 +23,8 @@ from erlbridge.core.scheduler import Scheduler
 from erlbridge.core.sharing import name_of
 from erlbridge.errors import BridgeError, Overloaded, SerializationError
 from erlbridge.limits import MAX_QUEUED_BYTES, MAX_WAITING_DISK_REQUESTS, MAX_WORKER_FRAME_BYTES
+from erlbridge.node.claiming import claim_of
 from erlbridge.node.host import Host, key_of
-from erlbridge.node.outcomes import claim_of
 from erlbridge.node.stock import Stock
 from erlbridge.wire.messages import Request, Term
 from erlbridge.wire.place import Place

@@ -41,8 +41,8 @@ class Door:
         request = Request("predict", number, prediction(slow(0)), Meta(idempotency_key=key))
         self.intake.take(b"%d" % number, request, 100)
         assert isinstance(self.heard[-1], Held)
-        while isinstance(self.heard[-1], Held):
-            for found, events in self.selector.select(5.0):
+        while isinstance(self.heard[-1], Held) and (ready := self.selector.select(5.0)):
+            for found, events in ready:
                 found.data(events)
         return self.heard[-1]
 
