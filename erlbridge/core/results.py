@@ -24,7 +24,8 @@ _KEY: Final = (Atom("api_key"), b"api_key")
 _KEY_VARIABLE: Final = (Atom("api_key_env"), b"api_key_env")
 _MAP: Final = Atom("map")
 _FLAT: Final = (bytes, Atom, int, float, bool, type(None))
-_METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
+METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
+"""Where a result says what it has cost."""
 _CACHED: Final = atom("cached")
 
 
@@ -188,7 +189,7 @@ def shared(result: Term) -> Term:
     """A result for somebody who has not paid for it: its cost stands as it was, beside `cached: true`."""
     if not isinstance(result, Mapping):
         return result
-    metrics = {key: result[key] for key in _METRICS if isinstance(result.get(key), Mapping)}
+    metrics = {key: result[key] for key in METRICS if isinstance(result.get(key), Mapping)}
     return {**result, **{key: {**found, _CACHED: True} for key, found in metrics.items()}}
 
 

@@ -22,7 +22,7 @@ ROOM: Final = "results"
 _SUFFIXES: Final = {"result": ".result", "cache": ".cached"}
 KINDS: Final = tuple(_SUFFIXES)
 _MOST_BYTES: Final = MAX_OUTGOING_BYTES + 4096
-"""Of a blob that is read: what is longer is no outcome. Not by the bounds of this node: another may keep longer ones."""
+"""Of a blob that is read: what is longer is no outcome. Not this node's own bound: another may keep longer ones."""
 _SLACK: Final = 64
 _BATCH: Final = 256
 _OF_NAME: Final = "kind = ? AND name = ?"
@@ -130,7 +130,8 @@ class Kept:
         """Drops what is too old or too much, the longest unused first."""
         self._new_count = self._new_bytes = 0
         for name in self._engine.write(self._cut):
-            self._blobs.delete(ROOM, self._file(name))
+            # Thousands may go at once, and requests wait behind them: what a power cut brings back goes the next time.
+            self._blobs.delete(ROOM, self._file(name), durable=False)
 
     # -- what is damaged
 

@@ -47,7 +47,9 @@ class Door:
         return self.heard[-1]
 
 
-def test_a_request_that_is_refused_behind_its_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_is_refused_behind_its_claim_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another node stores something else under its key in the moment in which it takes the claim."""
     door = Door(tmp_path)
     take = door.stock.claiming.take

@@ -219,7 +219,7 @@ def test_a_row_that_holds_other_types_is_no_result_and_no_error(tmp_path: Path, 
     results = Keeping(tmp_path)
     name = results.keep("one")
     with rows(tmp_path) as somebody:
-        somebody.execute(f"UPDATE results SET {column} = ? WHERE name = ?", (value, name))  # noqa: S608 - of this test
+        somebody.execute(f"UPDATE results SET {column} = ? WHERE name = ?", (value, name))
     assert results.find("one") is None
     if column == "body":
         assert results.said == [f"the stored result {name}.result was damaged, and is set aside as {name}.damaged"]
