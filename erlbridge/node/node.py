@@ -145,11 +145,12 @@ class Node:
             self._do(self.scheduler.step(events.Tick(), now))
 
     def _look_after_held(self) -> None:
-        """Sees to what waits for other nodes, and to that for which they wait."""
-        if self.intake.due_at() is not None or self.stock.claiming.due_at() is not None:
+        """Sees to what waits for the disk and for other nodes, and to that for which they wait."""
+        looks = (self.intake, self.stock.claiming, self.disk)
+        if any(look.due_at() is not None for look in looks):
             now = time.monotonic()
-            self.intake.look(now)
-            self.stock.claiming.look(now)
+            for look in looks:
+                look.look(now)
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
@@ -161,6 +162,7 @@ class Node:
             self._pool.next_look(),
             self.intake.due_at(),
             self.stock.claiming.due_at(),
+            self.disk.due_at(),
         )
         deadline = min(at for at in times if at is not None)
         wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
@@ -294,6 +296,10 @@ class Node:
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
+                if self.disk.holds(key_of(wanted)):
+                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                    self.disk.cancel(key_of(wanted))
+                    return
                 if self.host.sends(key_of(wanted)):
                     self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
                     self.host.stop_sending(wanted)
@@ -305,13 +311,14 @@ class Node:
                 self._do(self.scheduler.step(asked, time.monotonic()))
             case verb if verb in stock.VERBS:
                 errand = Errand(self.stock.work(verb, request.payload, self.scheduler.sharing))
-                self.disk.put(key, request.id, verb, errand)
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in program_verbs.ANSWERS:
                 payload = request.payload
                 errand = Errand(lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
-                self.disk.put(key, request.id, verb, errand)
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in transfer_verbs.VERBS:
-                self.disk.put(key, request.id, verb, self.data.work(verb, request.payload, self.disk.lanes))
+                errand = self.data.work(verb, request.payload, self.disk.lanes)
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in WORKER_VERBS:
                 self.intake.take(key, request, frame_bytes)
             case verb:
