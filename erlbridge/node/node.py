@@ -94,7 +94,13 @@ class Node:
         self.data = transfer_verbs.DataDesk(self.store, quotas, config.max_frame_bytes)
         self.stock = stock_of(self.store, self.disk, config, self._warn)
         self.intake = Intake(
-            self.host, self.scheduler, self.stock, self._step, caches=config.result_cache, library=about.library
+            self.host,
+            self.scheduler,
+            self.stock,
+            self._step,
+            caches=config.result_cache,
+            library=about.library,
+            max_frame_bytes=config.max_frame_bytes,
         )
         self.housekeeping = Housekeeping(
             self.store, config.dataset_keep_s, self.stock.prune, self.disk, self._warn, now=time.monotonic()
@@ -272,7 +278,7 @@ class Node:
             request_id = incoming.id
             self.host.asked(replace(incoming, payload=None), frame)
             unread = None
-            self._take_request(incoming, len(frame))
+            self._take_request(incoming, frame)
         except Malformed as error:
             self.host.refuse(error.id if self.host.may_have(error.id) else None, error, unread)
         except BridgeError as error:
@@ -281,7 +287,7 @@ class Node:
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self.host.refuse(request_id, failure, unread)
 
-    def _take_request(self, request: Request, frame_bytes: int) -> None:
+    def _take_request(self, request: Request, frame: bytes | memoryview) -> None:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
             self.host.refuse(request.id, failure)
@@ -314,13 +320,13 @@ class Node:
                 self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in program_verbs.ANSWERS:
                 payload = request.payload
-                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
+                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), len(frame))
                 self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in transfer_verbs.VERBS:
                 errand = self.data.work(verb, request.payload, self.disk.lanes)
                 self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in WORKER_VERBS:
-                self.intake.take(key, request, frame_bytes)
+                self.intake.take(key, request, frame)
             case verb:
                 raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
 
