@@ -22,6 +22,7 @@ _SUM_BYTES: Final = 32
 CONFIG: Final = (Atom("config"), b"config")
 _KEY: Final = (Atom("api_key"), b"api_key")
 _KEY_VARIABLE: Final = (Atom("api_key_env"), b"api_key_env")
+_OF_FIELDS: Final = (Atom("fields"), b"fields", Atom("args"), b"args")
 _MAP: Final = Atom("map")
 _FLAT: Final = (bytes, Atom, int, float, bool, type(None))
 METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
@@ -120,7 +121,8 @@ def _without(term: Term, left_out: Collection[Term], keys: list[bytes], variable
                 if key in _KEY_VARIABLE and isinstance(value, bytes):
                     variables.append(value.decode(errors="replace"))
                 if key not in left_out:
-                    kept[key] = _without(value, left_out, keys, variables)
+                    # What is below is named by the signature's fields, and one may be called `cache`.
+                    kept[key] = _without(value, () if key in _OF_FIELDS else left_out, keys, variables)
             return kept
         case list():
             return [_without(element, left_out, keys, variables) for element in term]

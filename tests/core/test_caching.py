@@ -8,6 +8,7 @@ import pytest
 
 from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.caching import asks_for_cache, cached_identity, calls_functions, names_in, worth_keeping
+from erlbridge.core.results import identity
 from erlbridge.wire.messages import Request
 from erlbridge.wire.vocabulary import atom
 
@@ -71,6 +72,17 @@ def test_values_that_only_look_alike_are_other_questions(value: Any, other: Any)
     for wrapped in (lambda term: term, lambda term: [term], lambda term: {b"deep": (1, term)}):
         one, two = (asking(beside={INPUT: {b"a": wrapped(found)}}) for found in (value, other))
         assert not same(one, two)
+
+
+@pytest.mark.parametrize("field", ["cache", "timeout_ms", "api_key", "num_threads"])
+def test_a_field_may_be_called_what_makes_no_difference_elsewhere(field: str) -> None:
+    """Constraints on outputs are named by these."""
+    short, long = (
+        asking(module={b"name": b"refine", b"reward": {b"name": b"constraints", b"fields": {field.encode(): wish}}})
+        for wish in ({b"maxLength": 1}, {b"maxLength": 2})
+    )
+    assert not same(short, long)
+    assert identity("predict", short.payload) != identity("predict", long.payload)
 
 
 @pytest.mark.parametrize(
