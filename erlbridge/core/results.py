@@ -22,7 +22,8 @@ _SUM_BYTES: Final = 32
 CONFIG: Final = (Atom("config"), b"config")
 _KEY: Final = (Atom("api_key"), b"api_key")
 _KEY_VARIABLE: Final = (Atom("api_key_env"), b"api_key_env")
-_OF_FIELDS: Final = (Atom("fields"), b"fields", Atom("args"), b"args")
+_FREE: Final = tuple(make(name) for name in ("fields", "args", "options") for make in (Atom, str.encode))
+"""Keys of a config below which keys are names of fields, or an optimizer's and a trainer's own words."""
 _MAP: Final = Atom("map")
 _FLAT: Final = (bytes, Atom, int, float, bool, type(None))
 METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
@@ -121,8 +122,8 @@ def _without(term: Term, left_out: Collection[Term], keys: list[bytes], variable
                 if key in _KEY_VARIABLE and isinstance(value, bytes):
                     variables.append(value.decode(errors="replace"))
                 if key not in left_out:
-                    # What is below is named by the signature's fields, and one may be called `cache`.
-                    kept[key] = _without(value, () if key in _OF_FIELDS else left_out, keys, variables)
+                    # Below these a key may be called `cache` and mean something else.
+                    kept[key] = _without(value, () if key in _FREE else left_out, keys, variables)
             return kept
         case list():
             return [_without(element, left_out, keys, variables) for element in term]

@@ -82,6 +82,7 @@ def test_a_field_may_be_called_what_makes_no_difference_elsewhere(field: str) ->
         for wish in ({b"maxLength": 1}, {b"maxLength": 2})
     )
     assert not same(short, long)
+    assert not same(*(asking(options={b"train_kwargs": {field.encode(): value}}) for value in (1, 2)))
     assert identity("predict", short.payload) != identity("predict", long.payload)
 
 
