@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term
-from erlbridge.core.results import CONFIG, Identity, identity_of
+from erlbridge.core.results import CONFIG, METRICS, Identity, identity_of
 from erlbridge.errors import DecodeError
 from erlbridge.wire.messages import Request, Term
 from erlbridge.wire.vocabulary import atom
@@ -51,6 +51,7 @@ _RECORDS: Final = frozenset(_spelled("config", "usage", "scores", "state"))
 """What a program's envelope tells of how it was made; functions that are named there are not called again."""
 _CALL: Final = Atom("call")
 _FAILED: Final = (atom("errors"), atom("failures"))
+_GIVEN_UP: Final = atom("given_up_calls")
 _PREDICTIONS: Final = atom("predictions")
 _ERROR: Final = atom("error")
 _NAMES: Final = (atom("program_id"), atom("model"))
@@ -98,8 +99,11 @@ def calls_functions(program: bytes) -> bool:
 
 
 def worth_keeping(result: Term) -> bool:
-    """Whether a result is one to give again: nothing of it has failed."""
+    """Whether a result is one to give again: nothing of it has failed, nor any call on the way to it, without which it
+    would have been another one."""
     if not isinstance(result, Mapping) or any(result.get(key) for key in _FAILED):
+        return False
+    if any(isinstance(metrics := result.get(key), Mapping) and metrics.get(_GIVEN_UP) for key in METRICS):
         return False
     predictions = result.get(_PREDICTIONS)
     rows = predictions if isinstance(predictions, list) else []

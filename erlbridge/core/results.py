@@ -22,9 +22,12 @@ _SUM_BYTES: Final = 32
 CONFIG: Final = (Atom("config"), b"config")
 _KEY: Final = (Atom("api_key"), b"api_key")
 _KEY_VARIABLE: Final = (Atom("api_key_env"), b"api_key_env")
+_FREE: Final = tuple(make(name) for name in ("fields", "args", "options") for make in (Atom, str.encode))
+"""Keys of a config below which keys are names of fields, or an optimizer's and a trainer's own words."""
 _MAP: Final = Atom("map")
 _FLAT: Final = (bytes, Atom, int, float, bool, type(None))
-_METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
+METRICS: Final = (atom("optimization_metrics"), atom("metrics"))
+"""Where a result says what it has cost."""
 _CACHED: Final = atom("cached")
 
 
@@ -84,14 +87,14 @@ def _ordered(term: Term, orders: dict[tuple[object, ...], list[object]]) -> Term
     """The same for equal terms, whatever the order of their maps: each map is its keys, ordered, and their values.
 
     Ten times as fast for examples as the codec's own deterministic form: those of one dataset have the same keys, whose
-    order is found once.
+    order is found once. A tuple that looks like what stands here for a map is told apart from it.
     """
     if type(term) is dict:
         keys = tuple(term)
         order = orders.get(keys)
         if order is None:
             if not all(isinstance(key, Atom | bytes) for key in keys):
-                return term_to_binary(term, deterministic=True)  # 1, 1.0 and true are one key to Python
+                return (_MAP, term_to_binary(term, deterministic=True))  # 1, 1.0 and true are one key to Python
             order = orders[keys] = sorted(keys, key=term_to_binary)
         return (
             _MAP,
@@ -99,9 +102,12 @@ def _ordered(term: Term, orders: dict[tuple[object, ...], list[object]]) -> Term
             [value if type(value) in _FLAT else _ordered(value, orders) for value in map(term.get, order)],
         )
     if type(term) is list or type(term) is tuple:
-        return type(term)([value if type(value) in _FLAT else _ordered(value, orders) for value in term])
+        values = [value if type(value) in _FLAT else _ordered(value, orders) for value in term]
+        if type(term) is list:
+            return values
+        return (_MAP, None, None, values) if values and values[0] == _MAP else tuple(values)
     if isinstance(term, Mapping | ImproperList):
-        return term_to_binary(term, deterministic=True)
+        return (_MAP, term_to_binary(term, deterministic=True))
     return term
 
 
@@ -116,7 +122,8 @@ def _without(term: Term, left_out: Collection[Term], keys: list[bytes], variable
                 if key in _KEY_VARIABLE and isinstance(value, bytes):
                     variables.append(value.decode(errors="replace"))
                 if key not in left_out:
-                    kept[key] = _without(value, left_out, keys, variables)
+                    # Below these a key may be called `cache` and mean something else.
+                    kept[key] = _without(value, () if key in _FREE else left_out, keys, variables)
             return kept
         case list():
             return [_without(element, left_out, keys, variables) for element in term]
@@ -185,7 +192,7 @@ def shared(result: Term) -> Term:
     """A result for somebody who has not paid for it: its cost stands as it was, beside `cached: true`."""
     if not isinstance(result, Mapping):
         return result
-    metrics = {key: result[key] for key in _METRICS if isinstance(result.get(key), Mapping)}
+    metrics = {key: result[key] for key in METRICS if isinstance(result.get(key), Mapping)}
     return {**result, **{key: {**found, _CACHED: True} for key, found in metrics.items()}}
 
 

@@ -22,6 +22,12 @@ _LOOK_S: Final = 0.25
 """How often it is seen whether a job has ended without a result to keep."""
 
 
+def claim_of(cached_as: bytes | None) -> str:
+    """The claim on a cached question."""
+    assert cached_as is not None  # noqa: S101 - whoever asks has seen that it is cached
+    return f"cache:{cached_as.hex()}"
+
+
 class Claiming:
     """The claims of one node. `say` is told, in a line, of an index that refuses."""
 

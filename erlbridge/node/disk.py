@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
-from erlbridge.errors import BridgeError, InternalError, Overloaded, ShuttingDown
+from erlbridge.core.deadlines import Deadlines
+from erlbridge.errors import BridgeError, Cancelled, DeadlineExceeded, InternalError, Overloaded, ShuttingDown
 from erlbridge.limits import MAX_TRANSFER_WINDOW, MAX_WAITING_CHUNK_BYTES, MAX_WAITING_DISK_REQUESTS
 from erlbridge.node.heap import Burst
 from erlbridge.store.failures import storage_failed
@@ -44,7 +45,7 @@ class Errand:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """`what` names the work in errors; `key` is that of the request which is answered by it."""
+    """`what` names the work in errors; `key` is that of the request which is answered by it, `deadline_ms` its time."""
 
     what: str
     work: Callable[[], Any]
@@ -52,6 +53,7 @@ class _Task:
     key: bytes | None = None
     size_bytes: int = 0
     lane: str | None = None
+    deadline_ms: int | None = None
 
 
 class Disk:
@@ -66,8 +68,10 @@ class Disk:
         self._selector = selector
         self._answer = answer
         self._open: dict[_Task, None] = {}
-        self._keys: set[bytes] = set()
-        self._waiting_bytes = 0
+        self._keys: dict[bytes, _Task] = {}
+        self._deadlines: Deadlines[bytes] = Deadlines()
+        self._waiting = self._waiting_bytes = 0
+        """What lies before the thread of requests, also of those that have been answered meanwhile."""
         self._lanes: Counter[str] = Counter()
         self._burst = Burst()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
@@ -84,8 +88,8 @@ class Disk:
         """In how many lanes requests wait."""
         return len(self._lanes)
 
-    def put(self, key: bytes, request_id: Term, verb: str, errand: Errand) -> None:
-        """Takes a request. Raises `Overloaded` when too many wait."""
+    def put(self, key: bytes, request_id: Term, verb: str, errand: Errand, deadline_ms: int | None = None) -> None:
+        """Takes a request, which has so long from now on. Raises `Overloaded` when too many wait."""
         size_bytes, lane = errand.size_bytes, errand.lane
         if lane is not None and self._lanes[lane] >= MAX_TRANSFER_WINDOW:
             raise Overloaded(
@@ -94,20 +98,42 @@ class Disk:
                 context={"waiting": self._lanes[lane], "limit": MAX_TRANSFER_WINDOW},
                 retry_after_ms=100,
             )
-        if self._keys and (
-            self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or len(self._keys) >= MAX_WAITING_DISK_REQUESTS
+        if self._waiting and (
+            self._waiting_bytes + size_bytes > MAX_WAITING_CHUNK_BYTES or self._waiting >= MAX_WAITING_DISK_REQUESTS
         ):
             raise Overloaded(
-                f"{len(self._keys)} requests of {self._waiting_bytes} bytes wait for the disk; send fewer at once",
-                context={"waiting": len(self._keys), "limit": MAX_WAITING_CHUNK_BYTES},
+                f"{self._waiting} requests of {self._waiting_bytes} bytes wait for the disk; send fewer at once",
+                context={"waiting": self._waiting, "limit": MAX_WAITING_CHUNK_BYTES},
                 retry_after_ms=100,
             )
-        self._keys.add(key)
         if lane is not None:
             self._lanes[lane] += 1
             self._burst.begin()
+        self._waiting += 1
         self._waiting_bytes += size_bytes
-        self._take(_Task(verb, errand.work, lambda outcome: self._answer(request_id, outcome), key, size_bytes, lane))
+
+        def answer(outcome: Term | BridgeError) -> None:
+            self._answer(request_id, outcome)
+
+        task = self._keys[key] = _Task(verb, errand.work, answer, key, size_bytes, lane, deadline_ms)
+        if deadline_ms is not None:
+            self._deadlines.set(key, time.monotonic() + deadline_ms / 1000)
+        self._take(task)
+
+    def cancel(self, key: bytes) -> None:
+        """Nobody wants the answer of a request any more, which `holds`; what the thread has not begun is not done."""
+        self._over(self._keys[key], Cancelled("cancelled while it waited for the disk"))
+
+    def due_at(self) -> float | None:
+        """When `look` has something to do; None when no request with a deadline waits."""
+        return self._deadlines.next()
+
+    def look(self, now: float) -> None:
+        """Answers requests whose deadline has passed."""
+        for key in self._deadlines.due(now):
+            task = self._keys[key]
+            text, context = "the deadline passed while it waited for the disk", {"deadline_ms": task.deadline_ms}
+            self._over(task, DeadlineExceeded(text, context=context))
 
     def run(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
         """Has the thread do something behind all that waits there; `then` hears in the loop what came of it."""
@@ -123,7 +149,7 @@ class Disk:
 
     def rest(self) -> None:
         """Gives memory back when nothing waits. Called now and then."""
-        if not self._keys:
+        if not self._waiting:
             self._burst.end()
 
     def finish(self, within_s: float) -> None:
@@ -161,24 +187,31 @@ class Disk:
 
     def _over(self, task: _Task, outcome: Any) -> None:
         if task not in self._open:
-            return  # it was told that the node ends
+            return  # it was cancelled, was late, or was told that the node ends
         del self._open[task]
         if task.key is not None:
-            self._keys.discard(task.key)
+            del self._keys[task.key]
+            self._deadlines.drop(task.key)
+        task.then(outcome)
+
+    def _passed(self, task: _Task, outcome: Any) -> None:
+        """The thread has nothing more to do with a task."""
+        if task.key is not None:
+            self._waiting -= 1
             self._waiting_bytes -= task.size_bytes
         if task.lane is not None:
             self._lanes[task.lane] -= 1
             if not self._lanes[task.lane]:
                 del self._lanes[task.lane]
-        task.then(outcome)
+        self._over(task, outcome)
 
     # -- the thread
 
     def _run(self) -> None:
         while True:
             task = self._todo.get()
-            outcome = _outcome(task)
-            self._done.append(functools.partial(self._over, task, outcome))
+            outcome = _outcome(task) if task in self._open else None
+            self._done.append(functools.partial(self._passed, task, outcome))
             del task, outcome  # which may be large, and would be held until the next comes
             self._awaken()
 

@@ -11,9 +11,10 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NoReturn, TypeAlias
 
-from erlbridge.codec import Atom, term_to_binary
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.core import events
 from erlbridge.core.caching import asks_for_cache, cached_identity, calls_functions
 from erlbridge.core.datasets import with_datasets
@@ -23,10 +24,10 @@ from erlbridge.core.scheduler import Scheduler
 from erlbridge.core.sharing import name_of
 from erlbridge.errors import BridgeError, Overloaded, SerializationError
 from erlbridge.limits import MAX_QUEUED_BYTES, MAX_WAITING_DISK_REQUESTS, MAX_WORKER_FRAME_BYTES
+from erlbridge.node.claiming import claim_of
 from erlbridge.node.host import Host, key_of
-from erlbridge.node.outcomes import claim_of
 from erlbridge.node.stock import Stock
-from erlbridge.wire.messages import Request, Term
+from erlbridge.wire.messages import Request, Term, parse_incoming
 from erlbridge.wire.place import Place
 
 _RUN: Final = Atom("run")
@@ -77,6 +78,7 @@ class Intake:
         step: Has the scheduler hear of an event.
         caches: Whether requests that do not say are answered from the cache.
         library: The versions that results come from.
+        max_frame_bytes: What a frame may hold, unpacked.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Intake:
         *,
         caches: bool,
         library: str,
+        max_frame_bytes: int,
     ) -> None:
         self._host = host
         self._scheduler = scheduler
@@ -95,12 +98,13 @@ class Intake:
         self._step = step
         self._caches = caches
         self._library = library
+        self._max_frame_bytes = max_frame_bytes
         self._tickets = itertools.count(1)
         self._held_bytes: dict[int, int] = {}
         self._waiting: dict[int, _Waiting] = {}
 
-    def take(self, key: bytes, request: Request, frame_bytes: int) -> None:
-        """Sees to a request, whose frame had so many bytes. Raises `BridgeError` for one that is wrong."""
+    def take(self, key: bytes, request: Request, frame: bytes | memoryview) -> None:
+        """Sees to a request that came in this frame. Raises `BridgeError` for one that is wrong."""
         parent = self._parent_key(request)
         if failure := self._scheduler.unwelcome(key, parent):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
@@ -111,13 +115,13 @@ class Intake:
         if asked is not None and parent is None and self._scheduler.sharing.find(name_of(request, asked)) is not None:
             self._step(events.Joined(key, replace(request, payload=None), asked))
         elif self._may_be_known(request, asked) or _names_datasets(request.payload):
-            self._hold(key, request, frame_bytes, parent, asked)
+            self._hold(key, request, frame, parent, asked)
         elif failure := self._scheduler.refusal(key, parent):
             self._host.refuse(request.id, failure)
         else:
             job = parse_job(request.verb, request.payload)
             if stored_programs(job):
-                self._hold(key, request, frame_bytes, parent, asked)
+                self._hold(key, request, frame, parent, asked)
             else:
                 ready = _encoded(request, job, {})
                 self._refuse_too_much(len(ready.frame))
@@ -150,9 +154,9 @@ class Intake:
     # -- what needs the disk
 
     def _hold(
-        self, key: bytes, request: Request, frame_bytes: int, parent: bytes | None, asked: Identity | None
+        self, key: bytes, request: Request, frame: bytes | memoryview, parent: bytes | None, asked: Identity | None
     ) -> None:
-        self._refuse_too_much(frame_bytes)
+        self._refuse_too_much(len(frame))
         if len(self._held_bytes) >= (limit := max(MAX_WAITING_DISK_REQUESTS, self._scheduler.max_queue)):
             raise Overloaded(
                 f"{len(self._held_bytes)} requests wait for what is stored, limit {limit}; try again later",
@@ -160,13 +164,22 @@ class Intake:
                 retry_after_ms=100,
             )
         ticket = next(self._tickets)
-        self._held_bytes[ticket] = frame_bytes
-        self._step(events.Held(ticket, key, replace(request, payload=None), parent, asked))
+        only_asks = replace(request, payload=None)
+        # A payload as a value can be ten times as large: one is held so, for the thread that is most often free, and
+        # those behind it as they came.
+        find = partial(self._found_of_frame, bytes(frame)) if self._held_bytes else partial(self._found, request)
+        self._held_bytes[ticket] = len(frame)
+        self._step(events.Held(ticket, key, only_asks, parent, asked))
         self._stock.disk.run(
             request.verb,
-            lambda: self._found(request, asked, nested=parent is not None),
-            lambda found: self._go_on(ticket, request, asked, found),
+            lambda: find(asked, nested=parent is not None),
+            lambda found: self._go_on(ticket, only_asks, asked, found),
         )
+
+    def _found_of_frame(self, frame: bytes, asked: Identity | None, *, nested: bool) -> _Stored | _Ready:
+        request = parse_incoming(binary_to_term(frame, max_bytes=self._max_frame_bytes))
+        assert isinstance(request, Request)  # noqa: S101 - it was one before
+        return self._found(request, asked, nested=nested)
 
     def _found(self, request: Request, asked: Identity | None, *, nested: bool) -> _Stored | _Ready:
         """All that the disk has to say of a request; on its thread."""
@@ -200,8 +213,14 @@ class Intake:
         claim = claim_of(asked.cached_as)
         if not self._stock.claiming.take(claim):
             return replace(ready, waits=claim)
-        # Whoever had it may have answered since it was looked for.
-        if stored := self._stored(request, asked, again=True):
+        stored = None
+        try:
+            # Whoever had it may have answered since it was looked for.
+            stored = self._stored(request, asked, again=True)
+        except BaseException:
+            self._stock.claiming.release(claim)  # nobody else would
+            raise
+        if stored is not None:
             self._stock.claiming.release(claim)
             return stored
         return replace(ready, claim=claim, waits=None)
@@ -213,8 +232,7 @@ class Intake:
             assert asked is not None  # noqa: S101 - without, nobody can answer the same
             before = self._waiting.get(ticket)
             pause_s = _FIRST_LOOK_S if before is None else min(2 * before.pause_s, _MOST_LOOK_S)
-            only_asks = replace(request, payload=None)
-            self._waiting[ticket] = _Waiting(only_asks, asked, found, time.monotonic() + pause_s, pause_s)
+            self._waiting[ticket] = _Waiting(request, asked, found, time.monotonic() + pause_s, pause_s)
             return
         self._forget(ticket)
         claim = found.claim if isinstance(found, _Ready) else None

@@ -94,7 +94,13 @@ class Node:
         self.data = transfer_verbs.DataDesk(self.store, quotas, config.max_frame_bytes)
         self.stock = stock_of(self.store, self.disk, config, self._warn)
         self.intake = Intake(
-            self.host, self.scheduler, self.stock, self._step, caches=config.result_cache, library=about.library
+            self.host,
+            self.scheduler,
+            self.stock,
+            self._step,
+            caches=config.result_cache,
+            library=about.library,
+            max_frame_bytes=config.max_frame_bytes,
         )
         self.housekeeping = Housekeeping(
             self.store, config.dataset_keep_s, self.stock.prune, self.disk, self._warn, now=time.monotonic()
@@ -145,11 +151,12 @@ class Node:
             self._do(self.scheduler.step(events.Tick(), now))
 
     def _look_after_held(self) -> None:
-        """Sees to what waits for other nodes, and to that for which they wait."""
-        if self.intake.due_at() is not None or self.stock.claiming.due_at() is not None:
+        """Sees to what waits for the disk and for other nodes, and to that for which they wait."""
+        looks = (self.intake, self.stock.claiming, self.disk)
+        if any(look.due_at() is not None for look in looks):
             now = time.monotonic()
-            self.intake.look(now)
-            self.stock.claiming.look(now)
+            for look in looks:
+                look.look(now)
 
     def _wait_s(self) -> float:
         """How long nothing but an event can bring work."""
@@ -161,6 +168,7 @@ class Node:
             self._pool.next_look(),
             self.intake.due_at(),
             self.stock.claiming.due_at(),
+            self.disk.due_at(),
         )
         deadline = min(at for at in times if at is not None)
         wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
@@ -270,7 +278,7 @@ class Node:
             request_id = incoming.id
             self.host.asked(replace(incoming, payload=None), frame)
             unread = None
-            self._take_request(incoming, len(frame))
+            self._take_request(incoming, frame)
         except Malformed as error:
             self.host.refuse(error.id if self.host.may_have(error.id) else None, error, unread)
         except BridgeError as error:
@@ -279,7 +287,7 @@ class Node:
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self.host.refuse(request_id, failure, unread)
 
-    def _take_request(self, request: Request, frame_bytes: int) -> None:
+    def _take_request(self, request: Request, frame: bytes | memoryview) -> None:
         key = key_of(request.id)
         if failure := self.scheduler.duplicate(key):
             self.host.refuse(request.id, failure)
@@ -294,6 +302,10 @@ class Node:
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
+                if self.disk.holds(key_of(wanted)):
+                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                    self.disk.cancel(key_of(wanted))
+                    return
                 if self.host.sends(key_of(wanted)):
                     self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
                     self.host.stop_sending(wanted)
@@ -305,15 +317,16 @@ class Node:
                 self._do(self.scheduler.step(asked, time.monotonic()))
             case verb if verb in stock.VERBS:
                 errand = Errand(self.stock.work(verb, request.payload, self.scheduler.sharing))
-                self.disk.put(key, request.id, verb, errand)
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in program_verbs.ANSWERS:
                 payload = request.payload
-                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), frame_bytes)
-                self.disk.put(key, request.id, verb, errand)
+                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), len(frame))
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in transfer_verbs.VERBS:
-                self.disk.put(key, request.id, verb, self.data.work(verb, request.payload, self.disk.lanes))
+                errand = self.data.work(verb, request.payload, self.disk.lanes)
+                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in WORKER_VERBS:
-                self.intake.take(key, request, frame_bytes)
+                self.intake.take(key, request, frame)
             case verb:
                 raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
 

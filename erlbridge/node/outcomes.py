@@ -82,8 +82,6 @@ class Outcomes:
                 self._stock.results.put(key, verb, said.term, identity)
             if cached and said is outcome:  # else something of it was not stored, and it says so
                 self._stock.cache.put(verb, said.term, identity)
-            if cached:
-                self._stock.claiming.release(claim_of(identity.cached_as))
             return said
 
         return keep
@@ -105,12 +103,6 @@ class Outcomes:
             then(outcome)
 
         self._stock.disk.run("what a job made", work, over)
-
-
-def claim_of(cached_as: bytes | None) -> str:
-    """The claim on a cached question."""
-    assert cached_as is not None  # noqa: S101 - whoever asks has seen that it is cached
-    return f"cache:{cached_as.hex()}"
 
 
 def _names_damage(outcome: Finished) -> bool:

@@ -255,6 +255,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def gave_up(self, error: Exception) -> None:
         """A call failed for good. Many in a row mean that the endpoint is dead, which ends the job."""
         with self._lock:
+            self.ledger.given_up_calls += 1
             self._given_up_in_a_row += 1
             dead = self._given_up_in_a_row >= BREAKER_CALLS and (is_transient(error) or not self._succeeded_calls)
         if dead:

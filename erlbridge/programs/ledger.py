@@ -15,6 +15,7 @@ class Ledger:
     Attributes:
         lm_calls: Attempts that went out to a model.
         failed_calls: Those of them that failed.
+        given_up_calls: Calls that failed for good, after all of their attempts.
         cached_calls: Calls that the cache answered; they cost nothing.
         host_calls: Calls of Elixir functions.
         known_cost_usd: DSPy's estimate for the calls whose price is known.
@@ -23,6 +24,7 @@ class Ledger:
 
     lm_calls: int = 0
     failed_calls: int = 0
+    given_up_calls: int = 0
     cached_calls: int = 0
     host_calls: int = 0
     input_tokens: int = 0
@@ -40,6 +42,7 @@ class Ledger:
         return {
             "lm_calls": self.lm_calls,
             "failed_calls": self.failed_calls,
+            "given_up_calls": self.given_up_calls,
             "failed_share": self.failed_calls / self.lm_calls if self.lm_calls else 0.0,
             "cached_calls": self.cached_calls,
             "input_tokens": self.input_tokens,

@@ -14,7 +14,7 @@ from erlbridge.core.workflow_edit import Edit
 from erlbridge.errors import BridgeError
 from erlbridge.wire.vocabulary import atom
 
-_COUNTED: Final = ("lm_calls", "failed_calls", "input_tokens", "output_tokens", "host_calls")
+_COUNTED: Final = ("lm_calls", "failed_calls", "given_up_calls", "input_tokens", "output_tokens", "host_calls")
 
 
 @dataclass(slots=True)

@@ -36,8 +36,8 @@ class Blobs(Protocol):
     def get(self, kind: str, name: str, limit_bytes: int = -1) -> bytes | None:
         """A blob's bytes, or the first so many; None when there is none."""
 
-    def delete(self, kind: str, name: str) -> bool:
-        """Forgets a blob; gives whether there was one."""
+    def delete(self, kind: str, name: str, *, durable: bool = True) -> bool:
+        """Forgets a blob; gives whether there was one. A power cut may bring back one whose going is not `durable`."""
 
     def set_aside(self, kind: str, name: str) -> str | None:
         """Renames a damaged blob, in the place of one that was damaged before, and gives its new name; None when
@@ -62,13 +62,14 @@ class LocalBlobs:
     def get(self, kind: str, name: str, limit_bytes: int = -1) -> bytes | None:
         return read_regular(self._path(kind, name), limit_bytes)
 
-    def delete(self, kind: str, name: str) -> bool:
+    def delete(self, kind: str, name: str, *, durable: bool = True) -> bool:
         path = self._path(kind, name)
         try:
             path.unlink()
         except FileNotFoundError:
             return False
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
         return True
 
     def set_aside(self, kind: str, name: str) -> str | None:

@@ -48,7 +48,7 @@ class Cache:
         try:
             found = self._kept.get(name)
             if found is not None and self._holds_true(found.stored, asked.cached_as, verb):
-                self._kept.used(name)
+                self._note_use(name)
                 self.hits += 1
                 return shared(found.stored.result)
             if found is not None:
@@ -77,6 +77,12 @@ class Cache:
     def prune(self) -> None:
         """Drops what is too old or too much."""
         self._kept.prune()
+
+    def _note_use(self, name: str) -> None:
+        try:
+            self._kept.used(name)
+        except OSError as error:  # a full disk gives what lies there
+            self._say(f"that a cached result was used is not noted: {error}")
 
     def _holds_true(self, stored: Stored, fingerprint: bytes, verb: str) -> bool:
         """Whether a result is of this question, and what it names is there."""

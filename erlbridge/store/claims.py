@@ -13,6 +13,7 @@ from typing import Final
 from erlbridge.store.engine import Engine, Statements
 
 _NS_PER_S: Final = 1_000_000_000
+_LONG_S: Final = 60.0
 
 
 class Claims:
@@ -53,8 +54,10 @@ class Claims:
 
 def _take(statements: Statements, name: str, owner: str, lease_s: float) -> bool:
     now_ns = statements.now_ns()
-    # What dead nodes left would otherwise stay for ever: nobody asks for most names twice.
-    statements.run("DELETE FROM claims WHERE until <= ?", (now_ns,))
+    # What dead nodes left would otherwise stay for ever: nobody asks for most names twice. One that ends much later
+    # than a lease begun now is of a clock that was set back since, and would be waited for until that time comes again.
+    latest_ns = _end_ns(now_ns, max(2 * lease_s, _LONG_S))
+    statements.run("DELETE FROM claims WHERE until <= ? OR until > ?", (now_ns, latest_ns))
     taken = statements.run(
         "INSERT INTO claims (name, owner, until) VALUES (?, ?, ?) "
         "ON CONFLICT (name) DO UPDATE SET until = excluded.until WHERE claims.owner = excluded.owner",

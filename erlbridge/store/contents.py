@@ -87,9 +87,14 @@ class Contents:
         return self._blobs.has(self.kind.directory, self.file(name))
 
     def delete(self, name: str) -> None:
-        """Forgets something. Raises `NotFound`."""
-        deleted = self._blobs.delete(self.kind.directory, self.file(name))
+        """Forgets something; the note first, so that who finds a note without its blob knows of a loss. Raises
+        `NotFound`."""
         self.register.dropped(name)
+        try:
+            deleted = self._blobs.delete(self.kind.directory, self.file(name))
+        except OSError:
+            self.register.is_behind = True  # it may lie there still
+            raise
         if not deleted:
             raise self._missing(name)
 

@@ -98,7 +98,7 @@ class DatasetStore:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, which `find` says
                 (aside / INDEX).rename(place / INDEX)
         except FileNotFoundError:  # deleted in front of that
-            raise _not_found(name) from None
+            raise not_found(name) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return False
@@ -208,15 +208,18 @@ class DatasetStore:
         return False
 
     def delete(self, name: str) -> None:
-        """Forgets a dataset, whole; jobs that have it open read it to its end. Raises `NotFound`."""
+        """Forgets a dataset, whole, its note first; jobs that have it open read it to its end. Raises `NotFound`."""
         aside = self.begin()
+        self.register.dropped(name)
         try:
             self._place(name).rename(aside)
         except FileNotFoundError:
             raise not_found(name) from None
+        except OSError:
+            self.register.is_behind = True  # it lies there still
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-            self.register.dropped(name)
         sync(self.directory)
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:

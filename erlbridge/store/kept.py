@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from erlbridge.core.results import Stored, pack, unpack
+from erlbridge.limits import MAX_OUTGOING_BYTES
 from erlbridge.store.blobs import Blob, Blobs
 from erlbridge.store.engine import Engine, Row, Statements
 
@@ -21,6 +22,8 @@ ROOM: Final = "results"
 """Where blobs of all kinds lie."""
 _SUFFIXES: Final = {"result": ".result", "cache": ".cached"}
 KINDS: Final = tuple(_SUFFIXES)
+_MOST_BYTES: Final = MAX_OUTGOING_BYTES + 4096
+"""Of a blob that is read: what is longer is no outcome. Not this node's own bound: another may keep longer ones."""
 _SLACK: Final = 64
 _BATCH: Final = 256
 _OF_NAME: Final = "kind = ? AND name = ?"
@@ -86,8 +89,8 @@ class Kept:
         if row is None or not self.bounds.age_s or row.age_ns > self.bounds.age_s * 1e9:
             return None
         content = row.body
-        if content is None:  # what is longer is nothing that was put here
-            content = self._blobs.get(ROOM, self._file(name), self.bounds.total_bytes + 1)
+        if content is None:
+            content = self._blobs.get(ROOM, self._file(name), _MOST_BYTES)
         if content is None:
             self._drop_row(name, row)  # the blob is gone
             return None
@@ -133,7 +136,8 @@ class Kept:
         while cut := self._engine.write(self._cut):
             for name, _, is_blob in cut:
                 if is_blob:
-                    self._blobs.delete(ROOM, self._file(name))
+                    # Thousands may go, and requests wait behind them: what a power cut brings back goes the next time.
+                    self._blobs.delete(ROOM, self._file(name), durable=False)
 
     # -- what is damaged
 
@@ -147,7 +151,7 @@ class Kept:
                 damaged = self._blobs.set_aside(ROOM, file)
                 if damaged is None:
                     return None  # another node was faster
-                again = self._blobs.get(ROOM, damaged, self.bounds.total_bytes + 1)
+                again = self._blobs.get(ROOM, damaged, _MOST_BYTES)
                 if again is not None and (stored := unpack(self._sealed(name), again)):
                     self._blobs.put(ROOM, file, again, durable=False)
                     return stored
@@ -262,8 +266,11 @@ def _get(statements: Statements, kind: str, name: str) -> _Kept | None:
     rows = statements.rows(f"SELECT stored_at, body FROM results WHERE {_OF_NAME}", (kind, name))  # noqa: S608
     if not rows:
         return None
-    stored_at_ns, body = rows[0]
-    return _Kept(stored_at_ns, statements.now_ns() - stored_at_ns, None if body is None else bytes(body))
+    stored_at, body = rows[0]
+    # SQLite keeps anything in any column, whoever writes it there: no time is long ago, and what is no bytes, damaged.
+    stored_at_ns = stored_at if isinstance(stored_at, int) else 0
+    content = bytes(body) if isinstance(body, bytes | memoryview) else None if body is None else b""
+    return _Kept(stored_at_ns, statements.now_ns() - stored_at_ns, content)
 
 
 def _totals(statements: Statements, kind: str) -> tuple[int, int]:

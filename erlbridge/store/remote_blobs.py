@@ -81,7 +81,7 @@ class RemoteBlobs:
             self._cache.put(kind, name, version, content)
         return content
 
-    def delete(self, kind: str, name: str) -> bool:
+    def delete(self, kind: str, name: str, *, durable: bool = True) -> bool:  # noqa: ARG002 - a place's own matter
         self._cache.drop(kind, name)
         if not self.has(kind, name):  # an object store says nothing of what it did not find
             return False

@@ -102,6 +102,7 @@ class SharedDatasets(DatasetStore):
         super().settle(aside, name, examples, size)
 
     def delete(self, name: str) -> None:
+        self.register.dropped(name)  # before what it stands for, as everywhere
         there = [self._blobs.delete(_KIND, _digits(name) + end) for end in (_ABOUT, _STREAM)]
         try:
             super().delete(name)

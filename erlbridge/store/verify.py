@@ -71,8 +71,10 @@ def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterat
             else:
                 fault = None if entry.name in noted else UNNOTED
                 yield Checked(kind, entry.name, entry.size_bytes, fault, "" if fault is None else "is noted now")
+        # A deletion takes the note first: what has one still, and lay nowhere before, was not deleted.
+        lacking = (noted - seen) & shelf.register.index.names()
         shelf.register.make_up(shelf.found())
-        for name in sorted(noted - seen):
+        for name in sorted(lacking):
             if shelf.register.index.get(name) is None:
                 yield Checked(kind, name, 0, LOST, "its file is gone; the index has forgotten it")
     make_up_kept(store.engine, store.blobs)

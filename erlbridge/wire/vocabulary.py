@@ -111,7 +111,7 @@ KEYS: Final = (
     # errors
     "error_type", "traceback", "context", "recovery_strategy", "retryable", "retry_after_ms", "path", "offset",
     "reason", "signal_name", "exit_code", "kind", "limit", "deadline_ms", "grace_ms", "known",
-    "stack", "best_score", "best_program", "failed_calls", "failed_share", "cached_calls", "model",
+    "stack", "best_score", "best_program", "failed_calls", "given_up_calls", "failed_share", "cached_calls", "model",
     # progress
     "stage", "done", "total", "score", "lm_calls", "cost_usd",
     # results

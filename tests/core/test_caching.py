@@ -8,6 +8,7 @@ import pytest
 
 from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.caching import asks_for_cache, cached_identity, calls_functions, names_in, worth_keeping
+from erlbridge.core.results import identity
 from erlbridge.wire.messages import Request
 from erlbridge.wire.vocabulary import atom
 
@@ -52,6 +53,40 @@ def test_another_question_is_another(other: Request) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ({b"a": 1}, (Atom("map"), [b"a"], [1])),
+        ({b"a": 1}, (Atom("map"), None, None, [Atom("map"), [b"a"], [1]])),
+        ((Atom("map"), [b"a"], [1]), (Atom("map"), None, None, [Atom("map"), [b"a"], [1]])),
+        ({1: 1}, term_to_binary({1: 1}, deterministic=True)),
+        ({1: 1}, (Atom("map"), term_to_binary({1: 1}, deterministic=True))),
+        ([1, 2], (1, 2)),
+        (1, 1.0),
+        (0.0, -0.0),
+        (True, 1),
+        (Atom("a"), b"a"),
+        (None, b"nil"),
+    ],
+)
+def test_values_that_only_look_alike_are_other_questions(value: Any, other: Any) -> None:
+    for wrapped in (lambda term: term, lambda term: [term], lambda term: {b"deep": (1, term)}):
+        one, two = (asking(beside={INPUT: {b"a": wrapped(found)}}) for found in (value, other))
+        assert not same(one, two)
+
+
+@pytest.mark.parametrize("field", ["cache", "timeout_ms", "api_key", "num_threads"])
+def test_a_field_may_be_called_what_makes_no_difference_elsewhere(field: str) -> None:
+    """Constraints on outputs are named by these."""
+    short, long = (
+        asking(module={b"name": b"refine", b"reward": {b"name": b"constraints", b"fields": {field.encode(): wish}}})
+        for wish in ({b"maxLength": 1}, {b"maxLength": 2})
+    )
+    assert not same(short, long)
+    assert not same(*(asking(options={b"train_kwargs": {field.encode(): value}}) for value in (1, 2)))
+    assert identity("predict", short.payload) != identity("predict", long.payload)
+
+
+@pytest.mark.parametrize(
     ("request_", "by_default", "wanted"),
     [
         (asking(), False, True),
@@ -90,6 +125,9 @@ def test_a_stored_program_that_calls_functions_is_known_by_its_bytes() -> None:
         ({atom("status"): atom("success")}, True),
         ({atom("failures"): 0, atom("errors"): []}, True),
         ({atom("failures"): 1}, False),
+        ({atom("optimization_metrics"): {atom("failed_calls"): 3, atom("given_up_calls"): 0}}, True),
+        ({atom("optimization_metrics"): {atom("failed_calls"): 3, atom("given_up_calls"): 1}}, False),
+        ({atom("metrics"): {atom("given_up_calls"): 1}}, False),
         ({atom("predictions"): [{atom("error"): None}]}, True),
         ({atom("predictions"): [{atom("error"): None}, {atom("error"): b"no answer"}]}, False),
         ("no map", False),

@@ -104,6 +104,47 @@ def test_who_waits_for_the_disk_can_be_cancelled_and_runs_out_of_time(
     assert error_type(node.ask("fetch_result", {KEY: b"cancelled"})) == "not_found", "nobody wanted it any more"
 
 
+@pytest.mark.parametrize(
+    ("verb", "payload"),
+    [
+        ("list_programs", {}),
+        ("stats", {}),
+        ("fetch_result", {KEY: b"first"}),
+        ("transfer_status", {Atom("transfer"): b"a transfer"}),
+        ("list_datasets", {}),
+    ],
+)
+def test_what_the_node_itself_looks_up_is_cancelled_and_runs_out_of_time_too(
+    node: NodeClient, lock: sqlite3.Connection, verb: str, payload: dict[Any, Any]
+) -> None:
+    blocker = blocked(node)
+    waiting, late = node.request(verb, payload), node.request(verb, payload, {DEADLINE: 50})
+    cancel = node.request("cancel", {ID: waiting})
+    found = answers(node, cancel, waiting, late)
+    assert found[0][0] == "ok"
+    assert [error_type(answer) for answer in found[1:]] == ["cancelled", "timeout_error"]
+    assert lock.in_transaction
+    lock.execute("ROLLBACK")
+    assert tags(node, blocker) == ["ok"]
+
+
+def test_a_deletion_that_was_cancelled_before_the_disk_came_to_it_is_not_done(
+    node: NodeClient, lock: sqlite3.Connection
+) -> None:
+    lock.execute("ROLLBACK")
+    tag, made = node.ask("optimize_signature", optimization(4, optimizer=Atom("labeled_few_shot")))
+    assert tag == "ok"
+    program = {Atom("program_id"): made[Atom("program_id")]}
+    lock.execute("BEGIN IMMEDIATE")
+    blocker = blocked(node)
+    deletion = node.request("delete_program", program)
+    cancel = node.request("cancel", {ID: deletion})
+    assert [tag for tag, _ in answers(node, cancel, deletion)] == ["ok", "error"]
+    lock.execute("ROLLBACK")
+    assert tags(node, blocker) == ["ok"]
+    assert node.ask("get_program", program)[0] == "ok"
+
+
 def test_an_id_that_waits_for_the_disk_is_in_flight(node: NodeClient, lock: sqlite3.Connection) -> None:
     blocker = blocked(node)
     node.send((Atom("predict"), b"an id", prediction(), keyed("the id")))

@@ -10,6 +10,7 @@ import dspy
 import pytest
 from program_jobs import Endpoint, Jobs, Reply, category, completion, failure
 
+from erlbridge.core.caching import worth_keeping
 from erlbridge.errors import BudgetExceeded, Cancelled, LMFailed, OptimizationError, ValidationError
 
 ONE = {"input": {"subject": "Charged twice", "body": "My card was charged twice."}}
@@ -49,6 +50,7 @@ def test_transient_failures_are_tried_again_and_each_attempt_is_counted(jobs: Jo
     result = predict(jobs, endpoint)
     assert result["prediction"] == {"category": "account"}
     assert (result["metrics"]["lm_calls"], result["metrics"]["failed_calls"]) == (3, 2)
+    assert result["metrics"]["given_up_calls"] == 0
     assert len(endpoint.requests) == 3
 
 
@@ -127,7 +129,16 @@ def test_a_bad_input_spoils_only_itself(jobs: Jobs, endpoint: Endpoint) -> None:
     assert (first["prediction"], third["prediction"]) == ({"category": "billing"}, {"category": "technical"})
     assert second["prediction"] is None
     assert "content refused" in second["error"]
-    assert result["metrics"]["failed_calls"] == 1
+    assert result["metrics"]["failed_calls"] == result["metrics"]["given_up_calls"] == 1
+
+
+def test_an_optimization_in_which_calls_were_given_up_is_not_worth_the_cache(jobs: Jobs, endpoint: Endpoint) -> None:
+    """They count as wrong answers, so that it might have found another program."""
+    for script, worth in (([], True), ([category("billing"), failure(400, "content refused")], False)):
+        endpoint.script(*script)
+        lm = {"lm": endpoint.lm(), "cache": False, "num_threads": 1}
+        _, outcome = jobs.optimize("labeled_few_shot", train=4, dev=2, **lm)
+        assert worth_keeping(outcome.result) is worth
 
 
 def test_an_answer_that_is_no_json_is_an_lm_error(jobs: Jobs, endpoint: Endpoint) -> None:

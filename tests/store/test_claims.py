@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,14 @@ def test_what_a_dead_node_left_is_forgotten(tmp_path: Path, claims: Claims) -> N
     engine = SqliteEngine(tmp_path, say=print)
     assert engine.read(lambda statements: statements.rows("SELECT name FROM claims")) == [("work",)]
     engine.close()
+
+
+def test_a_clock_that_is_set_back_has_nobody_wait_for_a_dead_node_until_it_has_caught_up(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: true_ns() + 3600 * 10**9)
+    assert claims.take("work", "killed", _LEASE_S)
+    monkeypatch.setattr(time, "time_ns", true_ns)
+    assert claims.take("work", "b", _LEASE_S)
+    assert claims.holder("work") == "b"

@@ -3,6 +3,7 @@ large ones beside it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from kept_results import aged, blob, body, names, overwrite, rows
 
 from erlbridge.core.results import Identity, Stored, name_of, pack, parse_fetch
 from erlbridge.errors import NotFound, StorageFailed, ValidationError
-from erlbridge.store.engine import INDEX_FILE
+from erlbridge.store.cache import Cache
+from erlbridge.store.engine import INDEX_FILE, IndexRefused
 from erlbridge.store.kept import Bounds, Kept
 from erlbridge.store.results import Results
 from erlbridge.store.store import open_store
@@ -201,3 +203,40 @@ def test_a_lock_that_somebody_keeps_costs_the_result_and_no_answer(
         other.execute("ROLLBACK")
     assert "a result of predict is not kept" in results.said[0]
     assert "locked" in results.said[0]
+
+
+def test_a_node_of_narrower_bounds_harms_nothing_that_another_one_keeps(tmp_path: Path) -> None:
+    results, narrow = Keeping(tmp_path), Keeping(tmp_path, Bounds(3600.0, 100, LARGE // 2))
+    results.keep("one", b"x" * LARGE)
+    assert narrow.find("one") == results.find("one") == b"x" * LARGE
+    assert narrow.said == results.said == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("body", 10**18), ("body", 3), ("body", "text"), ("body", 1.5), ("stored_at", "text")]
+)
+def test_a_row_that_holds_other_types_is_no_result_and_no_error(tmp_path: Path, column: str, value: object) -> None:
+    results = Keeping(tmp_path)
+    name = results.keep("one")
+    with rows(tmp_path) as somebody:
+        somebody.execute(f"UPDATE results SET {column} = ? WHERE name = ?", (value, name))
+    assert results.find("one") is None
+    if column == "body":
+        assert results.said == [f"the stored result {name}.result was damaged, and is set aside as {name}.damaged"]
+    results.keep("one")
+    assert results.find("one") == b"done"
+
+
+def test_a_full_disk_costs_no_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit notes that it was used; an index that refuses the note has the result all the same."""
+    results = Keeping(tmp_path)
+    cache = Cache(Kept(results.kept._engine, results.kept._blobs, "cache", ROOMY, results.said.append), str, print)
+    asked = Identity(b"same", cached_as=b"same")
+    cache.put("predict", {b"answer": 1}, asked)
+
+    def refuses(_work: object) -> None:
+        raise IndexRefused(errno.ENOSPC, "database or disk is full")
+
+    monkeypatch.setattr(results.kept._engine, "write", refuses)
+    assert cache.find(asked, "predict") == {b"answer": 1}
+    assert (cache.hits, cache.misses) == (1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from erlbridge.core.results import Stored
 from erlbridge.errors import NotFound
 from erlbridge.store.dataset_writer import DatasetWriter
-from erlbridge.store.engine import INDEX_FILE
+from erlbridge.store.engine import INDEX_FILE, IndexRefused
+from erlbridge.store.index import Entry
 from erlbridge.store.kept import KINDS, Bounds, Kept
 from erlbridge.store.store import Store, open_store
 from erlbridge.store.verify import total_bytes, verify
@@ -123,3 +125,45 @@ def test_results_and_what_is_cached_are_read_too(
     assert faults(store) == {kind: "damaged"}
     assert faults(store) == {}
     assert kept.totals()[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["program", "dataset"])
+def test_what_another_process_deletes_meanwhile_is_not_lost(
+    store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = store.programs if kind == "program" else store.datasets
+    found = shelf.found
+
+    def deleted_before_it_was_seen() -> Iterator[Entry]:
+        monkeypatch.undo()
+        other = open_store(store.data, print)
+        for entry in found():
+            (other.programs if kind == "program" else other.datasets).delete(entry.name)
+        other.close()
+        return found()
+
+    monkeypatch.setattr(shelf, "found", deleted_before_it_was_seen)
+    assert faults(store) == {}
+    assert list(found()) == []
+
+
+@pytest.mark.parametrize("kind", ["program", "dataset"])
+def test_a_deletion_takes_the_note_first_and_goes_on_when_the_index_refuses(
+    store: Store, kind: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = store.programs if kind == "program" else store.datasets
+    (entry,) = shelf.found()
+    index = shelf.register.index
+
+    def refuses(_name: str) -> None:
+        assert list(shelf.found()) == [entry], "the note goes first"
+        raise IndexRefused("locked")
+
+    monkeypatch.setattr(index, "drop", refuses)
+    shelf.delete(entry.name)
+    monkeypatch.undo()
+    assert list(shelf.found()) == []
+    assert shelf.newest(5) == [], "made up for"
+    assert len(said) == 1
+    with pytest.raises(NotFound):
+        shelf.delete(entry.name)

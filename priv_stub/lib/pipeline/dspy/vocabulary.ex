@@ -110,6 +110,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :gap,
     :get_dataset,
     :get_program,
+    :given_up_calls,
     :grace_ms,
     :hard,
     :head,
