@@ -31,6 +31,9 @@ Work: TypeAlias = Callable[[], Term]
 Result = TypeVar("Result")
 
 _WAKE_BYTES: Final = 4096
+_MOST_AHEAD: Final = MAX_TRANSFER_WINDOW
+"""Requests that the thread has at once: enough that it never waits for the loop, and what their answers take at most
+before a host that does not read is seen to be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class Disk:
         """What lies before the thread of requests, also of those that have been answered meanwhile."""
         self._lanes: Counter[str] = Counter()
         self._burst = Burst()
+        self._later: deque[_Task] = deque()
+        self._ahead = 0
+        """Requests that the thread has, or has done and the loop has not heard of."""
+        self._held = False
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._done: deque[Callable[[], None]] = deque()
         self._wake: tuple[int, int] | None = None
@@ -118,7 +125,20 @@ class Disk:
         task = self._keys[key] = _Task(verb, errand.work, answer, key, size_bytes, lane, deadline_ms)
         if deadline_ms is not None:
             self._deadlines.set(key, time.monotonic() + deadline_ms / 1000)
-        self._take(task)
+        self._open[task] = None
+        self._later.append(task)
+        self._go_on()
+
+    def hold(self, held: bool) -> None:
+        """Begins with no further request, or goes on: a host that does not read shall not have its answers made."""
+        if self._held != held:
+            self._held = held
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._later and not self._held and self._ahead < _MOST_AHEAD:
+            self._ahead += 1
+            self._take(self._later.popleft())
 
     def cancel(self, key: bytes) -> None:
         """Nobody wants the answer of a request any more, which `holds`; what the thread has not begun is not done."""
@@ -155,6 +175,7 @@ class Disk:
     def finish(self, within_s: float) -> None:
         """Does all that waits, for at most so long, and tells the rest that the node ends."""
         deadline = time.monotonic() + within_s
+        self.hold(False)
         while self._open and (left_s := deadline - time.monotonic()) > 0:
             with selectors.PollSelector() as alone:
                 assert self._wake is not None  # noqa: S101 - it was started for the first of them
@@ -197,6 +218,7 @@ class Disk:
     def _passed(self, task: _Task, outcome: Any) -> None:
         """The thread has nothing more to do with a task."""
         if task.key is not None:
+            self._ahead -= 1
             self._waiting -= 1
             self._waiting_bytes -= task.size_bytes
         if task.lane is not None:
@@ -204,6 +226,7 @@ class Disk:
             if not self._lanes[task.lane]:
                 del self._lanes[task.lane]
         self._over(task, outcome)
+        self._go_on()
 
     # -- the thread
 

@@ -187,6 +187,7 @@ class Node:
         """Leaves what would become more for the host where it is, when the host does not take what is there. Gives
         whether that holds for its requests."""
         self._pool.pause(self.host.hold_back())
+        self.disk.hold(self.wire.paused)
         return self.wire.paused
 
     def _go_round(self) -> None:
