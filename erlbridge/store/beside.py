@@ -1,7 +1,7 @@
 """Bytes written to a file by a thread, while who has them does something else with them: sums them, for example.
 
-Long streams go past the system's cache of the disk's pages where the file system can do that (`O_DIRECT`): to put them there,
-and from there on the disk, costs the processor three times what summing them costs, and pushes out what others read.
+Long streams go past the system's cache of the disk's pages where the file system can do that (`O_DIRECT`): to put them
+there, and from there on the disk, costs the processor more than summing them does, and pushes out what others read.
 Blocks on the disk.
 """
 
@@ -21,7 +21,7 @@ DIRECT_FROM_BYTES: Final = 32 * 1024 * 1024
 """Where in its file a stream is long. What is shorter is read again before the cache needs its place."""
 
 _BLOCK_BYTES: Final = 4096
-"""What addresses and sizes of such writes are multiples of: no disk's blocks are larger, and no page of memory smaller."""
+"""What addresses and sizes of such writes are multiples of: the largest block that disks have, the smallest page."""
 
 
 class Beside:

@@ -79,8 +79,8 @@ class TransferFiles:
         total_bytes: int | None = None,
         most_bytes: int | None = None,
     ) -> Self:
-        """A new transfer in any's place. `base` is the files' path without its suffix, `beside` writes what is plain; the
-        rest is `Incoming`'s."""
+        """A new transfer in any's place. `base` is the files' path without its suffix, `beside` writes plain chunks,
+        the rest is `Incoming`'s."""
         incoming = Incoming(compression, total_bytes, most_bytes)
         chunks = _locked(base.with_suffix(CHUNKS), os.O_CREAT)
         assert chunks is not None  # noqa: S101 - it was made
