@@ -1,16 +1,19 @@
-# Transfers of examples from a lazy stream into a node, and back: how fast beside a bare port, and how much memory the BEAM
-# and the node take for it.
+# Transfers of examples into a node, from a lazy stream and as chunks that are there already, and back: how fast beside a
+# bare port, how much memory the BEAM and the node take for it, and how much of the processor.
 #
-#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [megabytes] [rounds]
+#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--plain] [megabytes] [rounds]
 #
-# Everything is measured in turn in each round; the table has the medians of speeds and the largest growths. `--write` puts
-# it into docs/benchmarks.md.
+# Everything is measured in turn in each round; the table has the medians of speeds and of times, and the largest growths.
+# `--write` puts it into docs/benchmarks.md, where there is one for each size; `--plain` leaves out what is compressed.
 
 alias Pipeline.DSPy.DataTransfer
 alias Pipeline.DSPy.PythonBridge
 
-{flags, numbers} = Enum.split_with(System.argv(), &(&1 == "--write"))
-[megabytes, rounds] = numbers |> Enum.map(&String.to_integer/1) |> Kernel.++([100, 3]) |> Enum.take(2)
+{flags, numbers} = Enum.split_with(System.argv(), &String.starts_with?(&1, "--"))
+
+[megabytes, rounds] =
+  numbers |> Enum.map(&String.to_integer/1) |> Kernel.++([100, 3]) |> Enum.take(2)
+
 rounds = if length(numbers) < 2, do: 3, else: rounds
 
 data = Path.join(System.tmp_dir!(), "erlbridge-transfers-#{System.pid()}")
@@ -20,11 +23,18 @@ python = System.get_env("ERLBRIDGE_PYTHON", "python3")
 texts =
   for number <- 0..999 do
     key = <<number::128>>
-    Base.encode64(:crypto.crypto_one_time(:aes_128_ctr, key, <<0::128>>, <<0::size(750)-unit(8)>>, true))
+
+    Base.encode64(
+      :crypto.crypto_one_time(:aes_128_ctr, key, <<0::128>>, <<0::size(750)-unit(8)>>, true)
+    )
   end
 
 texts = List.to_tuple(texts)
-row = fn number -> %{question: elem(texts, rem(number, 1000)), answer: Integer.to_string(number)} end
+
+row = fn number ->
+  %{question: elem(texts, rem(number, 1000)), answer: Integer.to_string(number)}
+end
+
 rows = Stream.map(1..div(megabytes * 1_000_000, 1052), row)
 
 resident = fn pid, which ->
@@ -32,8 +42,14 @@ resident = fn pid, which ->
   String.to_integer(kilobytes) / 1000
 end
 
-# Samples the BEAM's memory while a function runs; gives what it gave, the span in seconds and the growth in megabytes of
-# the BEAM and of a process beside it.
+# Seconds that a process has had of the processor.
+busy = fn pid ->
+  fields = File.read!("/proc/#{pid}/stat") |> String.split(") ") |> List.last() |> String.split()
+  (String.to_integer(Enum.at(fields, 11)) + String.to_integer(Enum.at(fields, 12))) / 100
+end
+
+# Samples the BEAM's memory while a function runs; gives what it gave, the span in seconds, the growth in megabytes of
+# the BEAM and of a process beside it, and the seconds that both have worked.
 measure = fn os_pid, function ->
   :erlang.garbage_collect()
   before = :erlang.memory(:total)
@@ -55,22 +71,36 @@ measure = fn os_pid, function ->
   beside = os_pid && resident.(os_pid, "VmRSS")
   # Its highest mark begins anew.
   if os_pid, do: File.write("/proc/#{os_pid}/clear_refs", "5")
+  worked = fn -> {busy.(System.pid()), os_pid && busy.(os_pid)} end
+  {beam_before, beside_before} = worked.()
   {span, given} = :timer.tc(function)
+  {beam_after, beside_after} = worked.()
+  seconds = {beam_after - beam_before, os_pid && beside_after - beside_before}
   send(sampler, :stop)
   most = receive do: ({:most, most} -> most)
-  {given, span / 1.0e6, (most - before) / 1.0e6, if(os_pid, do: resident.(os_pid, "VmHWM") - beside)}
+  beside = if os_pid, do: resident.(os_pid, "VmHWM") - beside
+  {given, {span / 1.0e6, (most - before) / 1.0e6, beside, seconds}}
 end
 
 raw = fn ->
   script = Path.join(__DIR__, "raw_port.py")
-  port = Port.open({:spawn_executable, System.find_executable(python)}, [:binary, packet: 4, args: [script]])
+
+  port =
+    Port.open({:spawn_executable, System.find_executable(python)}, [
+      :binary,
+      packet: 4,
+      args: [script]
+    ])
+
   chunk = :crypto.strong_rand_bytes(1024 * 1024)
   heard = fn -> receive do: ({^port, {:data, _}} -> :ok) end
   Port.command(port, "are you there?")
   heard.()
 
-  {_, span, grown, _} =
-    measure.(nil, fn ->
+  {:os_pid, os_pid} = Port.info(port, :os_pid)
+
+  {_, found} =
+    measure.(os_pid, fn ->
       for number <- 1..megabytes do
         if number > 8, do: heard.()
         Port.command(port, chunk)
@@ -80,35 +110,92 @@ raw = fn ->
     end)
 
   Port.close(port)
-  {"a bare port, frames of 1 MiB", megabytes * 1024 * 1024, span, grown, nil}
+  {"a bare port, frames of 1 MiB", megabytes * 1024 * 1024, found}
+end
+
+# Chunks that are the same examples again and again, to see what the node makes of them while the BEAM makes nothing.
+framed = fn example ->
+  term = :erlang.term_to_binary(example, [:deterministic, minor_version: 2])
+  <<byte_size(term)::32, term::binary>>
+end
+
+some = 1..900 |> Enum.map(&framed.(row.(&1))) |> IO.iodata_to_binary()
+rest = 1024 * 1024 - byte_size(some) - byte_size(framed.(%{question: ""}))
+chunk = some <> framed.(%{question: String.duplicate("x", rest)})
+1_048_576 = byte_size(chunk)
+
+ready_made = fn bridge ->
+  sum =
+    Enum.reduce(1..megabytes, :crypto.hash_init(:sha256), fn _, sum ->
+      :crypto.hash_update(sum, chunk)
+    end)
+
+  sha256 = Base.encode16(:crypto.hash_final(sum), case: :lower)
+  whole = %{transfer: "ready-made", data: chunk, is_final: false, compression: :none}
+
+  await = fn ref ->
+    {:ok, told} = PythonBridge.await(ref)
+    told
+  end
+
+  fn ->
+    pending =
+      Enum.reduce(1..megabytes, :queue.new(), fn number, pending ->
+        pending =
+          if :queue.len(pending) < 16 do
+            pending
+          else
+            {{:value, ref}, pending} = :queue.out(pending)
+            await.(ref)
+            pending
+          end
+
+        payload = Map.put(whole, :chunk_index, number - 1)
+
+        payload =
+          if number == megabytes,
+            do: Map.merge(payload, %{is_final: true, sha256: sha256}),
+            else: payload
+
+        :queue.in(
+          PythonBridge.async(bridge, :data_chunk, payload, progress: false, stream_to: false),
+          pending
+        )
+      end)
+
+    %{dataset: "sha256:" <> ^sha256} =
+      pending |> :queue.to_list() |> Enum.map(await) |> List.last()
+  end
 end
 
 round = fn ->
   {:ok, bridge} = PythonBridge.start_link(name: nil, workers: 1, data_dir: data)
   {:ok, %{os_pid: os_pid}} = PythonBridge.await_ready(bridge)
 
-  {{:ok, {:dataset, _}}, span, grown, _} = measure.(nil, fn -> DataTransfer.dataset(rows) end)
+  {{:ok, {:dataset, _}}, encoded} = measure.(nil, fn -> DataTransfer.dataset(rows) end)
 
   sent =
-    for compression <- [:none, :zlib] do
+    for compression <- if("--plain" in flags, do: [:none], else: [:none, :zlib]) do
       send = fn -> DataTransfer.transfer_large_dataset(rows, bridge, compression: compression) end
-      {{:ok, dataset}, span, grown, beside} = measure.(os_pid, send)
+      {{:ok, dataset}, found} = measure.(os_pid, send)
       {:ok, %{bytes: bytes}} = DataTransfer.about(bridge, dataset)
-      {dataset, {"sent, compression `#{compression}`", bytes, span, grown, beside}}
+      {dataset, {"sent, compression `#{compression}`", bytes, found}}
     end
 
-  {dataset, {_, bytes, _, _, _}} = hd(sent)
+  {dataset, {_, bytes, _}} = hd(sent)
   {:ok, examples} = DataTransfer.fetch(bridge, dataset)
-  {_count, back, back_grown, back_beside} = measure.(os_pid, fn -> Enum.count(examples) end)
+  {_count, back} = measure.(os_pid, fn -> Enum.count(examples) end)
+  DataTransfer.delete(bridge, dataset)
+  {_told, ready} = measure.(os_pid, ready_made.(bridge))
   GenServer.stop(bridge)
   File.rm_rf!(data)
 
   [
     raw.(),
-    {"encoded and summed by the BEAM, sent nowhere", bytes, span, grown, nil},
-    elem(hd(sent), 1),
-    elem(List.last(sent), 1),
-    {"read back as terms", bytes, back, back_grown, back_beside}
+    {"chunks that are there, sent", megabytes * 1024 * 1024, ready},
+    {"encoded and summed by the BEAM, sent nowhere", bytes, encoded},
+    {"read back as terms", bytes, back}
+    | Enum.map(sent, &elem(&1, 1))
   ]
 end
 
@@ -117,29 +204,47 @@ shown = fn
   megabytes -> "#{round(megabytes)} MB"
 end
 
+spent = fn
+  nil -> "–"
+  nanoseconds -> :erlang.float_to_binary(nanoseconds, decimals: 2)
+end
+
 lines =
   for _ <- 1..rounds, line <- round.(), reduce: %{} do
     lines -> Map.update(lines, elem(line, 0), [line], &[line | &1])
   end
   |> Enum.map(fn {what, found} ->
-    speeds = for {_, bytes, span, _, _} <- found, do: bytes / span / 1.0e6
-    speed = speeds |> Enum.sort() |> Enum.at(div(rounds, 2))
-    most = fn place -> found |> Enum.map(&elem(&1, place)) |> Enum.max() end
-    {speed, "| #{what} | #{round(speed)} MB/s | #{shown.(most.(3))} | #{shown.(most.(4))} |"}
+    middle = fn values -> values |> Enum.sort() |> Enum.at(div(rounds, 2)) end
+    speed = middle.(for {_, bytes, {span, _, _, _}} <- found, do: bytes / span / 1.0e6)
+    beam = middle.(for {_, bytes, {_, _, _, {seconds, _}}} <- found, do: seconds * 1.0e9 / bytes)
+
+    node =
+      middle.(
+        for {_, bytes, {_, _, _, {_, seconds}}} <- found, do: seconds && seconds * 1.0e9 / bytes
+      )
+
+    most = fn place -> found |> Enum.map(&elem(elem(&1, 2), place)) |> Enum.max() end
+
+    {speed,
+     "| #{what} | #{round(speed)} MB/s | #{shown.(most.(1))} | #{shown.(most.(2))} | #{spent.(beam)} | #{spent.(node)} |"}
   end)
   |> Enum.sort(:desc)
 
 table =
   Enum.join(
-    ["| #{megabytes} MB of examples of 1 KB | | the BEAM grew by | the node by |", "|---|---|---|---|"] ++
+    [
+      "| #{megabytes} MB of examples of 1 KB | | the BEAM grew by | the other end by | the BEAM worked, ns for a byte | the other end |",
+      "|---|---|---|---|---|---|"
+    ] ++
       Enum.map(lines, &elem(&1, 1)),
     "\n"
   )
 
 IO.puts(table)
 
-if flags != [] do
+if "--write" in flags do
   path = Path.expand("../docs/benchmarks.md", __DIR__)
-  [before, _old, rest] = String.split(File.read!(path), ["<!-- transfers -->\n", "<!-- end of transfers -->"])
-  File.write!(path, before <> "<!-- transfers -->\n" <> table <> "\n<!-- end of transfers -->" <> rest)
+  marks = ["<!-- transfers of #{megabytes} MB -->\n", "<!-- end of #{megabytes} MB -->"]
+  [before, _old, rest] = String.split(File.read!(path), marks)
+  File.write!(path, Enum.join([before, hd(marks), table, "\n", List.last(marks), rest]))
 end

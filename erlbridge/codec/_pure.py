@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from erlbridge.codec._pure_decode import binary_to_term
 from erlbridge.codec._pure_encode import term_to_binary, term_to_iovec
+from erlbridge.codec._pure_framed import count_maps
 from erlbridge.codec._pure_scan import Scan
 
 TYPE_CHECKING = False
@@ -12,4 +13,4 @@ if TYPE_CHECKING:
 
 IMPLEMENTATION: Final = "pure"
 
-__all__ = ["IMPLEMENTATION", "Scan", "binary_to_term", "term_to_binary", "term_to_iovec"]
+__all__ = ["IMPLEMENTATION", "Scan", "binary_to_term", "count_maps", "term_to_binary", "term_to_iovec"]

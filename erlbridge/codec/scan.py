@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from erlbridge.codec.sizes import Data
 
 if IMPLEMENTATION == "compiled":
-    from erlbridge.codec._compiled import Scan
-else:
-    from erlbridge.codec._pure import Scan  # type: ignore[assignment] # a class of the same calls, not the same class
+    from erlbridge.codec._compiled import Scan, count_maps
+else:  # a class of the same calls, not the same class
+    from erlbridge.codec._pure import Scan, count_maps  # type: ignore[assignment]
 
-__all__ = ["Inflation", "Scan", "begin", "moved", "skip"]
+__all__ = ["Inflation", "Scan", "begin", "count_maps", "moved", "skip"]
 
 _PIECE = 1 << 14  # compressed bytes given to zlib at once: what it leaves of them is copied
 _UNPACKED = 1 << 18  # most bytes unpacked at once

@@ -25,6 +25,7 @@ from typing import Final, Self
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.errors import DecodeError, TransferError
 from erlbridge.limits import MAX_CHUNK_BYTES
+from erlbridge.store.beside import Beside, write_all
 from erlbridge.wire.inflation import COMPRESSIONS
 from erlbridge.wire.transfer import Incoming, refused
 
@@ -50,8 +51,9 @@ class TransferFiles:
         incoming: How far it has come.
     """
 
-    def __init__(self, base: Path, chunks: int, incoming: Incoming) -> None:
+    def __init__(self, base: Path, chunks: int, incoming: Incoming, beside: Beside) -> None:
         self.incoming = incoming
+        self._beside = beside
         self._base = base
         self._chunks = chunks
         self._size = 0
@@ -69,14 +71,22 @@ class TransferFiles:
         return self._base.with_suffix(PART)
 
     @classmethod
-    def begin(cls, base: Path, compression: str, total_bytes: int | None = None, most_bytes: int | None = None) -> Self:
-        """A new transfer in any's place. `base` is the files' path without its suffix; the rest is `Incoming`'s."""
+    def begin(
+        cls,
+        base: Path,
+        beside: Beside,
+        compression: str,
+        total_bytes: int | None = None,
+        most_bytes: int | None = None,
+    ) -> Self:
+        """A new transfer in any's place. `base` is the files' path without its suffix, `beside` writes plain chunks,
+        the rest is `Incoming`'s."""
         incoming = Incoming(compression, total_bytes, most_bytes)
         chunks = _locked(base.with_suffix(CHUNKS), os.O_CREAT)
         assert chunks is not None  # noqa: S101 - it was made
         try:
             os.ftruncate(chunks, 0)
-            found = cls(base, chunks, incoming)
+            found = cls(base, chunks, incoming, beside)
         except BaseException:
             os.close(chunks)
             raise
@@ -90,7 +100,7 @@ class TransferFiles:
         return found
 
     @classmethod
-    def resume(cls, base: Path, most_bytes: int | None = None) -> Self | None:
+    def resume(cls, base: Path, beside: Beside, most_bytes: int | None = None) -> Self | None:
         """The transfer whose files are there, as far as its records are whole; None when nothing of one is.
 
         Raises `TransferError` when another process has it.
@@ -105,7 +115,7 @@ class TransferFiles:
                 if (about := _about(next(records, b""))) is None:
                     break
                 compression, total_bytes = about
-                found = cls(base, chunks, Incoming(compression, total_bytes, most_bytes))
+                found = cls(base, chunks, Incoming(compression, total_bytes, most_bytes), beside)
                 found._keep()
                 if found._read(records):
                     found.cut()
@@ -127,12 +137,16 @@ class TransferFiles:
         `spend` is called before so many bytes are written. Raises `TransferError` as `Incoming.take` does, after which
         the files are of no use any more.
         """
-        if not is_final and not self._is_plain:
+        if self._is_plain:
             spend(len(data))
-            self._add(data)
-        for piece in self.incoming.take(data):
-            spend(len(piece))
-            self._write(piece)
+            self._take_plain(data)
+        else:
+            if not is_final:
+                spend(len(data))
+                self._add(data)
+            for piece in self.incoming.take(data):
+                spend(len(piece))
+                self._write(piece)
         if not is_final:
             if self._is_plain:
                 self._add(_REACHED.pack(self.incoming.plain_bytes, self.incoming.sum_so_far()))
@@ -194,24 +208,39 @@ class TransferFiles:
         return data if len(data) == behind - start else None
 
     def _add(self, record: bytes) -> None:
-        _write(self._chunks, _RECORD.pack(len(record), zlib.crc32(record)))
-        _write(self._chunks, record)
+        write_all(self._chunks, _RECORD.pack(len(record), zlib.crc32(record)))
+        write_all(self._chunks, record)
+
+    def _take_plain(self, data: bytes) -> None:
+        """A chunk that is a part of the stream as it is: summed while it is written."""
+        start = self.incoming.plain_bytes
+        self._reserve(start + len(data))
+        with self._beside.writing(self._part, data, start):
+            for _piece in self.incoming.take(data):
+                pass
+        self._push(self.incoming.plain_bytes)
 
     def _write(self, piece: bytes) -> None:
         behind = self.incoming.plain_bytes
-        if behind > self._reserved >= 0 and behind >= _RESERVED_BYTES:
-            self._reserve(behind)
-        _write(self._part, piece)
+        self._reserve(behind)
+        write_all(self._part, piece)
+        self._push(behind)
+
+    def _push(self, behind: int) -> None:
+        """Has the system begin to write what is in its cache of a long stream."""
         if behind - self._pushed >= _PUSH_BYTES:
             # Linux begins to write what is dirty there, and waits for none of it; pages that are dirty stay.
             os.posix_fadvise(self._part, self._pushed, behind - self._pushed, os.POSIX_FADV_DONTNEED)
             self._pushed = behind
 
-    def _reserve(self, behind: int) -> None:
-        """Makes the file longer than it has to be yet, which makes writing cheaper; what cannot be had is no loss."""
+    def _reserve(self, end: int) -> None:
+        """Makes the file of a long stream longer than it has to be yet, which makes writing cheaper; what cannot be had
+        is no loss."""
+        if not end > self._reserved >= 0 or end < _RESERVED_BYTES:
+            return
         try:
-            os.posix_fallocate(self._part, behind, _RESERVED_BYTES)
-            self._reserved = behind + _RESERVED_BYTES
+            os.posix_fallocate(self._part, end, _RESERVED_BYTES)
+            self._reserved = end + _RESERVED_BYTES
         except OSError:
             self._reserved = -1
 
@@ -254,12 +283,6 @@ def _records(chunks: int) -> Iterator[bytes]:
         at += _RECORD.size + length
         os.lseek(chunks, at, os.SEEK_SET)
         yield record
-
-
-def _write(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
 
 
 def _locked(path: Path, flags: int = 0) -> int | None:

@@ -22,7 +22,8 @@ from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, is_dataset_name
 from erlbridge.core.transfers import DataChunk
 from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
-from erlbridge.limits import MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
+from erlbridge.limits import MAX_CHUNK_BYTES, MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
+from erlbridge.store.beside import Beside
 from erlbridge.store.datasets import DatasetStore, sync
 from erlbridge.store.transfer_files import CHUNKS, PART, TransferFiles
 from erlbridge.wire.transfer import refused
@@ -68,6 +69,7 @@ class Transfers:
         self._transfer_quota_bytes = transfer_quota_bytes
         self._room_bytes = 0
         self._open: dict[str, TransferFiles] = {}
+        self._beside = Beside(MAX_CHUNK_BYTES)
         self._sweep_at = 0.0
 
     def take(self, chunk: DataChunk) -> Told:
@@ -109,6 +111,7 @@ class Transfers:
         """Lets go of all files; another node may go on with them."""
         while self._open:
             self._open.popitem()[1].close()
+        self._beside.close()
 
     # -- chunks
 
@@ -175,7 +178,7 @@ class Transfers:
         # First, so that a transfer which has both was about to be over, or was, when its node was killed.
         self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)
         files = TransferFiles.begin(
-            self._base(chunk.transfer), chunk.compression, chunk.total_bytes, self._transfer_quota_bytes
+            self._base(chunk.transfer), self._beside, chunk.compression, chunk.total_bytes, self._transfer_quota_bytes
         )
         self._remember(chunk.transfer, files)
         return files
@@ -184,7 +187,7 @@ class Transfers:
         files = self._open.pop(name, None)
         if files is None and self._over(name) is None:
             self._datasets.give_back(self._base(name).with_suffix(PART))
-            files = TransferFiles.resume(self._base(name), self._transfer_quota_bytes)
+            files = TransferFiles.resume(self._base(name), self._beside, self._transfer_quota_bytes)
         if files is not None:
             self._remember(name, files)
         return files
@@ -240,7 +243,7 @@ class Transfers:
                     Path(path).unlink(missing_ok=True)
                 continue
             with contextlib.suppress(TransferError):  # another node's
-                found = TransferFiles.begin(base, "none")
+                found = TransferFiles.begin(base, self._beside, "none")
                 found.remove()
 
     def _base(self, name: str) -> Path:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from erlbridge.codec import tags
+from erlbridge.codec.scan import count_maps
 from erlbridge.errors import TransferError
 from erlbridge.limits import MAX_EXAMPLE_BYTES
 from erlbridge.wire.frames import HEADER_BYTES
@@ -21,11 +21,8 @@ from erlbridge.wire.vocabulary import atom
 
 _HEAD: Final = struct.Struct(">IH")
 """An example's length, and the first two bytes of its term."""
-_MAP: Final = tags.VERSION_MAGIC << 8 | tags.MAP_EXT
-_LEAST_BYTES: Final = 6
-"""The empty map."""
-LEAST_FRAMED_BYTES: Final = HEADER_BYTES + _LEAST_BYTES
-"""What an example takes in a stream, at least."""
+LEAST_FRAMED_BYTES: Final = HEADER_BYTES + 6
+"""What an example takes in a stream, at least: the empty map."""
 
 
 def refused(reason: str, message: str, **context: object) -> TransferError:
@@ -58,12 +55,10 @@ class Framing:
         data = self._head + piece if self._head else piece
         self._head = b""
         at, end = self._left, len(data)
-        while at + _HEAD.size <= end:
-            length, head = _HEAD.unpack_from(data, at)
-            if head != _MAP or not _LEAST_BYTES <= length <= self._limit_bytes:
-                raise self._refused(length, head)
-            at += HEADER_BYTES + length
-            self.examples += 1
+        count, at = count_maps(data, at, self._limit_bytes)
+        self.examples += count
+        if at + _HEAD.size <= end:
+            raise self._refused(*_HEAD.unpack_from(data, at))
         self._head = data[at:end] if at < end else b""
         self._left = max(0, at - end)
 

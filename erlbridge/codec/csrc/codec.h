@@ -334,4 +334,9 @@ PyObject *encode(State *state, PyObject *term, bool deterministic, PyObject *def
 /* Adds the type `Scan` to the module. */
 int scan_init(PyObject *module);
 
+/* -- framed.c -------------------------------------------------------------------------------------------------------- */
+
+/* The method of this name. */
+PyObject *count_maps(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+
 #endif

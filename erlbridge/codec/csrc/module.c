@@ -490,6 +490,11 @@ PyDoc_STRVAR(term_to_iovec_doc,
              "--\n\n"
              "The term's bytes in parts, for os.writev; as `erlbridge.codec._pure.term_to_iovec`, which documents it.");
 
+PyDoc_STRVAR(count_maps_doc,
+             "count_maps($module, data, at, most_bytes, /)\n"
+             "--\n\n"
+             "Steps over framed maps; as `erlbridge.codec._pure.count_maps`, which documents it.");
+
 PyDoc_STRVAR(shape_cache_doc,
              "_shape_cache($module, enabled=None, /)\n"
              "--\n\n"
@@ -513,6 +518,7 @@ static PyMethodDef methods[] = {
     {"binary_to_term", (PyCFunction)(void (*)(void))binary_to_term, METH_FASTCALL | METH_KEYWORDS, binary_to_term_doc},
     {"term_to_binary", (PyCFunction)(void (*)(void))term_to_binary, METH_FASTCALL | METH_KEYWORDS, term_to_binary_doc},
     {"term_to_iovec", (PyCFunction)(void (*)(void))term_to_iovec, METH_FASTCALL | METH_KEYWORDS, term_to_iovec_doc},
+    {"count_maps", (PyCFunction)(void (*)(void))count_maps, METH_FASTCALL, count_maps_doc},
     {"_shape_cache", (PyCFunction)(void (*)(void))shape_cache_call, METH_FASTCALL, shape_cache_doc},
     {"_disagreements", disagreements, METH_NOARGS, disagreements_doc},
     {NULL, NULL, 0, NULL},

@@ -32,14 +32,14 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
 
   defmodule Cutter do
     @moduledoc false
-    # What is between the pieces that came and the chunks that went. `raw` waits to be compressed, `packed` to be cut.
+    # What is between the pieces that came and the chunks that went. `raw`, one binary, waits to be summed and compressed,
+    # `packed` to be cut.
     @enforce_keys [:sum, :zlib, :chunk_bytes]
     defstruct [
       :sum,
       :zlib,
       :chunk_bytes,
-      raw: [],
-      raw_bytes: 0,
+      raw: "",
       packed: [],
       packed_bytes: 0,
       index: 0,
@@ -58,9 +58,9 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
 
   # Handing on each example by itself costs more than encoding it.
   defp gather(example, {index, count, framed, bytes}) do
-    [_size, term] = one = framed(example, index)
-    bytes = bytes + 4 + byte_size(term)
-    framed = [framed, one]
+    {one, size} = framed(example, index)
+    bytes = bytes + size
+    framed = [framed | one]
 
     if bytes < @batch_bytes,
       do: {:cont, {index + 1, count + 1, framed, bytes}},
@@ -98,10 +98,11 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   defp framed(example, index) when is_map(example) do
     # The same examples are to have the same name, whoever sends them: OTP 25 writes atoms in another way than later ones
     # and than `erlbridge dataset import`, unless it is told the version.
-    term = :erlang.term_to_binary(example, [:deterministic, minor_version: 2])
-    size = byte_size(term)
+    # Not as one binary: long texts would be copied into it, and once more into the chunk.
+    term = :erlang.term_to_iovec(example, [:deterministic, minor_version: 2])
+    size = IO.iodata_length(term)
     if size > @max_example_bytes, do: raise(too_large(index, size))
-    [<<size::32>>, term]
+    {[<<size::32>> | term], 4 + size}
   end
 
   defp framed(example, index) do
@@ -135,16 +136,11 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
   defp close(%Cutter{zlib: zlib}), do: :zlib.close(zlib)
 
   defp take({bytes, examples}, cutter) do
-    bytes = IO.iodata_to_binary(bytes)
+    cutter = %{cutter | raw: joined(cutter.raw, bytes), examples: cutter.examples + examples}
 
-    cutter = %{
-      cutter
-      | raw: [cutter.raw, bytes],
-        raw_bytes: cutter.raw_bytes + byte_size(bytes),
-        examples: cutter.examples + examples
-    }
-
-    if cutter.raw_bytes < @batch_bytes, do: {[], cutter}, else: cutter |> pack() |> whole_chunks()
+    if byte_size(cutter.raw) < @batch_bytes,
+      do: {[], cutter},
+      else: cutter |> pack() |> whole_chunks()
   end
 
   defp finish(cutter) do
@@ -155,6 +151,10 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
     {chunks ++ [%{last | sha256: hex(:crypto.hash_final(cutter.sum))}], cutter}
   end
 
+  # Once: what sums iodata makes a binary of it as well.
+  defp joined("", bytes), do: IO.iodata_to_binary(bytes)
+  defp joined(raw, bytes), do: IO.iodata_to_binary([raw | bytes])
+
   defp pack(cutter) do
     packed = if cutter.zlib, do: :zlib.deflate(cutter.zlib, cutter.raw), else: cutter.raw
 
@@ -162,9 +162,8 @@ defmodule Pipeline.DSPy.DataTransfer.Chunks do
       %{
         cutter
         | sum: :crypto.hash_update(cutter.sum, cutter.raw),
-          bytes: cutter.bytes + cutter.raw_bytes,
-          raw: [],
-          raw_bytes: 0
+          bytes: cutter.bytes + byte_size(cutter.raw),
+          raw: ""
       },
       packed
     )
