@@ -11,7 +11,6 @@ from typing import Final
 
 from erlbridge.errors import NotFound, ValidationError
 from erlbridge.store.blobs import Blobs
-from erlbridge.store.engine import IndexRefused
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
 from erlbridge.wire.vocabulary import atom
@@ -102,16 +101,7 @@ class Contents:
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest, or those that come behind a place in that list: time and name. An index that refuses, as on a
         disk that may not be written, costs the list its speed alone."""
-        try:
-            if self.register.is_behind:
-                self.register.make_up(self.found())
-            return self.register.index.newest(limit, after)
-        except IndexRefused:
-            import heapq  # noqa: PLC0415 - as below
-
-            place = None if after is None else (-after[0], after[1])
-            behind = (entry for entry in self.found() if place is None or _order(entry) > place)
-            return heapq.nsmallest(limit, behind, key=_order)
+        return self.register.newest(self.found, limit, after)
 
     def about(self, entry: Entry, limit_bytes: int) -> bytes | None:
         """What a list says of an entry; read from the first bytes, or all, where nobody has noted it. None when it
@@ -171,7 +161,3 @@ class Contents:
             return NotFound(f"no {noun} {name} is stored here; {self.kind.remedy}", context={self.kind.key: name})
         context = {self.kind.key: name, "reason": atom("damaged")}
         return NotFound(f"the {noun} {name} {what}; {self.kind.remedy}", context=context)
-
-
-def _order(entry: Entry) -> tuple[int, str]:
-    return -entry.stored_at_ns, entry.name

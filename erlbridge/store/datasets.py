@@ -223,10 +223,8 @@ class DatasetStore:
         sync(self.directory)
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
-        """The newest by the index, or those that come behind a place in that list: time and name."""
-        if self.register.is_behind:
-            self.register.make_up(self.found())
-        return self.register.index.newest(limit, after)
+        """The newest, or those that come behind a place in that list: time and name."""
+        return self.register.newest(self.found, limit, after)
 
     def examples(self, entry: Entry) -> int | None:
         """How many a dataset in a list has; None when it turns out to be gone."""

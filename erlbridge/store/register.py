@@ -88,6 +88,22 @@ class Register:
         self.is_behind = self._complained = False
         return len(missing), dropped
 
+    def newest(
+        self, found: Callable[[], Iterable[Entry]], limit: int, after: tuple[int, str] | None = None
+    ) -> list[Entry]:
+        """The newest of what is there, or those that come behind a place in that list: time and name. An index that
+        refuses, as on a disk that may not be written, costs the list its speed alone."""
+        try:
+            if self.is_behind:
+                self.make_up(found())
+            return self.index.newest(limit, after)
+        except IndexRefused:
+            import heapq  # noqa: PLC0415 - seldom needed
+
+            place = None if after is None else (-after[0], after[1])
+            behind = (entry for entry in found() if place is None or _order(entry) > place)
+            return heapq.nsmallest(limit, behind, key=_order)
+
     def _touch(self, name: str) -> int:
         if len(self._touched) >= _MOST_TOUCHED:
             self._touched.clear()
@@ -101,3 +117,7 @@ class Register:
             if not self._complained:
                 self._say(f"the index of what is stored is behind with {self.index.kind}s for now: {error}")
             self.is_behind = self._complained = True
+
+
+def _order(entry: Entry) -> tuple[int, str]:
+    return -entry.stored_at_ns, entry.name

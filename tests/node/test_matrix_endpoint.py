@@ -129,10 +129,10 @@ def test_an_optimization_that_hangs_gives_its_best_program_at_the_deadline(node:
     with FaultyEndpoint(lambda number: "well" if number <= 6 else "hang") as endpoint:
         begun = time.monotonic()
         answered = node.ask(
-            "optimize_signature", optimize(endpoint, optimizer=Atom("mipro_v2")), {Atom("deadline_ms"): 1500}
-        )
+            "optimize_signature", optimize(endpoint, optimizer=Atom("mipro_v2")), {Atom("deadline_ms"): 2500}
+        )  # the first search of a worker loads Optuna, for a second
         kind, error = error_of(answered)
-        record(ROW, "hang in a search", "answered beside the deadline", abs(time.monotonic() - begun - 1.5), SLACK_S)
+        record(ROW, "hang in a search", "answered beside the deadline", abs(time.monotonic() - begun - 2.5), SLACK_S)
     assert kind == "timeout_error"
     program = error[CONTEXT][Atom("best_program")]
     assert error[CONTEXT][Atom("best_score")] is not None
