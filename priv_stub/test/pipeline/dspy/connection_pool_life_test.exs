@@ -44,7 +44,14 @@ defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
       eventually(fn -> bridges(pool)[1].pid not in [nil, bridge] end)
       refute Process.alive?(model)
       assert {:ok, %{status: :success}} = ask(pool)
-      assert %{lanes: %{quick: %{running: 0}, long: %{running: 0}}} = ConnectionPool.status(pool)
+
+      # The pool hears of the end of a request after its caller.
+      eventually(fn ->
+        match?(
+          %{lanes: %{quick: %{running: 0}, long: %{running: 0}}},
+          ConnectionPool.status(pool)
+        )
+      end)
     end
 
     test "costs its own requests only: another bridge's go on, and what waits goes there" do
