@@ -89,11 +89,12 @@ def test_of_many_that_wait_for_the_disk_one_is_held_as_a_value(tmp_path: Path) -
     door, unblock = Door(tmp_path, caches=False), threading.Event()
     door.stock.disk.run("the test", unblock.wait, lambda _: None)
     for number in range(4):
-        door.take(number, f"key {number}")
+        door.take(number, f"held key {number}")
     gc.collect()
-    held = [found for found in gc.get_objects() if type(found) is Request and found.payload is not None]
+    requests = [found for found in gc.get_objects() if type(found) is Request and found.payload is not None]
+    held = [found for found in requests if (found.meta.idempotency_key or "").startswith("held key")]
     assert len(held) == 1
-    del held
+    del held, requests
     unblock.set()
     for _ in range(4):
         if len(door.heard) < 8:  # several may be heard of at once
