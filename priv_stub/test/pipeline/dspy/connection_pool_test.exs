@@ -107,6 +107,9 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
     end
 
     test "says how all of its bridges are", %{pool: pool} do
+      # A worker may still boot, or end what a test before has cancelled.
+      eventually(fn -> match?({:ok, %{status: :healthy}}, PythonBridge.health_check(pool)) end)
+      await_idle(pool)
       assert {:ok, health} = PythonBridge.health_check(pool)
       assert %{status: :healthy, message: "2 of 2 bridges are ready, 0 requests wait"} = health
       assert %{1 => %{uptime_ms: _}, 2 => %{uptime_ms: _}} = health.bridges
