@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -29,6 +30,11 @@ _DAMAGED: Final = {
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PRIMARY_CODE: Final = 0xFF
 _SIDE_FILES: Final = ("", "-wal", "-shm")
+_MAKING_S: Final = 5.0
+"""How long a process that has not had the file yet waits while others make it, which includes what a slow disk takes to
+sync. SQLite itself does not wait there: of two that turn a new file to WAL at once, one is refused at once."""
+
+_AGAIN_S: Final = 0.005
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",  # readers do not wait for a writer
     "PRAGMA synchronous = NORMAL",  # no fsync for each write: a crash of the machine may lose the newest rows, no more
@@ -63,6 +69,7 @@ class SqliteFile:
         self._say = say
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
+        self._was_open = False
 
     @property
     def is_open(self) -> bool:
@@ -111,7 +118,15 @@ class SqliteFile:
             self._opened = found.st_dev, found.st_ino
         finally:
             os.close(descriptor)
-        self._connection = connect(str(self.path), self._prepare, self._busy_s)
+        until = time.monotonic() + (0.0 if self._was_open else _MAKING_S)
+        while self._connection is None:
+            try:
+                self._connection = connect(str(self.path), self._prepare, self._busy_s)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() >= until:
+                    raise
+                time.sleep(_AGAIN_S)
+        self._was_open = True
         return self._connection
 
     def _is_damage(self, error: Exception) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -165,6 +167,43 @@ def test_a_file_that_refused_is_asked_again_and_what_came_meanwhile_is_found(
     write(5)
     assert count() == 2, "in the file: the first and the last"
     assert capfd.readouterr().err.count("is used again") == 1
+
+
+def test_a_new_file_that_several_make_at_once_is_refused_to_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SQLite refuses one of two that turn a new file to WAL at once, without waiting: workers that asked an endpoint
+    for the first time at once kept a pace for each. Without a second try one round of ten fails."""
+    workers, rounds = 3, 100
+
+    def write(path: Path, together: threading.Barrier) -> None:
+        database = Database(path, "CREATE TABLE IF NOT EXISTS t (v)")
+        together.wait(10)
+        database.write(lambda connection: connection.execute("INSERT INTO t VALUES (1)"), None)
+        database.close()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for number in range(rounds):
+            path, together = tmp_path / f"{number}.sqlite3", threading.Barrier(workers)
+            for done in [pool.submit(write, path, together) for _ in range(workers)]:
+                done.result(30)
+            with closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("SELECT count(*) FROM t").fetchone() == (workers,)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_new_file_is_waited_for_as_long_as_its_making_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database = Database(tmp_path / "d.sqlite3", "CREATE TABLE IF NOT EXISTS t (v)")
+    with closing(sqlite3.connect(tmp_path / "d.sqlite3", check_same_thread=False)) as maker:
+        maker.execute("BEGIN EXCLUSIVE")
+        made = threading.Timer(1.0, maker.rollback)  # longer than another's transaction is waited for
+        made.start()
+        database.write(lambda connection: connection.execute("INSERT INTO t VALUES (1)"), None)
+        made.join()
+    assert capfd.readouterr().err == ""
+    database.close()
 
 
 @pytest.mark.parametrize("name", [FILE, f"{FILE}-wal"])
