@@ -154,11 +154,11 @@ BOOT_TIMEOUT_S: Final = 60.0
 PROGRESS_INTERVAL_S: Final = 0.05
 """Least time between two progress events of one stage of a job; what falls between is folded into the next."""
 
-MAX_LISTED_PROGRAMS: Final = 1000
-"""Most programs of one list_programs: for each the node's loop opens a file. The answer says where to go on."""
+MAX_LISTED: Final = 1000
+"""Most programs or datasets of one list: for each a file may be opened. The answer says where to go on."""
 
-LISTED_PROGRAMS: Final = 100
-"""Programs of one list_programs when the request names no limit."""
+LISTED: Final = 100
+"""The same where the request names no limit."""
 
 PROGRAM_HEADER_BYTES: Final = 64 * 1024
 """What is read of a stored program to list it. Its demos, which make programs large, stand behind what is listed."""
@@ -168,12 +168,6 @@ LM_TIMEOUT_S: Final = 60.0
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 """Longest answer of a model endpoint, a picture's included; an endless one would fill the worker's memory."""
-
-MAX_LISTED_DATASETS: Final = 1000
-"""Most datasets of one list_datasets: for each a file is opened. The answer says where to go on."""
-
-LISTED_DATASETS: Final = 100
-"""Datasets of one list_datasets when the request names no limit."""
 
 MAX_CHUNK_BYTES: Final = 1024 * 1024
 """Longest chunk of a transfer: some milliseconds of work for whoever takes it, and other frames pass in between."""

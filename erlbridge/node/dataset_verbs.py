@@ -5,14 +5,14 @@ Knows the store and the answers' shapes; no example is read.
 
 from __future__ import annotations
 
-from erlbridge.core.dataset_requests import ListDatasets, told_place
+from erlbridge.core.paging import Cursor, Page
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.index import Entry
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
 
-def list_datasets(store: DatasetStore, wanted: ListDatasets) -> Term:
+def list_datasets(store: DatasetStore, wanted: Page) -> Term:
     """One page of the stored datasets, newest first. `next` is what to send as `after` for the one behind it."""
     found = store.newest(wanted.limit + 1, wanted.after)
     page = found[: wanted.limit]
@@ -20,7 +20,7 @@ def list_datasets(store: DatasetStore, wanted: ListDatasets) -> Term:
         {
             "status": atom("success"),
             "datasets": [summary for entry in page if (summary := _summary(store, entry)) is not None],
-            "next": told_place(page[-1].stored_at_ns, page[-1].name) if len(found) > len(page) else None,
+            "next": str(Cursor(page[-1].stored_at_ns, page[-1].name)) if len(found) > len(page) else None,
         }
     )
 

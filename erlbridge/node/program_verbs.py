@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from erlbridge.codec import binary_to_term
-from erlbridge.core.requests import Cursor, parse_list_programs, parse_program_id
+from erlbridge.core.paging import Cursor
+from erlbridge.core.requests import parse_list_programs, parse_program_id
 from erlbridge.core.summaries import summary
 from erlbridge.limits import PROGRAM_HEADER_BYTES
 from erlbridge.store.contents import Contents
@@ -21,8 +22,7 @@ from erlbridge.wire.vocabulary import atom, atom_keys, published
 def list_programs(store: Contents, payload: Term) -> Term:
     """One page of the stored programs, newest first. `next` is what to send as `after` for the one behind it."""
     wanted = parse_list_programs(payload)
-    after = None if wanted.after is None else (wanted.after.stored_at_ns, wanted.after.program_id)
-    found = store.newest(wanted.limit + 1, after)
+    found = store.newest(wanted.limit + 1, wanted.after)
     page = found[: wanted.limit]
     return atom_keys(
         {

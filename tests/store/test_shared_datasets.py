@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from erlbridge.codec import term_to_binary
-from erlbridge.core.dataset_requests import ListDatasets
+from erlbridge.core.paging import Page
 from erlbridge.errors import NotFound
 from erlbridge.node.dataset_verbs import list_datasets
 from erlbridge.store import remote_blobs
@@ -156,7 +156,7 @@ def test_copies_used_longest_ago_make_room_and_come_back(tmp_path: Path) -> None
 def test_a_list_of_what_lies_elsewhere_fetches_none_of_it(tmp_path: Path) -> None:
     sent(machine(tmp_path, "a"))
     other = machine(tmp_path, "b")
-    page = list_datasets(other.datasets, ListDatasets(10, None))
+    page = list_datasets(other.datasets, Page(10, None))
     assert isinstance(page, dict)
     (listed,) = page[atom("datasets")]
     assert [listed[atom(key)] for key in ("dataset", "examples", "bytes")] == [NAME, 20, len(STREAM)]
