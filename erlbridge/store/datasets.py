@@ -21,7 +21,7 @@ from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.datasets import PREFIX, Dataset, is_dataset_name
 from erlbridge.errors import DecodeError, NotFound
 from erlbridge.store.dataset_index import INDEX, is_sound, write_index
-from erlbridge.store.files import ASIDE
+from erlbridge.store.files import ASIDE, sync_directory
 from erlbridge.store.index import Entry
 from erlbridge.store.register import Register
 from erlbridge.wire.transfer import LEAST_FRAMED_BYTES
@@ -182,7 +182,7 @@ class DatasetStore:
             file.write(term_to_binary((_FORMAT, examples, size)))
             file.flush()
             os.fsync(file.fileno())
-        sync(aside)
+        sync_directory(aside)
         for _ in range(_TRIES):
             try:
                 aside.rename(place)
@@ -192,7 +192,7 @@ class DatasetStore:
                     break
         else:
             aside.rename(place)  # says why not
-        sync(self.directory)
+        sync_directory(self.directory)
         self.register.stored(name, size)
 
     def set_aside(self, name: str) -> bool:
@@ -220,7 +220,7 @@ class DatasetStore:
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        sync(self.directory)
+        sync_directory(self.directory)
 
     def newest(self, limit: int, after: tuple[int, str] | None = None) -> list[Entry]:
         """The newest, or those that come behind a place in that list: time and name."""
@@ -300,12 +300,3 @@ def _temporary(directory: Path) -> str:
     import tempfile  # noqa: PLC0415 - 5 ms that the node's start does not wait for
 
     return tempfile.mkdtemp(dir=directory, prefix=ASIDE)
-
-
-def sync(directory: Path) -> None:
-    """Has a directory's names on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,10 @@ Knows paths and bytes, not what they mean.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,4 +72,23 @@ def sync_directory(directory: Path) -> None:
     try:
         os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+def lock_file(path: Path, flags: int = 0) -> int:
+    """A descriptor of a file that holds its lock, which the kernel takes back however this process ends; `flags` may
+    have the file made.
+
+    Raises `FileNotFoundError` when there is none, `BlockingIOError` when another process has it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):  # who had it has removed it
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)

@@ -14,7 +14,6 @@ Whoever has the files open holds a lock, which the kernel takes back however its
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import zlib
@@ -26,6 +25,7 @@ from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.errors import DecodeError, TransferError
 from erlbridge.limits import MAX_CHUNK_BYTES
 from erlbridge.store.beside import Beside, write_all
+from erlbridge.store.files import lock_file
 from erlbridge.wire.inflation import COMPRESSIONS
 from erlbridge.wire.transfer import Incoming, refused
 
@@ -290,25 +290,13 @@ def _locked(path: Path, flags: int = 0) -> int | None:
 
     Raises `TransferError` when another process has it.
     """
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        except FileNotFoundError:
-            pass  # who had it has removed it
-        except BlockingIOError:
-            os.close(descriptor)
-            raise refused(
-                "busy",
-                "another node that shares this data directory has this transfer open; send its chunks to that one, or "
-                "go on when that node has ended",
-            ) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+    try:
+        return lock_file(path, flags)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        raise refused(
+            "busy",
+            "another node that shares this data directory has this transfer open; send its chunks to that one, or "
+            "go on when that node has ended",
+        ) from None

@@ -24,7 +24,8 @@ from erlbridge.core.transfers import DataChunk
 from erlbridge.errors import Cancelled, DecodeError, NotFound, TransferError
 from erlbridge.limits import MAX_CHUNK_BYTES, MAX_OPEN_TRANSFERS, TRANSFER_KEPT_S
 from erlbridge.store.beside import Beside
-from erlbridge.store.datasets import DatasetStore, sync
+from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.files import sync_directory
 from erlbridge.store.transfer_files import CHUNKS, PART, TransferFiles
 from erlbridge.wire.transfer import refused
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -223,7 +224,7 @@ class Transfers:
         self._open.pop(name, None)
         with contextlib.suppress(OSError):  # it is over all the same, and the next look at what is old removes them
             files.remove()
-        sync(self._directory)
+        sync_directory(self._directory)
 
     def sweep(self) -> None:
         """Removes what nobody has gone on with, or asked for, for long; looks once a minute at most."""

@@ -8,7 +8,6 @@ with such a file that nobody has locked is nobody's, and is removed; what has no
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from erlbridge.kinship import die_with_parent
+from erlbridge.store.files import lock_file
 
 PREFIX: Final = "erlbridge-workers-"
 _LOCK: Final = "lock"
@@ -153,16 +153,6 @@ def _remove(directory: Path) -> None:
 def _locked(directory: Path, flags: int = 0) -> int | None:
     """A descriptor that holds the directory's lock, None when another process has it or has removed it, or when there
     is no file for it and `flags` do not make one."""
-    path = directory / _LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
+    with suppress(OSError):
+        return lock_file(directory / _LOCK, flags)
     return None
