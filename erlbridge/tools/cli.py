@@ -13,6 +13,14 @@ from erlbridge.tools.command import EXIT_CONFIGURATION
 
 FAMILIES: Final = {
     "serve": "serve the wire on standard input and output, as a Port's program",
+    "optimize": "a better program from examples: the main job, from the shell",
+    "evaluate": "score a program on examples",
+    "predict": "ask a program",
+    "run": "run a workflow, or check one",
+    "programs": "what was optimized: list, show, get, put, delete",
+    "demo": "the main job offline, to see it work",
+    "bench": "measure it on this machine, where its sources are",
+    "completion": "what completes these commands in a shell",
     "config": "the settings of a node",
     "dataset": "examples on disk: import files, list, show, export, delete",
     "store": "what lasts: shown, verified, cleared up, and moved in one file",
