@@ -38,36 +38,33 @@ _ALONE: Final = {"workers": "1", "spare_workers": "0"}
 
 
 class Session:
-    """A node that answers this command's requests, and a person who may end them."""
+    """A node that answers this command's requests, and a person who may end them.
 
-    def __init__(self, client: Client, interrupts: Interrupts, watching: Watching) -> None:
+    Attributes:
+        interrupted: The exit code of who was ended by a signal, once one has cancelled a request; else 0.
+    """
+
+    def __init__(self, client: Client, watching: Watching) -> None:
         self.client = client
         self.watching = watching
-        self._interrupts = interrupts
-
-    @property
-    def interrupted(self) -> int:
-        """The exit code of who was ended by a signal; 0 as long as none has come."""
-        return self._interrupts.code
+        self.interrupted = 0
 
     def ask(self, verb: str, payload: object, meta: Mapping[str, object] | None = None) -> dict[str, object]:
         """A request's result, by name. The first Ctrl-C cancels it, and the answer is waited for; the second leaves.
 
         Raises as `Client.ask`, and `KeyboardInterrupt`.
         """
-        number = self.client.request(verb, payload, **(meta or {}))
-        before = self._interrupts.heard()
-        cancelled = False
-        while not self.client.answered(number):
-            self.client.step(_TICK_S, self._interrupts.fd)
-            self.watching.tick()
-            heard = self._interrupts.heard() - before
-            if heard and not cancelled:
-                cancelled = True
-                self.watching.say("cancelling, which keeps the best so far; once more leaves without it")
-                self.client.cancel(number)
-            elif heard > 1:
-                raise KeyboardInterrupt
+        with Interrupts() as interrupts:
+            number = self.client.request(verb, payload, **(meta or {}))
+            while not self.client.answered(number):
+                self.client.step(_TICK_S, interrupts.fd)
+                self.watching.tick()
+                if (heard := interrupts.heard()) and not self.interrupted:
+                    self.interrupted = interrupts.code
+                    self.watching.say("cancelling, which keeps the best so far; once more leaves without it")
+                    self.client.cancel(number)
+                elif heard > 1:
+                    raise KeyboardInterrupt
         self.watching.over()
         return named(self.client.answer(number))
 
@@ -90,11 +87,8 @@ def with_node(options: argparse.Namespace, work: Callable[[Session, NodeConfig],
     def run(config: NodeConfig) -> int:
         watching = Watching(verbose=verbose, **shown)  # type: ignore[arg-type]
         try:
-            with (
-                Client.start(*_arguments(options, settings), on_event=watching) as client,
-                Interrupts() as interrupts,
-            ):
-                return work(Session(client, interrupts, watching), config)
+            with Client.start(*_arguments(options, settings), on_event=watching) as client:
+                return work(Session(client, watching), config)
         except BridgeError as error:
             return _said(options, error)
         finally:
