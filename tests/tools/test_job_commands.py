@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from node_client import await_gone, descendants
 
 from erlbridge.codec import Atom, binary_to_term
 from erlbridge.tools.cli import FAMILIES, main, whole_parser
+from erlbridge.tools.client import Client, Listener
 
 SHIPPED = Path(__file__).resolve().parents[2] / "erlbridge" / "data" / "support_tickets.tsv"
 TICKETS = SHIPPED.read_text().splitlines()
@@ -38,13 +41,31 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Client]]:
+    """One node for all commands of the module that run in this process, and its data directory. That each starts its
+    own is seen where they run in processes of theirs."""
+    data = tmp_path_factory.mktemp("data")
+    with Client.start("--data", str(data), "--workers", "1", "--spare-workers", "0") as client:
+        yield data, client
+
+
 @pytest.fixture
-def run(desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command with a data directory of the test's own; gives its exit code and what it printed."""
+def run(
+    desk: Path, lent: tuple[Path, Client], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Runs a command on the node of the module; gives its exit code and what it printed."""
+    data, client = lent
+
+    def start(*_: str, on_event: Listener) -> contextlib.nullcontext[Client]:
+        client.on_event = on_event
+        return contextlib.nullcontext(client)
+
+    monkeypatch.setattr(Client, "start", start)
     monkeypatch.chdir(desk)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = main([*arguments, "--data", str(desk / "data")])
+        code = main([*arguments, "--data", str(data)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -58,10 +79,11 @@ def test_a_program_goes_from_examples_to_answers_and_through_files(run: Run, des
     code, out, err = run(*OPTIMIZE, "--holdout", "0.3", "--optimizer", "labeled_few_shot", "-o", "triage.etf")
     assert code == 0
     program_id = out.removesuffix("\n")
-    assert "score 0." in err and " before, " in err
+    assert "score 0." in err
+    assert " before, " in err
 
     code, out, _ = run("programs", "list", "--json")
-    (entry,) = map(json.loads, out.splitlines())
+    entry = json.loads(out.splitlines()[0])
     assert (code, entry["program_id"], entry["optimizer"]) == (0, program_id, "labeled_few_shot")
 
     code, out, _ = run("programs", "show", program_id[8:14])
@@ -81,7 +103,7 @@ def test_a_program_goes_from_examples_to_answers_and_through_files(run: Run, des
         "evaluate", "--program", program_id, "--examples", "tickets.tsv", "--lm", "offline", "-o", "rows.jsonl"
     )
     assert code == 0
-    assert out.startswith("score 0.") or out.startswith("score 1.")
+    assert out.startswith(("score 0.", "score 1."))
     assert len((desk / "rows.jsonl").read_text().splitlines()) == 30
 
     asks = ["predict", "--program", "copy.json", "--lm", "offline"]
@@ -138,7 +160,8 @@ def test_a_workflow_is_checked_and_run_and_reads_no_file_outside_of_its_director
 
 def started(desk: Path, *arguments: str, stderr: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "erlbridge", *OPTIMIZE, "--data", str(desk / "data"), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=desk, bufsize=0)
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=desk, bufsize=0, env=environment)
 
 
 def until(descriptor: int, wanted: bytes) -> bytes:
@@ -186,10 +209,14 @@ def test_ctrl_c_twice_leaves_at_once_and_nothing_is_left_behind(desk: Path) -> N
     os.close(reads)
 
 
-def test_the_demo_raises_the_score(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "labeled_few_shot", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+def test_the_demo_raises_the_score(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "erlbridge", "demo", "labeled_few_shot", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (row,) = json.loads(ran.stdout)
     assert row["score_after"] > row["score_before"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_benchmarks_are_listed_and_one_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +246,5 @@ def test_the_help_has_examples_that_parse(family: str, capsys: pytest.CaptureFix
     text = capsys.readouterr().out.partition("examples:\n")[2]
     commands = [line.strip() for line in text.splitlines() if line.strip().startswith("erlbridge ")]
     assert commands
-    import shlex
-
     for command in commands:
         whole_parser().parse_args(shlex.split(command.partition(" > ")[0])[1:])
