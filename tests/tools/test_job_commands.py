@@ -132,6 +132,17 @@ def test_what_cannot_be_is_refused_with_its_reason(run: Run, arguments: list[str
     assert text in err
 
 
+def test_whatever_the_wire_knows_can_be_asked(run: Run, desk: Path) -> None:
+    job = {"signature": SIGNATURE, "config": {"lm": "offline"}}
+    (desk / "job.json").write_text(json.dumps(job))
+    code, out, _ = run("ask", "predict", "--payload", "job.json", "--entry", 'input:={"subject": "a", "body": "b"}')
+    assert (code, list(json.loads(out)["prediction"])) == (0, ["category"])
+    code, out, _ = run("ask", "train_model", "--payload", "job.json", "--entry", f"training_data=sha256:{64 * '0'}")
+    assert (code, json.loads(out)["error"]["error_type"]) == (1, "not_found")
+    code, out, _ = run("ask", "fly")
+    assert (code, json.loads(out)["error"]["error_type"]) == (2, "unknown_verb")
+
+
 def test_errors_are_json_where_that_is_asked_for(run: Run) -> None:
     code, out, err = run("predict", "--signature", "a -> b", "--input", "c=1", "--lm", "offline", "--json")
     assert (code, err) == (2, "")
@@ -238,7 +249,9 @@ def test_a_shell_completes_every_family(shell: str, capsys: pytest.CaptureFixtur
         assert ran.stdout.split() == ["optimize"]
 
 
-@pytest.mark.parametrize("family", ["optimize", "evaluate", "predict", "run", "demo", "bench", "completion", "doctor"])
+@pytest.mark.parametrize(
+    "family", ["optimize", "evaluate", "predict", "run", "ask", "demo", "bench", "completion", "doctor"]
+)
 def test_the_help_has_examples_that_parse(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main([family, "--help"])
