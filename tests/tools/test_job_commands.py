@@ -120,6 +120,8 @@ def test_a_program_goes_from_examples_to_answers_and_through_files(run: Run, des
         ([*OPTIMIZE, "--node", "wrokers=2"], "did you mean `workers`?"),
         ([*OPTIMIZE, "--set", "option.num_trials=3"], "unknown key `option`"),
         ([*OPTIMIZE, "--set", "seed"], "expected KEY=VALUE"),
+        ([*OPTIMIZE, "-o", "program.txt"], ".etf or .json"),
+        ([*OPTIMIZE, "-o", "nowhere/program.etf"], "no such directory"),
         ([*OPTIMIZE[:3], "--train", "nowhere.csv", "--lm", "offline"], "No such file"),
         (["predict", "--program", "mine.txt", "--input", "a=b", "--lm", "offline"], "expected the id of a stored"),
         (["predict", "--signature", "a -> b", "--input", "a", "--lm", "offline"], "NAME:=JSON"),

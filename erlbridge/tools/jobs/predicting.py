@@ -18,8 +18,8 @@ from erlbridge.wire.answers import named
 def predict(options: argparse.Namespace) -> int:
     """Prints the outputs of one input by name; those of rows of files as JSON lines, in order."""
     pieces = _Pieces()
-    streamed = {"on_chunk": pieces} if options.stream and not options.json else {}
-    return with_node(options, lambda session, _: _predict(options, session, pieces), **streamed)
+    shown = pieces if options.stream and not options.json else None
+    return with_node(options, lambda session, _: _predict(options, session, pieces), shown)
 
 
 def _predict(options: argparse.Namespace, session: Session, pieces: _Pieces) -> int:

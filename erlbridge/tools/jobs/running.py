@@ -54,27 +54,32 @@ class Session:
 
         Raises as `Client.ask`, and `KeyboardInterrupt`.
         """
+        cancelled = 0
         with Interrupts() as interrupts:
             number = self.client.request(verb, payload, **(meta or {}))
             while not self.client.answered(number):
                 self.client.step(_TICK_S, interrupts.fd)
                 self.watching.tick()
                 if (heard := interrupts.heard()) and not self.interrupted:
-                    self.interrupted = interrupts.code
+                    cancelled, self.interrupted = 1, interrupts.code
                     self.watching.say("cancelling, which keeps the best so far; once more leaves without it")
                     self.client.cancel(number)
-                elif heard > 1:
+                elif heard > cancelled:
                     raise KeyboardInterrupt
         self.watching.over()
         return named(self.client.answer(number))
 
 
-def with_node(options: argparse.Namespace, work: Callable[[Session, NodeConfig], int], **shown: object) -> int:
+def with_node(
+    options: argparse.Namespace,
+    work: Callable[[Session, NodeConfig], int],
+    on_chunk: Callable[[str, str], None] | None = None,
+) -> int:
     """Carries out a command with a node of its own and gives the exit code; see `arguments.EXITS`.
 
     Args:
         options: With what `takes_node` and `takes_json` declare.
-        shown: `on_chunk` of `Watching`.
+        on_chunk: As `Watching` has it.
     """
     try:
         settings = node_settings(options)
@@ -85,12 +90,18 @@ def with_node(options: argparse.Namespace, work: Callable[[Session, NodeConfig],
     verbose = getattr(options, "verbose", False)
 
     def run(config: NodeConfig) -> int:
-        watching = Watching(verbose=verbose, **shown)  # type: ignore[arg-type]
+        watching = Watching(verbose=verbose, on_chunk=on_chunk)
+        interrupted = 0
         try:
             with Client.start(*_arguments(options, settings), on_event=watching) as client:
-                return work(Session(client, watching), config)
+                session = Session(client, watching)
+                try:
+                    return work(session, config)
+                finally:
+                    interrupted = session.interrupted
         except BridgeError as error:
-            return _said(options, error)
+            code = _said(options, error)
+            return interrupted or code
         finally:
             watching.over()
 
