@@ -134,6 +134,23 @@ def test_what_cannot_be_is_refused_with_its_reason(run: Run, arguments: list[str
     assert text in err
 
 
+def test_a_text_is_printed_as_it_is_streamed_and_only_once(run: Run) -> None:
+    asked = [
+        "predict",
+        "--signature",
+        "text -> summary, short: boolean",
+        "--input",
+        "text=It rains.",
+        "--lm",
+        "offline",
+    ]
+    code, whole, _ = run(*asked)
+    assert code == 0
+    code, streamed, _ = run(*asked, "--stream", "--set", "cache=false")
+    assert (code, streamed) == (0, whole)
+    assert [line.partition(":")[0] for line in whole.splitlines()] == ["summary", "short"]
+
+
 def test_whatever_the_wire_knows_can_be_asked(run: Run, desk: Path) -> None:
     job = {"signature": SIGNATURE, "config": {"lm": "offline"}}
     (desk / "job.json").write_text(json.dumps(job))
