@@ -151,6 +151,16 @@ def test_a_text_is_printed_as_it_is_streamed_and_only_once(run: Run) -> None:
     assert [line.partition(":")[0] for line in whole.splitlines()] == ["summary", "short"]
 
 
+def test_what_a_program_holds_does_nothing_to_a_terminal(run: Run, desk: Path) -> None:
+    hostile = "Clear\x1b[2J\x9b1m it\u202e."
+    (desk / "hostile.json").write_text(json.dumps(SIGNATURE | {"instructions": hostile}))
+    code, out, _ = run("optimize", "--signature", "hostile.json", *OPTIMIZE[3:], "--optimizer", "labeled_few_shot")
+    assert code == 0
+    code, out, _ = run("programs", "show", out.strip())
+    assert "Clear\\x1b[2J\\x9b1m it\\u202e." in out
+    assert set(out) & set("\x1b\x9b\u202e") == set()
+
+
 def test_whatever_the_wire_knows_can_be_asked(run: Run, desk: Path) -> None:
     job = {"signature": SIGNATURE, "config": {"lm": "offline"}}
     (desk / "job.json").write_text(json.dumps(job))

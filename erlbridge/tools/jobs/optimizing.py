@@ -14,6 +14,7 @@ from erlbridge.tools.jobs import inputs
 from erlbridge.tools.jobs.running import Session, error_json, exit_code, success, with_node
 from erlbridge.tools.json_view import as_json, line
 from erlbridge.tools.opening import STANDARD, written
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named, text
 
 
@@ -62,7 +63,7 @@ def _cut_short(options: argparse.Namespace, session: Session, error: BridgeError
     if options.json:
         print(line({"status": error.error_type, "program_id": found, "best_score": score, "error": error_json(error)}))
     else:
-        sys.stderr.write(f"{options.command}: {error.error_type}: {error.message}\n")
+        sys.stderr.write(f"{options.command}: {error.error_type}: {plain(error.message)}\n")
         if found is None:
             sys.stderr.write("no program had been found by then\n")
         else:
@@ -87,7 +88,7 @@ def warned(result: Mapping[str, object]) -> None:
     """The warnings of a result, on standard error."""
     warnings = result.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():
-        sys.stderr.write(f"warning: {text(warning)}\n")
+        sys.stderr.write(f"warning: {plain(text(warning))}\n")
 
 
 def costs(metrics: Mapping[str, object]) -> str:

@@ -12,7 +12,6 @@ from erlbridge.errors import (
     BudgetExceeded,
     Cancelled,
     DeadlineExceeded,
-    ShuttingDown,
     UnknownVerb,
     ValidationError,
 )
@@ -23,6 +22,7 @@ from erlbridge.tools.jobs.inputs import node_settings
 from erlbridge.tools.jobs.interrupts import Interrupts
 from erlbridge.tools.jobs.watching import Watching
 from erlbridge.tools.json_view import as_json, line
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named
 
 EXIT_PARTIAL: Final = 3
@@ -119,8 +119,6 @@ def exit_code(error: BridgeError) -> int:
             return EXIT_PARTIAL
         case NodeGone():
             return EXIT_NODE
-        case ShuttingDown():
-            return EXIT_LATER
         case _:
             return EXIT_LATER if error.retryable else EXIT_FAILED
 
@@ -150,9 +148,9 @@ def _said(options: argparse.Namespace, error: BridgeError) -> int:
         print(line({"error": error_json(error)}))
     else:
         if error.traceback and getattr(options, "verbose", False):
-            sys.stderr.write(error.traceback.rstrip() + "\n")
+            sys.stderr.write(plain(error.traceback.rstrip()) + "\n")
         wait = f"; try again in {error.retry_after_ms / 1000:.0f} s" if error.retry_after_ms else ""
-        sys.stderr.write(f"{options.command}: {error.error_type or 'error'}: {error.message}{wait}\n")
+        sys.stderr.write(f"{options.command}: {error.error_type or 'node_gone'}: {plain(error.message)}{wait}\n")
     return exit_code(error)
 
 
