@@ -50,6 +50,8 @@ def read_capture(path: Path | str, follow: bool = False) -> Iterator[Entry]:
         if head[: len(MAGIC)] == MAGIC[: len(head)]:
             for older in older_files(path):
                 with _opened(older) as aside:
+                    if os.path.samestat(os.fstat(aside.fileno()), os.fstat(file.fileno())):
+                        break  # it has been set aside this very moment
                     yield from _to_the_end(aside, CaptureReader())
             yield from _followed(path, file) if follow else _to_the_end(file, CaptureReader())
         elif head.startswith(PACKET_MAGICS):
@@ -91,12 +93,14 @@ def _followed(path: Path, file: BinaryIO) -> Iterator[Entry]:
 
 
 def _next_file(path: Path, file: BinaryIO) -> BinaryIO | None:
-    """The file that is written now, if that is another one."""
+    """The file behind this one, None while this is the last. Where it has been forgotten: the oldest that is left."""
     try:
-        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        if os.path.samestat(path.stat(), mine := os.fstat(file.fileno())):
             return None
-        return _opened(path)
-    except FileNotFoundError:
+        files = [*older_files(path), path]
+        places = [place for place, beside in enumerate(files) if os.path.samestat(beside.stat(), mine)]
+        return _opened(files[places[0] + 1 if places else 0])
+    except FileNotFoundError:  # the next one is being made, or the oldest was forgotten
         return None
 
 
