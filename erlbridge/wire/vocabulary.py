@@ -103,7 +103,7 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
-    "calls", "open", "late", "priorities", "pool", "spares", "recycled",
+    "calls", "open", "late", "http", "priorities", "pool", "spares", "recycled",
     # the watchdog's
     "peak_rss_bytes", "forkserver", "machine", "memory_bytes", "available_bytes", "disk_free_bytes", "descriptors",
     "max_descriptors", "worker_soft_bytes", "worker_hard_bytes", "workers_total_bytes", "total_bytes", "soft", "hard",

@@ -118,6 +118,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :healthy,
     :hits,
     :host_calls,
+    :http,
     :id,
     :idempotency_key,
     :idle,
