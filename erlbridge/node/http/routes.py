@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from erlbridge.node.http import library, pages
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.mailbox import Answer, Mailbox
 from erlbridge.node.http.messages import (
@@ -94,6 +95,8 @@ ROUTES: Final[Mapping[str, Mapping[str, Handler]]] = {
     "/api/state": {"GET": _state},
     "/api/events": {"GET": _events},
     "/api/cancel": {"POST": _cancel},
+    "/api/programs": {"GET": library.programs},
+    **{path: {"GET": pages.page} for path in pages.FILES},
 }
 """Handlers by path and method; HEAD is answered as GET is."""
 

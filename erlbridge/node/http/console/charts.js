@@ -30,17 +30,23 @@ export function trace(points, label, scale) {
   return frame("trace", label, line([[0, HEIGHT], ...way, [WIDTH, HEIGHT]], "area"), line(way, "line"));
 }
 
-/** Scores of a job: a dot for each that was told, and the best so far as steps. `points` are [seconds, score or null, best]. */
+/**
+ * Scores of a job: a dot for each that was told, joined within a stage, and the best so far as steps. `points` are
+ * [seconds, stage, score or null, best or null].
+ */
 export function scores(points, label) {
   const grid = [0, 25, 50, 75, 100].map((y) => line([[0, y], [WIDTH, y]], "grid"));
-  const first = points[0][0];
-  const last = points.at(-1)[0];
+  const place = (at, value) => placed([[at, value]], points[0][0], points.at(-1)[0], 1)[0];
+  const told = points.filter(([, , value]) => value != null);
+  const stages = [...new Set(told.map(([, stage]) => stage))];
+  const joined = stages.map((name) => line(told.filter(([, stage]) => stage === name).map(([at, , value]) => place(at, value)), "joined"));
+  const dots = told.map(([at, , value]) => line([place(at, value), place(at, value)], "dot"));
   const steps = [];
-  for (const [x, y] of placed(points.map(([at, , best]) => [at, best]), first, last, 1)) {
+  for (const [at, , , best] of points) {
+    if (best == null) continue;
+    const [x, y] = place(at, best);
     if (steps.length) steps.push([x, steps.at(-1)[1]]);
     steps.push([x, y]);
   }
-  const told = points.filter(([, value]) => value != null);
-  const dots = placed(told, first, last, 1).map(([x, y]) => line([[x, y], [x, y]], "dot"));
-  return frame("scores", label, ...grid, line(steps, "best"), ...dots);
+  return frame("scores", label, ...grid, ...joined, ...dots, steps.length > 1 && line(steps, "best"));
 }

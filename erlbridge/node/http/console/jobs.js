@@ -15,10 +15,11 @@ function makeJob(job, onCancel) {
     bar: h("progress"),
     message: h("p", { class: "quiet" }),
     plot: h("div"),
+    best: h("span", { class: "key best" }, "best so far"),
     end: h("span"),
     pairs: Object.fromEntries(pairs),
   };
-  const keys = h("span", {}, h("span", { class: "key best" }, "best so far"), " ", h("span", { class: "key told" }, "score"));
+  const keys = h("span", { class: "keys" }, parts.best, h("span", { class: "key told" }, "score"));
   const axis = h("div", { class: "axis", "aria-hidden": "true" }, ...AXIS.map((at) => h("span", {}, at)));
   parts.curve = h("div", { class: "curve" }, axis, parts.plot, h("div", { class: "foot" }, keys, parts.end));
   const head = h("div", { class: "head" }, parts.verb, parts.stage, parts.cancel);
@@ -28,26 +29,21 @@ function makeJob(job, onCancel) {
   return node;
 }
 
-/** What is drawn of a job's points: when, the score told, and the best so far, which the first scores are themselves. */
-function curveOf(points) {
-  const told = points.filter(([, , value, best]) => value != null || best != null);
-  return told.map(([elapsed, , value, best]) => [elapsed, value, best ?? value]);
-}
-
 function curveLabel(job, curve) {
-  const told = curve.filter(([, value]) => value != null);
-  const first = told.length ? `, the first ${score(told[0][1])}, the last ${score(told.at(-1)[1])}` : "";
-  return `Scores of ${job.verb}: ${told.length} told${first}; the best so far ${score(curve.at(-1)[2])}`;
+  const told = curve.map(([, , value]) => value).filter((value) => value != null);
+  const best = curve.at(-1)[3];
+  const range = told.length ? `, the first ${score(told[0])}, the last ${score(told.at(-1))}` : "";
+  return `Scores of ${job.verb}: ${told.length} told${range}${best == null ? "" : `; the best so far ${score(best)}`}`;
 }
 
 function drawCurve(parts, job) {
-  const points = job.curve ?? [];
-  if (parts.drawn === points) return;
-  parts.drawn = points;
-  const curve = curveOf(points);
+  if (parts.drawn === job.curve) return;
+  parts.drawn = job.curve;
+  const curve = job.curve.filter(([, , value, best]) => value != null || best != null);
   parts.curve.hidden = curve.length < 2;
   if (curve.length < 2) return;
   parts.plot.replaceChildren(scores(curve, curveLabel(job, curve)));
+  parts.best.hidden = curve.at(-1)[3] == null;
   say(parts.end, `after ${span(curve.at(-1)[0])}`);
 }
 

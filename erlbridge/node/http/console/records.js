@@ -52,8 +52,8 @@ function makeLog(log) {
     { class: "line" },
     h("span", { class: "number quiet" }, clock(log.at)),
     h("span", { class: "badge", "data-tone": LOG_TONES[log.level] ?? "quiet" }, log.level),
-    h("span", { class: "quiet" }, from),
-    h("span", { class: "text" }, log.text),
+    h("span", { class: "quiet from cut" }, from),
+    h("span", { class: "text" }, log.text.trim()),
   );
 }
 

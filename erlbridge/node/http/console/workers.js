@@ -3,7 +3,7 @@
 import { trace } from "./charts.js";
 import { byId, bytes, h, keyed, mark, percent, say, span } from "./elements.js";
 
-const TONES = { idle: "good", busy: "busy", cancelling: "warn", stopping: "bad" };
+const TONES = { idle: "good", busy: "busy", cancelling: "warn", stopping: "bad", healthy: "good", degraded: "warn", overloaded: "bad" };
 const LEAST_SCALE_BYTES = 2 ** 26;
 
 function figure(name) {

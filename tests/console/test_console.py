@@ -1,0 +1,280 @@
+"""The console page in a real browser, on a real node that works for this host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import Chromium
+from node_client import NodeClient
+from tickets import KNOWN, OFFLINE, SIGNATURE, TICKETS, optimization, prediction, slow
+
+from erlbridge.codec import Atom
+
+HOSTILE = b"<img src=x onerror=\"document.body.dataset.hit='yes'\"></pre><script>document.body.dataset.hit='yes'</script>"
+MARKER = b"http: listening at "
+SCREENSHOTS = os.environ.get("ERLBRIDGE_SCREENSHOTS", "")
+
+
+@dataclass
+class Console:
+    """A node, its console in a browser, and the host between them."""
+
+    node: NodeClient
+    browser: Chromium
+    address: str
+
+    def job(self, verb: str, payload: dict[Any, Any], name: object) -> str:
+        """Sends a request under an id and gives the selector of its job on the page, once that is drawn."""
+        self.node.send((Atom(verb), name, payload))
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        number = self.browser.until(
+            f"[...document.querySelectorAll('[data-job]')].find((one) => one.textContent.includes({text!r}))?.dataset.job"
+        )
+        return f'[data-job="{number}"]'
+
+    def evaluation(self, latency_ms: int = 50) -> dict[Any, Any]:
+        """A payload that runs for a while."""
+        return {Atom("signature"): SIGNATURE, Atom("data"): TICKETS, Atom("config"): slow(latency_ms)}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """Node and browser, started beside each other; they serve all tests of this module."""
+    node = NodeClient("--workers", "2", "--http", "127.0.0.1:0", data=tmp_path_factory.mktemp("data"))
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    node.ready()
+    line = node.until(lambda term: str(term[0]) == "log" and term[2].startswith(MARKER))[2]
+    node.send((Atom("credit"), 100_000))
+    node.wait_until_healthy()
+    console = Console(node, browser, "http://" + line.removeprefix(MARKER).decode())
+    browser.look()
+    browser.open(console.address + "/")
+    yield console
+    browser.close()
+    node.close()
+
+
+@pytest.fixture
+def console(opened: Console) -> Iterator[Console]:
+    """The page, live. After each test: nothing was complained of, and nobody but the node was asked."""
+    opened.browser.look()
+    opened.browser.until("document.getElementById('connection').textContent === 'live'")
+    yield opened
+    assert opened.browser.complaints == []
+    assert {address for address in opened.browser.addresses if not address.startswith(opened.address)} == set()
+
+
+def test_the_page_shows_the_node_and_its_workers_over_time(console: Console) -> None:
+    browser = console.browser
+    health = console.node.health()
+    assert browser.until("document.getElementById('status').textContent === 'healthy'")
+    assert str(health[Atom("node")][Atom("os_pid")]) in browser.text("#about")
+    assert browser.until("document.querySelectorAll('#workers-list > li').length === 4")  # two, a spare, the node
+    assert browser.until("document.querySelectorAll('#workers-list .line').length === 8")
+    label = browser.evaluate("document.querySelector('#workers-list svg').getAttribute('aria-label')")
+    assert label.startswith("Memory of Worker 1 over ")
+
+
+def test_a_job_is_drawn_while_it_runs_and_cancelled_by_its_button(console: Console) -> None:
+    browser = console.browser
+    job = console.job("optimize_signature", {**optimization(lm=slow(30)[Atom("lm")], optimizer=Atom("mipro_v2"))}, b"night-run")
+    assert browser.until(f"document.querySelector('{job} .dot')")
+    dots = browser.evaluate(f"document.querySelectorAll('{job} .dot').length")
+    assert browser.until(f"document.querySelectorAll('{job} .dot').length > {dots}")
+    browser.click(f"{job} button")
+    assert "optimize_signature, request" in browser.text("#cancel")
+    browser.click("#cancel-yes")
+    tag, error = console.node.answer(b"night-run")
+    assert (tag, str(error[Atom("error_type")])) == ("error", "cancelled")
+    assert browser.until(f"!document.querySelector('#jobs-running {job}')")
+    assert browser.until(f"document.querySelector('#ended {job}').textContent.includes('cancelled')")
+    assert browser.until("document.getElementById('news').textContent.includes('ended: cancelled')")
+
+
+def test_what_waits_is_shown_and_cancelled_without_a_mouse(console: Console) -> None:
+    node, browser = console.node, console.browser
+    for name in (1001, 1002):
+        console.job("evaluate_pipeline", console.evaluation(), name)
+    waiting = console.job("evaluate_pipeline", console.evaluation(), b"third-in-line")
+    assert browser.until(f"document.querySelector('#queue-rows {waiting}')")
+    browser.evaluate(f"document.querySelector('{waiting} button').focus()")
+    browser.press("Enter")
+    assert browser.until("document.getElementById('cancel').open")
+    assert browser.evaluate("document.activeElement.id") == "cancel-no"
+    browser.press("Escape")
+    assert browser.evaluate(f"document.activeElement === document.querySelector('{waiting} button')")
+    browser.press("Enter")
+    browser.press("Tab", shift=True)
+    assert browser.evaluate("document.activeElement.id") == "cancel-yes"
+    browser.press("Enter")
+    assert node.answer(b"third-in-line")[1][Atom("error_type")] == Atom("cancelled")
+    for name in (1001, 1002):
+        node.ask("cancel", {Atom("id"): name})
+    assert browser.until("!document.querySelector('#jobs-running li')")
+
+
+def test_an_error_is_shown_with_its_traceback(console: Console) -> None:
+    browser = console.browser
+    config = {**OFFLINE, Atom("metric"): b"numeric"}
+    tag, _ = console.node.ask(
+        "evaluate_pipeline", {Atom("signature"): SIGNATURE, Atom("data"): TICKETS[:2], Atom("config"): config}
+    )
+    assert tag == "error"
+    assert browser.until("document.querySelector('#errors-list summary')")
+    browser.click("#errors-list summary")
+    assert browser.until("document.querySelector('#errors-list [aria-label=Traceback]').textContent.includes('Traceback')")
+
+
+def test_no_text_of_a_job_is_read_as_html(console: Console) -> None:
+    node, browser = console.node, console.browser
+    node.send((Atom("predict"), HOSTILE, {HOSTILE: HOSTILE}))
+    node.answer(HOSTILE)
+    job = console.job("evaluate_pipeline", console.evaluation(), b"<b>bold</b>")
+    browser.click(f"{job} button")
+    assert "<b>bold</b>" in browser.text("#cancel")
+    browser.click("#cancel-yes")
+    node.answer(b"<b>bold</b>")
+    assert browser.until("document.getElementById('errors-list').textContent.includes('onerror')")
+    assert browser.evaluate("document.querySelectorAll('img, b, body script').length") == 0
+    assert browser.evaluate("document.body.dataset.hit") is None
+
+
+def test_frames_are_decoded_and_can_be_filtered_and_held(console: Console) -> None:
+    node, browser = console.node, console.browser
+    node.ask("predict", {**prediction(), Atom("data"): b"a-frame-to-find"})
+    browser.evaluate("document.getElementById('frames').scrollIntoView()")
+    assert browser.until("document.getElementById('frames-list').textContent.includes('a-frame-to-find')")
+    browser.evaluate("document.getElementById('frames-filter').focus()")
+    browser.write("a-frame-to-find")
+    assert browser.until("document.querySelectorAll('#frames-list > li').length === 1")
+    browser.click("#frames-list summary")
+    text = browser.until("document.querySelector('#frames-list pre').textContent")
+    assert text.startswith("{:predict, ")
+    assert 'data: "a-frame-to-find"' in text
+    browser.click("#frames-pause")
+    assert browser.evaluate("document.getElementById('frames-pause').getAttribute('aria-pressed')") == "true"
+    browser.click("#frames-pause")
+    browser.evaluate("document.getElementById('frames-filter').value = ''")
+
+
+def test_a_stored_program_is_listed_with_what_was_gained(console: Console) -> None:
+    payload = {**optimization(optimizer=Atom("labeled_few_shot")), Atom("validation_data"): KNOWN[44:]}
+    tag, result = console.node.ask("optimize_signature", payload)
+    assert tag == "ok"
+    digits = result[Atom("program_id")].decode().removeprefix("program:")
+    assert console.browser.until(f"document.getElementById('programs-rows').textContent.includes('{digits}')")
+    assert "labeled_few_shot" in console.browser.text("#programs")
+    assert "→" in console.browser.text("#programs")
+
+
+NAMELESS = """[...document.querySelectorAll('a, button, input, progress, section, table, pre, [role=img], [tabindex="0"]')]
+    .filter((one) => one.checkVisibility() && !one.closest('dialog:not([open])'))
+    .filter((one) => !(one.getAttribute('aria-label') || one.labels?.length || one.closest('[aria-labelledby]')
+        || one.textContent.trim())).map((one) => one.outerHTML.slice(0, 200))"""
+
+
+def test_everything_has_a_name_and_headings_are_in_order(console: Console) -> None:
+    browser = console.browser
+    job = console.job("evaluate_pipeline", console.evaluation(), b"named")
+    assert browser.evaluate(NAMELESS) == []
+    levels = browser.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((one) => Number(one.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    buttons = [node["name"] for node in browser.accessible() if node["role"] == "button"]
+    assert "Cancel evaluate_pipeline \"named\"" in buttons or "Cancel evaluate_pipeline named" in buttons
+    roles = {node["role"] for node in browser.accessible()}
+    assert {"banner", "main", "navigation", "log", "alert", "search"} <= roles
+    console.node.ask("cancel", {Atom("id"): b"named"})
+    assert browser.until(f"!document.querySelector('#jobs-running {job}')")
+
+
+def test_the_keyboard_goes_from_the_top_to_everything(console: Console) -> None:
+    browser = console.browser
+    browser.evaluate("document.activeElement.blur(), window.scrollTo(0, 0)")
+    browser.evaluate("(() => { document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex'); })()")
+    reached = []
+    for _ in range(12):
+        browser.press("Tab")
+        reached.append(browser.evaluate("document.activeElement.getAttribute('href') ?? document.activeElement.id"))
+        outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", reached[-1]
+    assert reached[:7] == ["#jobs", "#jobs", "#workers", "#errors", "#frames", "#programs", "#logs"]
+
+
+CONTRASTS = """(() => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const parts = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data]; };
+    const light = (rgb) => { const [r, g, b] = rgb.slice(0, 3).map((one) => one / 255)
+        .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const behind = (node) => { for (; node; node = node.parentElement) {
+        const rgba = parts(getComputedStyle(node).backgroundColor); if (rgba[3] === 255) return rgba; }
+        return [255, 255, 255, 255]; };
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) {
+        const node = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.closest('script, noscript')) continue;
+        const [one, two] = [light(parts(getComputedStyle(node).color)), light(behind(node))];
+        const contrast = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+        found.push([contrast, node.outerHTML.slice(0, 120)]);
+    }
+    return found.sort(([one], [two]) => one - two);
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(console: Console, dark: bool) -> None:
+    console.browser.look(dark=dark)
+    found = console.browser.evaluate(CONTRASTS)
+    assert len(found) > 50
+    assert [pair for pair in found if pair[0] < 4.5] == []
+
+
+def test_it_fits_a_phone(console: Console) -> None:
+    console.browser.look(width=360, height=740, phone=True)
+    assert console.browser.evaluate("document.documentElement.scrollWidth") == 360
+    wide = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length"
+    assert console.browser.evaluate(wide) == 0
+
+
+def test_a_lost_connection_is_told_and_comes_back(console: Console) -> None:
+    browser = console.browser
+    browser.offline(True)
+    assert browser.until("document.getElementById('connection').textContent.startsWith('connection lost')")
+    assert browser.text("#status") == "unknown"
+    browser.offline(False)
+    assert browser.until("document.getElementById('connection').textContent === 'live'")
+    assert browser.until("document.getElementById('news').textContent.includes('Connected again')")
+    browser.complaints.clear()  # the browser's own, of what it could not load meanwhile
+
+
+@pytest.mark.skipif(not SCREENSHOTS, reason="ERLBRIDGE_SCREENSHOTS names no directory for them")
+def test_pictures_are_taken(console: Console) -> None:
+    browser, node = console.browser, console.node
+    payload = {
+        **optimization(lm=slow(40)[Atom("lm")], optimizer=Atom("mipro_v2")),
+        Atom("training_data"): KNOWN[:44],
+        Atom("validation_data"): KNOWN[44:],
+    }
+    job = console.job("optimize_signature", payload, b"triage-of-the-night")
+    for name in (b"nightly-check", b"release-check"):
+        console.job("evaluate_pipeline", console.evaluation(120), name)
+    browser.until(f"document.querySelectorAll('{job} .dot').length >= 8")
+    for name, look in {
+        "console-light": {"width": 1280, "height": 1000},
+        "console-dark": {"width": 1280, "height": 1000, "dark": True},
+        "console-phone": {"width": 360, "height": 740, "phone": True},
+    }.items():
+        browser.look(**look)
+        browser.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        (Path(SCREENSHOTS) / f"{name}.png").write_bytes(browser.screenshot())
+    for name in (b"triage-of-the-night", b"nightly-check", b"release-check"):
+        node.ask("cancel", {Atom("id"): name})
+        node.answer(name)
