@@ -49,7 +49,7 @@ class Host:
         """A request has come in, and will be answered."""
         key = key_of(request.id)
         self.audit.arrived(key, frame, request)
-        self._watcher.arrived(key, request)
+        self._watcher.arrived(key, request, len(frame))
 
     def grant(self, count: int) -> None:
         """The host takes so many more events."""
@@ -120,7 +120,7 @@ class Host:
             frame = messages.encode(answer)
         self._send(frame)
         self.audit.answered(key, answer, frame)
-        self._watcher.answered(key, answer)
+        self._watcher.answered(key, answer, len(frame))
 
     # -- answers in chunks
 
@@ -128,7 +128,7 @@ class Host:
         frame = messages.encode(first)
         self._send(frame)
         self.audit.answered(key, answer, frame)
-        self._watcher.answered(key, answer)
+        self._watcher.answered(key, answer, len(frame))
         self._send_chunks()
 
     def sends(self, key: bytes) -> bool:

@@ -25,8 +25,8 @@ class Watcher:
     def frame(self, outgoing: bool, frame: bytes | memoryview) -> None:
         """A frame came from the host, or goes to it."""
 
-    def arrived(self, key: bytes, request: Request) -> None:
-        """A request came in and will be answered."""
+    def arrived(self, key: bytes, request: Request, size: int) -> None:
+        """A request came in, in a frame of so many bytes, and will be answered."""
 
     def sent(self, entry: Entry, worker: int) -> None:
         """A worker has a request's job."""
@@ -37,7 +37,7 @@ class Watcher:
     def finished(self, entry: Entry, ok: bool, term: Term) -> None:
         """A worker has ended a job, with a result or an error map. What it cost is in these."""
 
-    def answered(self, key: bytes, answer: tuple[Term, ...]) -> None:
+    def answered(self, key: bytes, answer: tuple[Term, ...], size: int) -> None:
         """A request's one answer has gone out: `{:ok, id, result}` or `{:error, id, error}`."""
 
     def died(self, worker: Worker | None, cause: ProcessCrashed) -> None:

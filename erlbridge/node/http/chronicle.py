@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -137,9 +138,10 @@ class Chronicle:
             self.tallies.frame(outgoing, len(frame))
             self._frames.append(Frame(next(self._numbers), time.time(), outgoing, len(frame), head))
 
-    def arrived(self, key: bytes, request: Request, now: float) -> None:
+    def arrived(self, key: bytes, request: Request, size: int, now: float) -> None:
         """A request."""
         with self.lock:
+            self.tallies.request_bytes[_published(request.verb)] += size
             seen = Seen(
                 next(self._numbers),
                 key,
@@ -181,16 +183,18 @@ class Chronicle:
             seen = self._running.get(key)
             self.tallies.spent(verb, spent, {} if seen is None else seen.counted)
 
-    def answered(self, key: bytes, answer: tuple[Term, ...], now: float) -> None:
+    def answered(self, key: bytes, answer: tuple[Term, ...], size: int, now: float) -> None:
         """It is over."""
+        cached = isinstance(answer[2], Mapping) and answer[2].get(_CACHED) is True
         failure = answer[2] if str(answer[0]) == _ERROR and isinstance(answer[2], Mapping) else None
         outcome = "ok" if failure is None else str(failure.get(_ERROR_TYPE))
         with self.lock:
             seen = self._open.pop(key, None)
             if seen is not None and seen.earlier is not None:
                 self._open[key] = seen.earlier  # the one refused was the later one
-            verb = "none" if seen is None else seen.verb if seen.verb in VERBS else "unknown"
-            self.tallies.answered(verb, outcome, 0.0 if seen is None else now - seen.arrived)
+            verb = "none" if seen is None else _published(seen.verb)
+            lasted = 0.0 if seen is None else now - seen.arrived
+            self.tallies.answered(verb, outcome, lasted, size, from_cache=cached)
             if seen is not None:
                 mine = self._waiting if self._waiting.get(key) is seen else self._running
                 if mine.get(key) is seen:
@@ -261,6 +265,11 @@ class Chronicle:
             everyone = itertools.chain(self._running.values(), self._waiting.values())
             return next((seen.key for seen in everyone if seen.number == number), None)
 
+    def numbers(self) -> tuple[Term, Tallies]:
+        """health_check's answer, and a copy of the sums."""
+        with self.lock:
+            return self.health, deepcopy(self.tallies)
+
     def frames(self) -> list[Frame]:
         """The last frames, oldest first."""
         with self.lock:
@@ -312,12 +321,18 @@ class Chronicle:
 _ERROR_TYPE: Final = Atom("error_type")
 _MESSAGE: Final = Atom("message")
 _TRACEBACK: Final = Atom("traceback")
+_CACHED: Final = Atom("cached")
 _WAITING: Final = Atom("waiting")
 _RUNNING: Final = Atom("running")
 _WORKERS: Final = Atom("workers")
 _WORKER: Final = Atom("worker")
 _RSS: Final = Atom("rss_bytes")
 _CPU: Final = Atom("cpu_percent")
+
+
+def _published(verb: str) -> str:
+    """A verb as a label: a host may send any, and each would be a series."""
+    return verb if verb in VERBS else "unknown"
 
 
 def _map(of: Mapping[Term, Term], name: str) -> Mapping[Term, Any]:

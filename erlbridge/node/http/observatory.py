@@ -18,6 +18,7 @@ from erlbridge.errors import ProcessCrashed
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.mailbox import Mailbox
+from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
 from erlbridge.node.watcher import Watcher
@@ -52,8 +53,8 @@ class Observatory(Watcher):
     def frame(self, outgoing: bool, frame: bytes | memoryview) -> None:
         self._chronicle.frame(outgoing, frame)
 
-    def arrived(self, key: bytes, request: Request) -> None:
-        self._chronicle.arrived(key, request, time.monotonic())
+    def arrived(self, key: bytes, request: Request, size: int) -> None:
+        self._chronicle.arrived(key, request, size, time.monotonic())
 
     def sent(self, entry: Entry, worker: int) -> None:
         self._chronicle.sent(entry.key, worker, self._changed())
@@ -67,8 +68,8 @@ class Observatory(Watcher):
             spent = next((found for name in names if isinstance(found := term.get(name), Mapping)), {})
             self._chronicle.finished(entry.key, entry.request.verb, {str(name): spent[name] for name in spent})
 
-    def answered(self, key: bytes, answer: tuple[Term, ...]) -> None:
-        self._chronicle.answered(key, answer, self._changed())
+    def answered(self, key: bytes, answer: tuple[Term, ...], size: int) -> None:
+        self._chronicle.answered(key, answer, size, self._changed())
 
     def died(self, worker: Worker | None, cause: ProcessCrashed) -> None:
         self._changed()
@@ -106,7 +107,8 @@ class Observatory(Watcher):
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
         admission = Admission.of(node.config)
-        server = Server(Desk(self._chronicle, self._mailbox), admission, self._address, self._listening, self._say)
+        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle))
+        server = Server(desk, admission, self._address, self._listening, self._say)
         self._mailbox.on_answer = server.bell.ring
         server.start()
         return server

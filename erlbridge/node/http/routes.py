@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from erlbridge.node.http import library, pages
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.frames import view
 from erlbridge.node.http.mailbox import Answer, Mailbox
 from erlbridge.node.http.messages import (
     HttpRequest,
@@ -19,6 +20,7 @@ from erlbridge.node.http.messages import (
     json_response,
     refusal,
 )
+from erlbridge.node.http.metrics import Metrics
 
 if TYPE_CHECKING:
     from erlbridge.node.node import Node
@@ -33,6 +35,7 @@ class Desk:
 
     chronicle: Chronicle
     mailbox: Mailbox
+    metrics: Metrics
 
 
 Handler: TypeAlias = Callable[[Desk, HttpRequest], Reply]
@@ -58,6 +61,15 @@ def _readyz(_desk: Desk, _request: HttpRequest) -> Reply:
 
 def _state(desk: Desk, _request: HttpRequest) -> Reply:
     return json_response(desk.chronicle.state()[1])
+
+
+def _frames(desk: Desk, _request: HttpRequest) -> Reply:
+    return json_response({"frames": [view(frame) for frame in desk.chronicle.frames()]})
+
+
+def _metrics(desk: Desk, request: HttpRequest) -> Reply:
+    text, content_type = desk.metrics.text(request.header("accept"))
+    return Response(200, text, content_type)
 
 
 def _events(_desk: Desk, _request: HttpRequest) -> Reply:
@@ -92,7 +104,9 @@ def _cancel(desk: Desk, request: HttpRequest) -> Reply:
 ROUTES: Final[Mapping[str, Mapping[str, Handler]]] = {
     "/healthz": {"GET": _healthz},
     "/readyz": {"GET": _readyz},
+    "/metrics": {"GET": _metrics},
     "/api/state": {"GET": _state},
+    "/api/frames": {"GET": _frames},
     "/api/events": {"GET": _events},
     "/api/cancel": {"POST": _cancel},
     "/api/programs": {"GET": library.programs},

@@ -34,6 +34,9 @@ class Tallies:
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     durations: dict[str, Histogram] = field(default_factory=dict)
     waits: Histogram = field(default_factory=Histogram)
+    request_bytes: Counter[str] = field(default_factory=Counter)
+    answer_bytes: Counter[str] = field(default_factory=Counter)
+    from_cache: Counter[str] = field(default_factory=Counter)
     frames: Counter[bool] = field(default_factory=Counter)
     bytes: Counter[bool] = field(default_factory=Counter)
     usage: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in SPENT})
@@ -45,9 +48,11 @@ class Tallies:
         self.frames[outgoing] += 1
         self.bytes[outgoing] += size
 
-    def answered(self, verb: str, outcome: str, seconds: float) -> None:
+    def answered(self, verb: str, outcome: str, seconds: float, size: int, *, from_cache: bool) -> None:
         """A request was answered."""
         self.requests[verb, outcome] += 1
+        self.answer_bytes[verb] += size
+        self.from_cache[verb] += from_cache
         self.durations.setdefault(verb, Histogram()).add(seconds)
 
     def waited(self, seconds: float) -> None:
