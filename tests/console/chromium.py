@@ -109,11 +109,11 @@ class Chromium:
         return answer["result"].get("value")
 
     def until(self, expression: str, within_s: float = PATIENCE_S) -> Any:
-        """The expression's value, once it is true. The page looks whenever it has drawn."""
+        """The expression's value, once it is one that counts as true; of a node, that it is there."""
         wait = (
             "new Promise((found, lost) => { const end = performance.now() + %d; const look = () => {"
             " let value; try { value = (%s); } catch (error) { value = null; }"
-            " if (value) found(value); else if (performance.now() > end) found(null); else setTimeout(look, 16); };"
+            " if (value) found(value instanceof Node ? true : value); else if (performance.now() > end) found(null); else setTimeout(look, 16); };"
             " look(); })" % (int(within_s * 1000), expression)
         )
         value = self.evaluate(wait)
@@ -158,12 +158,6 @@ class Chromium:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.call("Emulation.setEmulatedMedia", features=[scheme, still])
-
-    def offline(self, away: bool) -> None:
-        """Takes the network from the page, or gives it back; what is open breaks."""
-        self.call(
-            "Network.emulateNetworkConditions", offline=away, latency=0, downloadThroughput=-1, uploadThroughput=-1
-        )
 
     def screenshot(self, *, whole: bool = False) -> bytes:
         """The page as PNG: what the window shows, or all of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,22 @@ class Console:
         return {Atom("signature"): SIGNATURE, Atom("data"): TICKETS, Atom("config"): slow(latency_ms)}
 
 
+def serving(node: NodeClient) -> str:
+    """Waits until a node has begun; gives where it serves its console."""
+    node.ready()
+    line = node.until(lambda term: str(term[0]) == "log" and term[2].startswith(MARKER))[2]
+    return str(line.removeprefix(MARKER).decode())
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """Node and browser, started beside each other; they serve all tests of this module."""
     node = NodeClient("--workers", "2", "--http", "127.0.0.1:0", data=tmp_path_factory.mktemp("data"))
     browser = Chromium(tmp_path_factory.mktemp("chromium"))
-    node.ready()
-    line = node.until(lambda term: str(term[0]) == "log" and term[2].startswith(MARKER))[2]
+    address = serving(node)
     node.send((Atom("credit"), 100_000))
     node.wait_until_healthy()
-    console = Console(node, browser, "http://" + line.removeprefix(MARKER).decode())
+    console = Console(node, browser, f"http://{address}")
     browser.look()
     browser.open(console.address + "/")
     yield console
@@ -120,27 +126,25 @@ def test_what_waits_is_shown_and_cancelled_without_a_mouse(console: Console) -> 
 
 def test_an_error_is_shown_with_its_traceback(console: Console) -> None:
     browser = console.browser
-    config = {**OFFLINE, Atom("metric"): b"numeric"}
-    tag, _ = console.node.ask(
-        "evaluate_pipeline", {Atom("signature"): SIGNATURE, Atom("data"): TICKETS[:2], Atom("config"): config}
-    )
+    tag, _ = console.node.ask("optimize_signature", optimization(2, metric=Atom("numeric")))
     assert tag == "error"
-    assert browser.until("document.querySelector('#errors-list summary')")
+    assert browser.until("document.querySelector('#errors-list li').textContent.includes('dspy_optimization_error')")
     browser.click("#errors-list summary")
-    assert browser.until("document.querySelector('#errors-list [aria-label=Traceback]').textContent.includes('Traceback')")
+    traceback = "document.querySelector('#errors-list [aria-label=Traceback]').textContent"
+    assert "Traceback (most recent call last)" in browser.until(traceback)
 
 
 def test_no_text_of_a_job_is_read_as_html(console: Console) -> None:
     node, browser = console.node, console.browser
     node.send((Atom("predict"), HOSTILE, {HOSTILE: HOSTILE}))
     node.answer(HOSTILE)
-    job = console.job("evaluate_pipeline", console.evaluation(), b"<b>bold</b>")
+    job = console.job("evaluate_pipeline", console.evaluation(), b"<i>slanted</i>")
     browser.click(f"{job} button")
-    assert "<b>bold</b>" in browser.text("#cancel")
+    assert "<i>slanted</i>" in browser.text("#cancel")
     browser.click("#cancel-yes")
-    node.answer(b"<b>bold</b>")
+    node.answer(b"<i>slanted</i>")
     assert browser.until("document.getElementById('errors-list').textContent.includes('onerror')")
-    assert browser.evaluate("document.querySelectorAll('img, b, body script').length") == 0
+    assert browser.evaluate("document.querySelectorAll('img, i, body script').length") == 0
     assert browser.evaluate("document.body.dataset.hit") is None
 
 
@@ -239,20 +243,36 @@ def test_every_text_stands_out_from_what_is_behind_it(console: Console, dark: bo
 
 def test_it_fits_a_phone(console: Console) -> None:
     console.browser.look(width=360, height=740, phone=True)
+    wide = """[...document.querySelectorAll('body *')].filter((one) => one.checkVisibility() && !one.closest('nav, .wide, .unseen')
+        && one.getBoundingClientRect().right > 360).map((one) => one.outerHTML.slice(0, 200))"""
+    assert console.browser.evaluate(wide) == []
     assert console.browser.evaluate("document.documentElement.scrollWidth") == 360
-    wide = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length"
-    assert console.browser.evaluate(wide) == 0
+    small = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length"
+    assert console.browser.evaluate(small) == 0
 
 
-def test_a_lost_connection_is_told_and_comes_back(console: Console) -> None:
+def test_a_node_that_comes_back_is_found_again(console: Console, start_node: Callable[..., NodeClient]) -> None:
     browser = console.browser
-    browser.offline(True)
+    address = serving(first := start_node("--workers", "1", "--http", "127.0.0.1:0"))
+    browser.open(f"http://{address}/")
+    assert browser.until("document.getElementById('connection').textContent === 'live'")
+    first.close()
     assert browser.until("document.getElementById('connection').textContent.startsWith('connection lost')")
     assert browser.text("#status") == "unknown"
-    browser.offline(False)
+    second = start_node("--workers", "1", "--http", address)
+    second.ready()
     assert browser.until("document.getElementById('connection').textContent === 'live'")
     assert browser.until("document.getElementById('news').textContent.includes('Connected again')")
-    browser.complaints.clear()  # the browser's own, of what it could not load meanwhile
+    assert browser.until(f"document.getElementById('about').textContent.includes('pid {second.node_pid}')")
+    # What the browser itself says of what it could not load meanwhile.
+    assert {complaint.partition(" http")[0] for complaint in browser.complaints} <= {
+        "Failed to load resource: net::ERR_CONNECTION_REFUSED",
+        "Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "Failed to load resource: net::ERR_CONNECTION_RESET",
+    }
+    browser.complaints.clear()
+    browser.addresses.clear()
+    browser.open(f"{console.address}/")
 
 
 @pytest.mark.skipif(not SCREENSHOTS, reason="ERLBRIDGE_SCREENSHOTS names no directory for them")

@@ -3,7 +3,8 @@
 import { byId, day, h, keyed, say, score } from "./elements.js";
 
 function make(program) {
-  const { program_id: id, score_before: before, score_after: after } = program;
+  const { program_id: id, scores, stored_at_ms: stored } = program;
+  const { score_before: before, score_after: after } = scores ?? {};
   const gained = before == null ? score(after) : `${score(before)} → ${score(after)}`;
   const digits = id.replace("program:", "");
   const report = program.report
@@ -15,7 +16,7 @@ function make(program) {
     h("td", {}, program.name ?? "–"),
     h("td", {}, program.optimizer ?? "–"),
     h("td", { class: "number" }, gained),
-    h("td", { class: "number" }, day(program.stored_at)),
+    h("td", { class: "number" }, day(stored / 1000)),
     h("td", {}, h("code", { title: id, class: "id" }, digits.slice(0, 12), h("span", { class: "unseen" }, digits.slice(12)))),
     h("td", {}, report),
   );
