@@ -30,6 +30,7 @@ from erlbridge.reports.record import (
     MAX_ROW_TEXT,
     MAX_ROWS,
     MAX_TEXT,
+    Demo,
     Fields,
     Prompt,
     Record,
@@ -166,6 +167,11 @@ def _text(value: object) -> str:
     return json.dumps(known, ensure_ascii=False, default=lambda other: f"{len(other)} bytes")
 
 
+def _demo(values: Mapping[str, object]) -> Demo:
+    fields = _fields({name: value for name, value in values.items() if name != "augmented"})
+    return Demo(fields, bool(values.get("augmented")))
+
+
 def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
     """What each predictor's model is told, as DSPy's own adapter writes it, and the demos it is shown."""
     adapter = dspy.settings.adapter or dspy.ChatAdapter()
@@ -177,7 +183,6 @@ def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
         told, tells = (
             cut(adapter.format_system_message(one.signature), min(MAX_PROMPT_TEXT, left)) for one in (old, predictor)
         )
-        demos = [{key: value for key, value in dict(demo).items() if key != "augmented"} for demo in predictor.demos]
-        shown = tuple(_fields(demo) for demo in demos[:MAX_DEMOS])
+        shown = tuple(_demo(dict(demo)) for demo in predictor.demos[:MAX_DEMOS])
         left = max(0, left - len(told) - len(tells))
-        yield Prompt(name, told, tells, shown, len(demos))
+        yield Prompt(name, told, tells, shown, len(predictor.demos))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from erlbridge.reports.record import Moment, Record
+from erlbridge.reports.record import Moment, Record, Trial
 
 _DOLLARS: Final = "US dollars"
 LEAST_SPAN: Final = 0.2
@@ -140,10 +140,9 @@ def _score(record: Record) -> Chart:
     layers: list[Layer] = [Level("before", record.score_before)]
     if record.trials:
         layers.append(Steps("best so far", tuple(line)))
-    for name, trials, faint in (("trial on some examples", part, True), ("trial", whole, False)):
-        points = tuple(Point(one.number, one.score, f"trial {one.number}: {percent(one.score)}") for one in trials)
-        layers += [Dots(name, points, faint)] if points else []
-    layers.append(Dots("before and after", ends))
+    if part:
+        layers.append(Dots("trial on some examples", tuple(map(_dot, part)), faint=True))
+    layers.append(Dots("trial" if whole else "before and after", (*ends[:1], *map(_dot, whole), *ends[1:])))
     scores = [record.score_before, record.score_after, *(trial.score for trial in record.trials)]
     count = f"{record.trial_count} trial{'' if record.trial_count == 1 else 's'}"
     about = (
@@ -152,6 +151,10 @@ def _score(record: Record) -> Chart:
     )
     x, y = Axis("trial", 0, last, counted=True), Axis("score", *_span(scores), share=True)
     return Chart("score", "Score by trial", about, x, y, tuple(layers))
+
+
+def _dot(trial: Trial) -> Point:
+    return Point(trial.number, trial.score, f"trial {trial.number}: {percent(trial.score)}")
 
 
 def _examples(record: Record) -> Chart:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
-from erlbridge.reports.charts import Chart, charts, percent
+from erlbridge.reports.charts import Chart, Dots, Layer, Level, Marks, Pairs, Steps, charts, percent
 from erlbridge.reports.difference import Line, difference
 from erlbridge.reports.markup import Markup, joined, tag
-from erlbridge.reports.record import Fields, Prompt, Record, Row
+from erlbridge.reports.record import Demo, Fields, Prompt, Record, Row
 from erlbridge.reports.style import STYLE
 from erlbridge.reports.svg import draw
 from erlbridge.reports.vega import spec
@@ -89,7 +89,30 @@ def _figure(chart: Chart) -> Markup:
     wide = tag("div", draw(chart, _WIDE), class_="wide")
     narrow = tag("div", draw(chart, _NARROW), class_="narrow")
     heading = tag("span", chart.title, class_="name")
-    return tag("figure", tag("figcaption", heading, " ", chart.about), wide, narrow, class_=chart.key)
+    return tag("figure", tag("figcaption", heading, " ", chart.about), *_legend(chart), wide, narrow, class_=chart.key)
+
+
+def _legend(chart: Chart) -> list[Markup]:
+    """What each layer is, where there is more than one to tell apart."""
+    named = [(kind, name) for layer in chart.layers for kind, name in _named(layer)]
+    if len(named) < 2:
+        return []
+    return [tag("p", *(tag("span", tag("i", class_=kind), name) for kind, name in named), class_="legend")]
+
+
+def _named(layer: Layer) -> list[tuple[str, str]]:
+    match layer:
+        case Dots() | Steps():
+            kind = "dot" if isinstance(layer, Dots) else "line"
+            return [(f"{kind} faint" if layer.faint else kind, layer.name)]
+        case Level():
+            return [("level", layer.name)]
+        case Pairs():
+            return [("dot before", "before"), ("dot better", "after, better"), ("dot worse", "after, worse")]
+        case Marks():
+            return []
+        case _:
+            assert_never(layer)
 
 
 def _trials(record: Record) -> Markup:
@@ -152,11 +175,16 @@ def _prompt(prompt: Prompt) -> Markup:
     if prompt.demo_count:
         more = prompt.demo_count - len(prompt.demos)
         rest = [tag("p", f"… and {more} more", class_="note")] if more else []
-        cards = [tag("article", tag("h4", f"Demo {at}"), _values(demo)) for at, demo in enumerate(prompt.demos, 1)]
+        cards = [_demo(demo, at) for at, demo in enumerate(prompt.demos, 1)]
         noun = "demo" if prompt.demo_count == 1 else "demos"
         summary = tag("summary", f"{prompt.demo_count} {noun} shown with each question")
         demos = [tag("details", summary, tag("div", *cards, class_="demos"), *rest, open="")]
     return tag("article", tag("h3", prompt.name, dir="auto"), told, *demos, class_="prompt")
+
+
+def _demo(demo: Demo, number: int) -> Markup:
+    source = "answered by the program" if demo.bootstrapped else "from the training data"
+    return tag("article", tag("h4", f"Demo {number}, {source}"), _values(demo.fields))
 
 
 def _line(line: Line) -> Markup:

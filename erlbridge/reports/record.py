@@ -76,6 +76,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Demo:
+    """An example that the model is shown. `bootstrapped` is whether the program answered it itself, in a run that the
+    metric accepted; else it is one of the training data."""
+
+    fields: Fields
+    bootstrapped: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One predictor: what its model is told before and after, and the demos that it is shown now. `demo_count` is how
     many there are, `demos` the first of them."""
@@ -83,7 +92,7 @@ class Prompt:
     name: str
     before: str
     after: str
-    demos: tuple[Fields, ...]
+    demos: tuple[Demo, ...]
     demo_count: int
 
 
@@ -271,12 +280,17 @@ def _row(place: Place) -> Row:
     )
 
 
+def _demo(place: Place) -> Demo:
+    known = _Known(place)
+    return Demo(known.fields("fields"), known.at("bootstrapped").boolean())
+
+
 def _prompt(place: Place) -> Prompt:
     known = _Known(place)
     return Prompt(
         known.text("name"),
         known.text("before"),
         known.text("after"),
-        known.each("demos", MAX_DEMOS, _fields),
+        known.each("demos", MAX_DEMOS, _demo),
         known.count("demo_count"),
     )

@@ -35,6 +35,16 @@ figure { margin: .5rem 0 1rem; }
 figure .name { color: var(--ink); font-weight: 600; display: none; }
 #spending ~ figure .name { display: inline; }
 figure svg { display: block; width: 100%; height: auto; margin-top: .5rem; font-size: 12px; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .8rem; color: var(--soft); margin: .5rem 0 0; }
+.legend span { display: inline-flex; align-items: center; gap: .4rem; }
+.legend i { display: inline-block; flex: none; }
+.legend .dot { width: .6rem; height: .6rem; border-radius: 50%; background: var(--blue); }
+.legend .faint.dot, .legend .before { background: none; border: 1.5px solid var(--grey); }
+.legend .better { background: var(--green); }
+.legend .worse { background: var(--red); }
+.legend .line { width: 1.1rem; border-top: 2px solid var(--blue); }
+.legend .faint.line { border-top: 2px dashed var(--faint); }
+.legend .level { width: 1.1rem; border-top: 1px dashed var(--grey); }
 .narrow { display: none; }
 @media (max-width: 560px) { .wide { display: none; } .narrow { display: block; } }
 svg text { fill: var(--soft); font-variant-numeric: tabular-nums; }

@@ -15,7 +15,7 @@ from erlbridge.reports.charts import Axis, Chart, Dots, Layer, Level, Marks, Pai
 from erlbridge.reports.markup import Markup, tag
 
 _LEFT: Final = 52.0
-_RIGHT: Final = 12.0
+_RIGHT: Final = 24.0
 _TOP: Final = 12.0
 _BOTTOM: Final = 40.0
 _HEIGHT: Final = 260.0

@@ -39,7 +39,13 @@ def _layer(chart: Chart, layer: Layer) -> list[Spec]:
     match layer:
         case Dots():
             colour = _FAINT if layer.faint else _AFTER
-            mark = {"type": "point", "filled": not layer.faint, "size": 50, "color": colour, "tooltip": True}
+            mark = {
+                "type": "point",
+                "filled": not layer.faint,
+                "size": 50,
+                "color": colour,
+                "tooltip": {"content": "data"},
+            }
             return [_drawn(chart, mark, layer.points, layer.name)]
         case Steps():
             colour = _BEFORE if layer.faint else _AFTER
@@ -78,7 +84,7 @@ def _pairs(chart: Chart, layer: Pairs) -> list[Spec]:
     ends = [{"example": row.label, "score": score, "what": what} for row in layer.rows for score, what in _ends_of(row)]
     dots = {
         "data": {"values": ends},
-        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "tooltip": True},
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "tooltip": {"content": "data"}},
         "encoding": {
             "y": y,
             "x": _quantity("score", chart.x),
