@@ -40,6 +40,7 @@ HANDS = {
 CHOICE = "codec/choice.py"
 DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": "programs", "yaml": "core"} | {
     "pyarrow": "tools",
+    "vl_convert": "tools",
     "psycopg": "store",
     "fsspec": "store",
 }
