@@ -28,6 +28,7 @@ from erlbridge.errors import (
 )
 from erlbridge.programs.course import Course
 from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
+from erlbridge.programs.history import History
 from erlbridge.programs.ledger import Ledger, exceeded
 
 BREAKER_CALLS: Final = 8
@@ -70,6 +71,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self.ledger = Ledger()
         self.trials = 0
         self.course = Course()
+        self.history: History | None = None
+        """Kept from when somebody puts one here: for a report."""
         self._observer = observer
         self._budget = budget
         self._clock = clock
@@ -362,7 +365,10 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """A search scored a program on `size` examples: its score counts as best when that is the whole set."""
         with self._lock:
             self.trials += 1
-            if size >= self.course.full_size:
+            whole = size >= self.course.full_size
+            if self.history is not None:
+                self.history.tried(score, whole=whole, at_s=self.elapsed_s, lm_calls=self.ledger.lm_calls)
+            if whole:
                 self.course.candidate(score, state)
             if self.course.advance("searching"):
                 if self.course.listens:
@@ -438,6 +444,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
             if self._closed:
                 return
             course = self.course
+            if self.history is not None:
+                self.history.passed(self.elapsed_s, course.stage, self.ledger)
             self._observer.progress(
                 Progress(
                     stage=course.stage,

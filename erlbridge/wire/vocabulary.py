@@ -21,6 +21,7 @@ VERBS: Final = (
     "train_model",
     "list_programs",
     "get_program",
+    "get_report",
     "put_program",
     "delete_program",
     "fetch_result",
@@ -147,6 +148,8 @@ KEYS: Final = (
     "audit", "sequence", "head", "lost",
     # stored results
     "idempotency_key", "atoms", "cache", "hits", "misses",
+    # reports
+    "report", "html", "charts", "tokens", "cost",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

@@ -13,7 +13,7 @@ It speaks the same frames and terms with the node as the node does with the host
     {:chunk, map}                                     a piece of an output that is streamed
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep, as trained models are; said before the
-                                                      answer that names it
+                                                      answer that names it, and before the report on it
     {:log, level, text, logger, dropped}              from Python's logging; `dropped` more before it were too many
     {:ok, result}
     {:error, error_map}
@@ -48,6 +48,7 @@ from erlbridge.errors import (
 )
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
+from erlbridge.store.reports import report_name
 from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -89,6 +90,8 @@ def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk)
             desk.keep(name, content)
         if outcome.program_id is not None:
             desk.keep(outcome.program_id, outcome.program or b"")
+            if outcome.report is not None:
+                desk.keep(report_name(outcome.program_id), outcome.report)
         frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame

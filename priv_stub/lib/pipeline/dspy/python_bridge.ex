@@ -277,6 +277,10 @@ defmodule Pipeline.DSPy.PythonBridge do
   @spec get_program(bridge, String.t(), keyword) :: answer
   defdelegate get_program(bridge, program_id, opts \\ []), to: Programs
 
+  @doc "How a program came to be, see `Pipeline.DSPy.PythonBridge.Programs.get_report/3`."
+  @spec get_report(bridge, String.t(), keyword) :: answer
+  defdelegate get_report(bridge, program_id, opts \\ []), to: Programs
+
   @doc "Gives the node a program to keep, see `Pipeline.DSPy.PythonBridge.Programs.put_program/3`."
   @spec put_program(bridge, map, keyword) :: answer
   defdelegate put_program(bridge, program, opts \\ []), to: Programs
