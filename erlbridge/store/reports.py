@@ -75,6 +75,10 @@ class Reports:
             context=context,
         )
 
+    def has(self, program_id: str) -> bool:
+        """Whether there is a report on a program, be it damaged."""
+        return self._blobs.has(DIRECTORY, _file(report_name(program_id)))
+
     def delete(self, program_id: str) -> None:
         """Forgets the report on a program, if there is one."""
         self._blobs.delete(DIRECTORY, _file(report_name(program_id)))

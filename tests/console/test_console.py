@@ -166,14 +166,20 @@ def test_frames_are_decoded_and_can_be_filtered_and_held(console: Console) -> No
     browser.evaluate("document.getElementById('frames-filter').value = ''")
 
 
-def test_a_stored_program_is_listed_with_what_was_gained(console: Console) -> None:
-    payload = {**optimization(optimizer=Atom("labeled_few_shot")), Atom("validation_data"): KNOWN[44:]}
-    tag, result = console.node.ask("optimize_signature", payload)
+def test_a_stored_program_is_listed_with_what_was_gained_and_its_report(console: Console) -> None:
+    browser = console.browser
+    payload = optimization(optimizer=Atom("labeled_few_shot"), report=True)
+    tag, result = console.node.ask("optimize_signature", {**payload, Atom("validation_data"): KNOWN[44:]})
     assert tag == "ok"
     digits = result[Atom("program_id")].decode().removeprefix("program:")
-    assert console.browser.until(f"document.getElementById('programs-rows').textContent.includes('{digits}')")
-    assert "labeled_few_shot" in console.browser.text("#programs")
-    assert "→" in console.browser.text("#programs")
+    assert browser.until(f"document.getElementById('programs-rows').textContent.includes('{digits}')")
+    assert "labeled_few_shot" in browser.text("#programs")
+    assert "→" in browser.text("#programs")
+    report = browser.until("document.querySelector('#programs-rows a').href")
+    browser.open(report)
+    assert "TicketTriage" in browser.text("h1")
+    assert browser.evaluate("window.origin") == "null"  # what a job wrote has no part in the console
+    browser.open(f"{console.address}/")
 
 
 NAMELESS = """[...document.querySelectorAll('a, button, input, progress, section, table, pre, [role=img], [tabindex="0"]')]

@@ -110,6 +110,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Handler]]] = {
     "/api/events": {"GET": _events},
     "/api/cancel": {"POST": _cancel},
     "/api/programs": {"GET": library.programs},
+    "/api/report": {"GET": library.report},
     **{path: {"GET": pages.page} for path in pages.FILES},
 }
 """Handlers by path and method; HEAD is answered as GET is."""

@@ -8,7 +8,7 @@ function make(program) {
   const gained = before == null ? score(after) : `${score(before)} → ${score(after)}`;
   const digits = id.replace("program:", "");
   const report = program.report
-    ? h("a", { href: program.report, target: "_blank", rel: "noopener", "aria-label": `Report of ${digits.slice(0, 12)}` }, "open")
+    ? h("a", { href: `api/report?program=${encodeURIComponent(id)}`, target: "_blank", rel: "noopener", "aria-label": `Report of ${digits.slice(0, 12)}` }, "open")
     : h("span", { class: "quiet" }, "none");
   return h(
     "tr",
@@ -28,5 +28,5 @@ export function drawPrograms({ programs, more }) {
   byId("programs-table").hidden = !programs.length;
   byId("programs-more").hidden = !more;
   say(byId("programs-count"), programs.length ? `${programs.length}${more ? "+" : ""}` : "");
-  keyed(byId("programs-rows"), programs, (program) => `${program.program_id} ${program.report ?? ""}`, make);
+  keyed(byId("programs-rows"), programs, (program) => `${program.program_id} ${program.report}`, make);
 }
