@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from chromium import Chromium
+from consoles import Console, evaluation, serving
 from node_client import NodeClient
-from tickets import KNOWN, OFFLINE, SIGNATURE, TICKETS, optimization, prediction, slow
+from tickets import KNOWN, optimization, prediction, slow
 
 from erlbridge.codec import Atom
 
 HOSTILE = b"<img src=x onerror=\"document.body.dataset.hit='yes'\"></pre><script>document.body.dataset.hit='yes'</script>"
-MARKER = b"http: listening at "
-SCREENSHOTS = os.environ.get("ERLBRIDGE_SCREENSHOTS", "")
-
-
-@dataclass
-class Console:
-    """A node, its console in a browser, and the host between them."""
-
-    node: NodeClient
-    browser: Chromium
-    address: str
-
-    def job(self, verb: str, payload: dict[Any, Any], name: object) -> str:
-        """Sends a request under an id and gives the selector of its job on the page, once that is drawn."""
-        self.node.send((Atom(verb), name, payload))
-        text = name.decode() if isinstance(name, bytes) else str(name)
-        number = self.browser.until(
-            f"[...document.querySelectorAll('[data-job]')].find((one) => one.textContent.includes({text!r}))?.dataset.job"
-        )
-        return f'[data-job="{number}"]'
-
-    def evaluation(self, latency_ms: int = 50) -> dict[Any, Any]:
-        """A payload that runs for a while."""
-        return {Atom("signature"): SIGNATURE, Atom("data"): TICKETS, Atom("config"): slow(latency_ms)}
-
-
-def serving(node: NodeClient) -> str:
-    """Waits until a node has begun; gives where it serves its console."""
-    node.ready()
-    line = node.until(lambda term: str(term[0]) == "log" and term[2].startswith(MARKER))[2]
-    return str(line.removeprefix(MARKER).decode())
+TOKEN = "a-token-of-this-test"
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """Node and browser, started beside each other; they serve all tests of this module."""
-    node = NodeClient("--workers", "2", "--http", "127.0.0.1:0", data=tmp_path_factory.mktemp("data"))
-    browser = Chromium(tmp_path_factory.mktemp("chromium"))
-    address = serving(node)
-    node.send((Atom("credit"), 100_000))
-    node.wait_until_healthy()
-    console = Console(node, browser, f"http://{address}")
-    browser.look()
-    browser.open(console.address + "/")
+    console = Console.start(tmp_path_factory.mktemp("console"))
     yield console
-    browser.close()
-    node.close()
+    console.close()
 
 
 @pytest.fixture
@@ -105,8 +63,8 @@ def test_a_job_is_drawn_while_it_runs_and_cancelled_by_its_button(console: Conso
 def test_what_waits_is_shown_and_cancelled_without_a_mouse(console: Console) -> None:
     node, browser = console.node, console.browser
     for name in (1001, 1002):
-        console.job("evaluate_pipeline", console.evaluation(), name)
-    waiting = console.job("evaluate_pipeline", console.evaluation(), b"third-in-line")
+        console.job("evaluate_pipeline", evaluation(), name)
+    waiting = console.job("evaluate_pipeline", evaluation(), b"third-in-line")
     assert browser.until(f"document.querySelector('#queue-rows {waiting}')")
     browser.evaluate(f"document.querySelector('{waiting} button').focus()")
     browser.press("Enter")
@@ -138,7 +96,7 @@ def test_no_text_of_a_job_is_read_as_html(console: Console) -> None:
     node, browser = console.node, console.browser
     node.send((Atom("predict"), HOSTILE, {HOSTILE: HOSTILE}))
     node.answer(HOSTILE)
-    job = console.job("evaluate_pipeline", console.evaluation(), b"<i>slanted</i>")
+    job = console.job("evaluate_pipeline", evaluation(), b"<i>slanted</i>")
     browser.click(f"{job} button")
     assert "<i>slanted</i>" in browser.text("#cancel")
     browser.click("#cancel-yes")
@@ -158,8 +116,8 @@ def test_frames_are_decoded_and_can_be_filtered_and_held(console: Console) -> No
     assert browser.until("document.querySelectorAll('#frames-list > li').length === 1")
     browser.click("#frames-list summary")
     text = browser.until("document.querySelector('#frames-list pre').textContent")
-    assert text.startswith("{:predict, ")
-    assert 'data: "a-frame-to-find"' in text
+    assert text.startswith("{\n  :predict,\n  ")
+    assert '\n    data: "a-frame-to-find"\n' in text
     browser.click("#frames-pause")
     assert browser.evaluate("document.getElementById('frames-pause').getAttribute('aria-pressed')") == "true"
     browser.click("#frames-pause")
@@ -190,7 +148,7 @@ NAMELESS = """[...document.querySelectorAll('a, button, input, progress, section
 
 def test_everything_has_a_name_and_headings_are_in_order(console: Console) -> None:
     browser = console.browser
-    job = console.job("evaluate_pipeline", console.evaluation(), b"named")
+    job = console.job("evaluate_pipeline", evaluation(), b"named")
     assert browser.evaluate(NAMELESS) == []
     levels = browser.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((one) => Number(one.tagName[1]))")
     assert levels[0] == 1
@@ -257,15 +215,17 @@ def test_it_fits_a_phone(console: Console) -> None:
     assert console.browser.evaluate(small) == 0
 
 
-def test_a_node_that_comes_back_is_found_again(console: Console, start_node: Callable[..., NodeClient]) -> None:
+def test_a_node_with_a_token_is_found_again_when_it_comes_back(console: Console, start_node: Callable[..., NodeClient]) -> None:
     browser = console.browser
-    address = serving(first := start_node("--workers", "1", "--http", "127.0.0.1:0"))
-    browser.open(f"http://{address}/")
+    guarded = ("--workers", "1", "--http-token-env", "CONSOLE_TOKEN")
+    address = serving(first := start_node(*guarded, "--http", "127.0.0.1:0", CONSOLE_TOKEN=TOKEN))
+    browser.open(f"http://{address}/?token={TOKEN}")
+    assert browser.evaluate("location.href") == f"http://{address}/"
     assert browser.until("document.getElementById('connection').textContent === 'live'")
     first.close()
     assert browser.until("document.getElementById('connection').textContent.startsWith('connection lost')")
     assert browser.text("#status") == "unknown"
-    second = start_node("--workers", "1", "--http", address)
+    second = start_node(*guarded, "--http", address, CONSOLE_TOKEN=TOKEN)
     second.ready()
     assert browser.until("document.getElementById('connection').textContent === 'live'")
     assert browser.until("document.getElementById('news').textContent.includes('Connected again')")
@@ -279,28 +239,3 @@ def test_a_node_that_comes_back_is_found_again(console: Console, start_node: Cal
     browser.complaints.clear()
     browser.addresses.clear()
     browser.open(f"{console.address}/")
-
-
-@pytest.mark.skipif(not SCREENSHOTS, reason="ERLBRIDGE_SCREENSHOTS names no directory for them")
-def test_pictures_are_taken(console: Console) -> None:
-    browser, node = console.browser, console.node
-    payload = {
-        **optimization(lm=slow(40)[Atom("lm")], optimizer=Atom("mipro_v2")),
-        Atom("training_data"): KNOWN[:44],
-        Atom("validation_data"): KNOWN[44:],
-    }
-    job = console.job("optimize_signature", payload, b"triage-of-the-night")
-    for name in (b"nightly-check", b"release-check"):
-        console.job("evaluate_pipeline", console.evaluation(120), name)
-    browser.until(f"document.querySelectorAll('{job} .dot').length >= 8")
-    for name, look in {
-        "console-light": {"width": 1280, "height": 1000},
-        "console-dark": {"width": 1280, "height": 1000, "dark": True},
-        "console-phone": {"width": 360, "height": 740, "phone": True},
-    }.items():
-        browser.look(**look)
-        browser.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-        (Path(SCREENSHOTS) / f"{name}.png").write_bytes(browser.screenshot())
-    for name in (b"triage-of-the-night", b"nightly-check", b"release-check"):
-        node.ask("cancel", {Atom("id"): name})
-        node.answer(name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from erlbridge.codec import Atom, binary_to_term
+from erlbridge.codec.notation import to_elixir
 from erlbridge.errors import BridgeError
 from erlbridge.node.http.chronicle import Frame
 from erlbridge.node.http.views import name_of
@@ -40,8 +41,8 @@ def view(frame: Frame) -> dict[str, Any]:
 
 
 def written(term: Term) -> str:
-    """A term as text."""
-    return repr(term)[:_MOST_CHARACTERS]
+    """A term as text, in Elixir's notation."""
+    return to_elixir(term, limit=_MOST_CHARACTERS)
 
 
 _MOST_CHARACTERS: Final = 8_000

@@ -30,6 +30,7 @@ _NAMES: Final = (
     "programs.js",
     "records.js",
     "state.js",
+    "unfold.js",
     "workers.js",
 )
 

@@ -82,7 +82,7 @@ function updateJob(node, { job, now, asked }) {
 function makeRow(job, kinds) {
   const cells = kinds.map((kind) => h("td", { class: kind || null }));
   const node = h("tr", { "data-job": job.job }, ...cells);
-  node.cells_ = cells;
+  node.parts = cells;
   return node;
 }
 
@@ -95,7 +95,7 @@ function makeWaiting(job, onCancel) {
 
 function updateWaiting(node, { job, now, asked }) {
   const texts = [job.verb, job.id, job.source ?? "–", span(Math.max(0, now - job.arrived_at))];
-  texts.forEach((text, at) => say(node.cells_[at], text));
+  texts.forEach((text, at) => say(node.parts[at], text));
   node.button.disabled = asked.has(job.job);
   mark(node.button, "aria-label", `Cancel ${job.verb} ${job.id}`);
 }
@@ -106,8 +106,8 @@ function makeEnded(job) {
   const took = job.started_at == null ? null : job.ended_at - job.started_at;
   const best = job.best_score ?? job.score;
   const calls = job.lm_calls == null ? "–" : whole(job.lm_calls);
-  [clock(job.ended_at), job.verb, job.id, "", span(took), score(best), calls].forEach((text, at) => say(node.cells_[at], text));
-  node.cells_[3].append(h("span", { class: "badge", "data-tone": tone }, job.outcome));
+  [clock(job.ended_at), job.verb, job.id, "", span(took), score(best), calls].forEach((text, at) => say(node.parts[at], text));
+  node.parts[3].append(h("span", { class: "badge", "data-tone": tone }, job.outcome));
   return node;
 }
 
@@ -120,6 +120,7 @@ export function drawJobs({ jobs, ended }, now, asked, onCancel) {
   byId("queue").hidden = !waiting.length;
   byId("ended").hidden = !ended.length;
   say(byId("jobs-count"), jobs.length || "");
+  say(byId("ended-count"), ended.length);
   const number = ({ job }) => job.job;
   keyed(byId("jobs-running"), running, number, ({ job }) => makeJob(job, onCancel), updateJob);
   keyed(byId("queue-rows"), waiting, number, ({ job }) => makeWaiting(job, onCancel), updateWaiting);

@@ -1,6 +1,7 @@
 // What happened: recent errors with their tracebacks, the last frames decoded, log lines.
 
 import { byId, bytes, clock, h, keyed, mark, pair, say } from "./elements.js";
+import { unfold } from "./unfold.js";
 
 const LOG_TONES = { error: "bad", warning: "warn" };
 
@@ -73,7 +74,7 @@ function makeFrame(frame) {
     h("code", { class: "cut grow" }, frame.text),
   ];
   const title = `Frame ${frame.number}`;
-  return row(summary, () => [facts({ Frame: frame.number, Bytes: frame.bytes }), block(frame.text, title)]);
+  return row(summary, () => [facts({ Frame: frame.number, Bytes: frame.bytes }), block(unfold(frame.text), title)]);
 }
 
 /** The frames, with a filter and a button that holds them while somebody reads. */
