@@ -165,6 +165,12 @@ class NodeConfig:
     http_token_env: str = setting(
         Variable(), "", "environment variable with the token that these ask for; needed off loopback"
     )
+    otel_endpoint: str = setting(
+        Location(("http", "https"), "http://localhost:4318"),
+        "",
+        "where workers send traces by OTLP over HTTP; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere",
+    )
+    otel_content: bool = setting(Flag(), False, "whether traces hold the texts of prompts and answers")
     sample_interval_s: float = setting(Seconds(0.01, 60), 0.1, "time between two looks at what processes use")
     telemetry_interval_s: float = setting(
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"

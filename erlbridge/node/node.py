@@ -68,6 +68,7 @@ _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
 _DEADLINE: Final = Atom("deadline")
 _TIME: Final = Atom("time")
+_TRACE: Final = Atom("trace")
 
 
 class Node:
@@ -393,8 +394,11 @@ class Node:
                 case events.Send(worker=number):
                     if action.left_s is not None:
                         self._pool.send(number, term_to_binary((_DEADLINE, action.deadline_ms, action.left_s)))
+                    entry = self.scheduler.entry_of(number)
+                    if entry and (traceparent := entry.request.meta.traceparent) is not None:
+                        self._pool.send(number, term_to_binary((_TRACE, traceparent)))
                     self._pool.send(number, action.frame)
-                    if entry := self.scheduler.entry_of(number):
+                    if entry:
                         self.audit.sent(entry.key, number)
                         self.watcher.sent(entry, number)
                 case events.Allow():

@@ -102,6 +102,16 @@ class Guard(BaseCallback):  # type: ignore[misc]
         with self._lock:
             return self.ledger.spent()
 
+    @property
+    def cached_call(self) -> bool:
+        """Whether the model call of this thread that ends was answered by the cache."""
+        return getattr(self._thread, "cached", False)
+
+    @property
+    def tokens_of_call(self) -> tuple[int, int] | None:
+        """The tokens in and out of the model call of this thread that ends; None where none were counted."""
+        return getattr(self._thread, "tokens", None)
+
     # -- stopping -------------------------------------------------------------------------------------------------
 
     def stop(self, reason: BridgeError) -> NoReturn:
@@ -224,6 +234,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
         """Stops the job instead of letting a call start, unless it is admitted: what is counted goes out."""
         self._thread.billed = self._thread.cached = False
+        self._thread.tokens = None
         if not getattr(self._thread, "admitted", False):
             self.check()
 
@@ -275,6 +286,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     "payload.config.budget.max_tokens",
                 )
             )
+        self._thread.tokens = (asked or 0, answered or 0)
         with self._lock:
             self.ledger.input_tokens += asked or 0
             self.ledger.output_tokens += answered or 0

@@ -1,7 +1,7 @@
 """Debian's Chromium without a window, driven through its own DevTools protocol.
 
-The protocol is spoken over two pipes (`--remote-debugging-pipe`): JSON messages, each ended by a NUL. So there is no port,
-no driver program and no further package. Whatever the page throws, logs as an error or asks another host for is kept.
+The protocol is spoken over two pipes (`--remote-debugging-pipe`): JSON messages, each ended by a NUL. So there is no
+port, no driver program and no further package. Whatever the page throws, logs as an error or asks for is kept.
 https://chromedevtools.github.io/devtools-protocol/
 """
 
@@ -38,6 +38,17 @@ _FLAGS: Final = (
     "--force-color-profile=srgb",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what is not the node is not there
 )
+_WAIT: Final = """new Promise((found) => {
+    const end = performance.now() + WITHIN_MS;
+    const look = () => {
+        let value = null;
+        try { value = (WANTED); } catch (error) { /* what it asks about is not there yet */ }
+        if (value) found(value instanceof Node ? true : value);
+        else if (performance.now() > end) found(null);
+        else setTimeout(look, 16);
+    };
+    look();
+})"""
 
 
 class PageError(AssertionError):
@@ -110,13 +121,7 @@ class Chromium:
 
     def until(self, expression: str, within_s: float = PATIENCE_S) -> Any:
         """The expression's value, once it is one that counts as true; of a node, that it is there."""
-        wait = (
-            "new Promise((found, lost) => { const end = performance.now() + %d; const look = () => {"
-            " let value; try { value = (%s); } catch (error) { value = null; }"
-            " if (value) found(value instanceof Node ? true : value); else if (performance.now() > end) found(null); else setTimeout(look, 16); };"
-            " look(); })" % (int(within_s * 1000), expression)
-        )
-        value = self.evaluate(wait)
+        value = self.evaluate(_WAIT.replace("WITHIN_MS", str(int(within_s * 1000))).replace("WANTED", expression))
         if not value:
             raise PageError(f"not within {within_s} s: {expression}\n{self.text()[:3000]}\n{self.complaints}")
         return value
@@ -151,9 +156,7 @@ class Chromium:
 
     def look(self, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False) -> None:
         """Sets the window's size in CSS pixels, what the user's system prefers, and whether it is a phone."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}

@@ -39,9 +39,8 @@ class Console:
         """Sends a request under an id and gives the selector of its job on the page, once that is drawn."""
         self.node.send((Atom(verb), name, payload))
         text = name.decode() if isinstance(name, bytes) else str(name)
-        number = self.browser.until(
-            f"[...document.querySelectorAll('[data-job]')].find((one) => one.textContent.includes({text!r}))?.dataset.job"
-        )
+        jobs = "[...document.querySelectorAll('[data-job]')]"
+        number = self.browser.until(f"{jobs}.find((one) => one.textContent.includes({text!r}))?.dataset.job")
         return f'[data-job="{number}"]'
 
     def close(self) -> None:

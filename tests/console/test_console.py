@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +12,9 @@ from tickets import KNOWN, optimization, prediction, slow
 
 from erlbridge.codec import Atom
 
-HOSTILE = b"<img src=x onerror=\"document.body.dataset.hit='yes'\"></pre><script>document.body.dataset.hit='yes'</script>"
+HOSTILE = (
+    b"<img src=x onerror=\"document.body.dataset.hit='yes'\"></pre><script>document.body.dataset.hit='yes'</script>"
+)
 TOKEN = "a-token-of-this-test"
 
 
@@ -46,7 +49,8 @@ def test_the_page_shows_the_node_and_its_workers_over_time(console: Console) -> 
 
 def test_a_job_is_drawn_while_it_runs_and_cancelled_by_its_button(console: Console) -> None:
     browser = console.browser
-    job = console.job("optimize_signature", {**optimization(lm=slow(30)[Atom("lm")], optimizer=Atom("mipro_v2"))}, b"night-run")
+    search = optimization(lm=slow(20)[Atom("lm")], optimizer=Atom("mipro_v2"))
+    job = console.job("optimize_signature", search, b"night-run")
     assert browser.until(f"document.querySelector('{job} .dot')")
     dots = browser.evaluate(f"document.querySelectorAll('{job} .dot').length")
     assert browser.until(f"document.querySelectorAll('{job} .dot').length > {dots}")
@@ -140,7 +144,8 @@ def test_a_stored_program_is_listed_with_what_was_gained_and_its_report(console:
     browser.open(f"{console.address}/")
 
 
-NAMELESS = """[...document.querySelectorAll('a, button, input, progress, section, table, pre, [role=img], [tabindex="0"]')]
+NAMELESS = """[...document.querySelectorAll(
+    'a, button, input, progress, section, table, pre, [role=img], [tabindex="0"]')]
     .filter((one) => one.checkVisibility() && !one.closest('dialog:not([open])'))
     .filter((one) => !(one.getAttribute('aria-label') || one.labels?.length || one.closest('[aria-labelledby]')
         || one.textContent.trim())).map((one) => one.outerHTML.slice(0, 200))"""
@@ -153,9 +158,9 @@ def test_everything_has_a_name_and_headings_are_in_order(console: Console) -> No
     levels = browser.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((one) => Number(one.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     buttons = [node["name"] for node in browser.accessible() if node["role"] == "button"]
-    assert "Cancel evaluate_pipeline \"named\"" in buttons or "Cancel evaluate_pipeline named" in buttons
+    assert 'Cancel evaluate_pipeline "named"' in buttons
     roles = {node["role"] for node in browser.accessible()}
     assert {"banner", "main", "navigation", "log", "alert", "search"} <= roles
     console.node.ask("cancel", {Atom("id"): b"named"})
@@ -165,7 +170,7 @@ def test_everything_has_a_name_and_headings_are_in_order(console: Console) -> No
 def test_the_keyboard_goes_from_the_top_to_everything(console: Console) -> None:
     browser = console.browser
     browser.evaluate("document.activeElement.blur(), window.scrollTo(0, 0)")
-    browser.evaluate("(() => { document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex'); })()")
+    browser.evaluate("document.body.setAttribute('tabindex', '-1'), document.body.focus()")
     reached = []
     for _ in range(12):
         browser.press("Tab")
@@ -205,17 +210,22 @@ def test_every_text_stands_out_from_what_is_behind_it(console: Console, dark: bo
     assert [pair for pair in found if pair[0] < 4.5] == []
 
 
+TOO_WIDE = """[...document.querySelectorAll('body *')]
+    .filter((one) => one.checkVisibility() && !one.closest('nav, .wide, .unseen'))
+    .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.outerHTML.slice(0, 200))"""
+
+
 def test_it_fits_a_phone(console: Console) -> None:
     console.browser.look(width=360, height=740, phone=True)
-    wide = """[...document.querySelectorAll('body *')].filter((one) => one.checkVisibility() && !one.closest('nav, .wide, .unseen')
-        && one.getBoundingClientRect().right > 360).map((one) => one.outerHTML.slice(0, 200))"""
-    assert console.browser.evaluate(wide) == []
+    assert console.browser.evaluate(TOO_WIDE) == []
     assert console.browser.evaluate("document.documentElement.scrollWidth") == 360
-    small = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length"
-    assert console.browser.evaluate(small) == 0
+    buttons = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility())"
+    assert min(console.browser.evaluate(f"{buttons}.map((one) => one.offsetHeight)")) >= 40
 
 
-def test_a_node_with_a_token_is_found_again_when_it_comes_back(console: Console, start_node: Callable[..., NodeClient]) -> None:
+def test_a_node_with_a_token_is_found_again_when_it_comes_back(
+    console: Console, start_node: Callable[..., NodeClient]
+) -> None:
     browser = console.browser
     guarded = ("--workers", "1", "--http-token-env", "CONSOLE_TOKEN")
     address = serving(first := start_node(*guarded, "--http", "127.0.0.1:0", CONSOLE_TOKEN=TOKEN))

@@ -22,7 +22,9 @@ def test_pictures_of_the_console_are_taken(root: Path, tmp_path: Path) -> None:
     node, browser = console.node, console.browser
 
     def take(name: str, selector: str | None = None) -> None:
-        browser.evaluate("window.scrollTo(0, 0)" if selector is None else f"document.querySelector('{selector}').scrollIntoView()")
+        browser.evaluate(
+            "window.scrollTo(0, 0)" if selector is None else f"document.querySelector('{selector}').scrollIntoView()"
+        )
         browser.evaluate(DRAWN)
         (Path(DIRECTORY) / f"{name}.png").write_bytes(browser.screenshot())
 

@@ -237,8 +237,8 @@ class Chronicle:
             self.tallies.logs[level] += 1
             self._logs.append((self._change(), {"number": next(self._numbers), **told}))
 
-    def beat(self, health: Mapping[Term, Term], keep: bool) -> None:
-        """How all is, each second (`keep`) or because something changed."""
+    def beat(self, health: Mapping[Term, Term], *, keep: bool) -> None:
+        """How all is, each second (`keep`) or because something changed, or somebody asks."""
         at = time.time()
         with self.lock:
             self.health = health

@@ -102,7 +102,7 @@ class Observatory(Watcher):
         if keep:
             self._kept_at = now + _PULSE_S
         self._pulse_at = self._kept_at
-        self._chronicle.beat(node.health(), keep)
+        self._chronicle.beat(node.health(), keep=keep)
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))

@@ -1,6 +1,7 @@
 """The console's files, as they lie beside this module: a fixed list, each read once.
 
-Nothing in them is made for a request, so a page holds no text of a job; it gets all it shows from the paths under `/api`.
+Nothing in them is made for a request, so a page holds no text of a job; all it shows it gets from the paths under
+`/api`.
 """
 
 from __future__ import annotations
