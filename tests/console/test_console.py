@@ -49,7 +49,7 @@ def test_the_page_shows_the_node_and_its_workers_over_time(console: Console) -> 
 
 def test_a_job_is_drawn_while_it_runs_and_cancelled_by_its_button(console: Console) -> None:
     browser = console.browser
-    search = optimization(lm=slow(20)[Atom("lm")], optimizer=Atom("mipro_v2"))
+    search = optimization(lm=slow(20)[Atom("lm")], optimizer=Atom("mipro_v2"), cache=False)
     job = console.job("optimize_signature", search, b"night-run")
     assert browser.until(f"document.querySelector('{job} .dot')")
     dots = browser.evaluate(f"document.querySelectorAll('{job} .dot').length")

@@ -32,7 +32,7 @@ def test_pictures_of_the_console_are_taken(root: Path, tmp_path: Path) -> None:
         tag, _ = node.ask("optimize_signature", {**optimization(optimizer=Atom(optimizer), report=True), **VALIDATED})
         assert tag == "ok"
     node.ask("optimize_signature", optimization(2, metric=Atom("numeric")))
-    search = {**optimization(lm=slow(60)[Atom("lm")], optimizer=Atom("mipro_v2")), **VALIDATED}
+    search = {**optimization(lm=slow(60)[Atom("lm")], optimizer=Atom("mipro_v2"), cache=False), **VALIDATED}
     job = console.job("optimize_signature", search, b"triage-of-the-night")
     browser.until(f"document.querySelectorAll('{job} .dot').length >= 6")
     for name in (b"check-before-release", b"check-of-last-week"):
