@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -128,6 +129,24 @@ def test_frames_are_decoded_and_can_be_filtered_and_held(console: Console) -> No
     browser.evaluate("document.getElementById('frames-filter').value = ''")
 
 
+UNFOLDED = [
+    '{:ok, 1, %{list: [1, 2, 3], text: "a, {b", more: <<0, 1, 2>>}}',
+    '{:ok, "' + "long " * 30 + '", %{nested: [{1, 2}, ' + "'a\\'], [', " * 20 + "...]}}",
+    "[" * 200 + "1, 2" + "]" * 200,
+    '"a text that never ends, {[ \\',
+    "}} ] >> no opening {{{{ [ << " + "and no closing, " * 20,
+]
+
+
+@pytest.mark.parametrize("text", UNFOLDED, ids=["short", "texts", "deep", "cut", "unbalanced"])
+def test_unfolding_a_term_changes_nothing_but_the_space_between(console: Console, text: str) -> None:
+    unfolded = console.browser.evaluate(
+        f"import('/console/unfold.js').then(({{ unfold }}) => unfold({json.dumps(text)}))"
+    )
+    assert "".join(unfolded.split()) == "".join(text.split())
+    assert unfolded == text or len(text) > 92
+
+
 def test_a_stored_program_is_listed_with_what_was_gained_and_its_report(console: Console) -> None:
     browser = console.browser
     payload = optimization(optimizer=Atom("labeled_few_shot"), report=True)
@@ -227,7 +246,7 @@ def test_a_node_with_a_token_is_found_again_when_it_comes_back(
     console: Console, start_node: Callable[..., NodeClient]
 ) -> None:
     browser = console.browser
-    guarded = ("--workers", "1", "--http-token-env", "CONSOLE_TOKEN")
+    guarded = ("--workers", "1", "--spare-workers", "0", "--http-token-env", "CONSOLE_TOKEN")
     address = serving(first := start_node(*guarded, "--http", "127.0.0.1:0", CONSOLE_TOKEN=TOKEN))
     browser.open(f"http://{address}/?token={TOKEN}")
     assert browser.evaluate("location.href") == f"http://{address}/"

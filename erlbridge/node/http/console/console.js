@@ -9,8 +9,11 @@ import { after, unknown } from "./state.js";
 import { drawWorkers } from "./workers.js";
 
 const TONES = { healthy: "good", degraded: "warn", overloaded: "bad" };
+const STORING = ["optimize_signature", "train_model", "run_pipeline", "put_program"];
 const PROGRAMS_EVERY_MS = 30_000;
 const NEWS_EVERY_MS = 1500;
+const PACE_MS = 1000;
+const LONG_S = 2;
 
 let state = unknown();
 let aheadS = 0; // this machine's clock before the node's
@@ -30,10 +33,13 @@ setInterval(() => {
   while (byId("news").childElementCount > 20) byId("news").firstChild.remove();
 }, NEWS_EVERY_MS);
 
+/** What is worth a word: not each of the thousand predictions of a minute. */
 function announce(name, told) {
-  if (name === "job" && told.state === "running" && !state.jobs.some((one) => one.job === told.job && one.state === "running"))
+  const before = state.jobs.find((one) => one.job === told.job);
+  if (name === "job" && told.state === "running" && before?.state !== "running" && told.verb !== "predict")
     news.push(`${told.verb} ${told.id} runs`);
-  if (name === "ended") news.push(`${told.verb} ${told.id} ended: ${told.outcome}`);
+  if (name === "ended" && (told.outcome !== "ok" || told.ended_at - told.arrived_at > LONG_S))
+    news.push(`${told.verb} ${told.id} ended: ${told.outcome}`);
   if (name === "pulse" && state.health && told.health.status !== state.health.status)
     news.push(`The node is ${told.health.status}: ${told.health.message}`);
 }
@@ -149,24 +155,42 @@ function onEvent(name, told) {
   state = after(state, name, told);
   if (name === "ended") asked.delete(told.job);
   if (name === "state") asked.clear();
-  if (name === "state" || (name === "ended" && told.outcome === "ok")) lookAtPrograms();
+  if (name === "state" || (name === "ended" && STORING.includes(told.verb))) lookAtPrograms();
   if (name === "state" || name === "pulse") lookAtFrames();
   drawSoon();
+}
+
+// -- what is asked for, and not told
+
+/** Calls at once, and of what is wanted within a second after that once more at its end: the node has other work. */
+function paced(call) {
+  let waiting = false;
+  let again = false;
+  return async function run() {
+    again = waiting;
+    if (waiting) return;
+    waiting = true;
+    await call();
+    setTimeout(() => {
+      waiting = false;
+      if (again) run();
+    }, PACE_MS);
+  };
 }
 
 let framesOnScreen = true;
 new IntersectionObserver(([entry]) => (framesOnScreen = entry.isIntersecting)).observe(byId("frames"));
 
-async function lookAtFrames() {
-  if (!framesOnScreen && byId("frames-list").childElementCount) return;
+const lookAtFrames = paced(async () => {
+  if (document.hidden || (!framesOnScreen && byId("frames-list").childElementCount)) return;
   const told = await ask("api/frames");
   if (told) frames.draw(told.frames);
-}
+});
 
-async function lookAtPrograms() {
+const lookAtPrograms = paced(async () => {
   const told = await ask("api/programs");
   if (told) drawPrograms(told);
-}
+});
 
 setInterval(() => link === "live" && lookAtPrograms(), PROGRAMS_EVERY_MS);
 listen({ onEvent, onLink });
