@@ -40,6 +40,9 @@ CHOICE = "codec/choice.py"
 DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": "programs", "yaml": "core"} | {
     "pyarrow": "tools",
     "psycopg": "store",
+    "h11": "node",
+    "prometheus_client": "node",
+    "opentelemetry": "programs",
     "fsspec": "store",
 }
 
