@@ -11,7 +11,7 @@ defmodule Pipeline.DSPy.TraceparentTest do
   defp meta(opts) do
     Caller.submit(self(), :health_check, %{}, [timeout: :infinity] ++ opts)
     assert_receive {:"$gen_cast", {:submit, request}}
-    request.frame |> IO.iodata_to_binary() |> :erlang.binary_to_term() |> Map.fetch!(:metadata)
+    request.frame |> IO.iodata_to_binary() |> :erlang.binary_to_term() |> elem(3)
   end
 
   defp with_propagator(headers) do
