@@ -42,6 +42,9 @@ DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": 
     "pyarrow": "tools",
     "vl_convert": "tools",
     "psycopg": "store",
+    "h11": "node",
+    "prometheus_client": "node",
+    "opentelemetry": "programs",
     "fsspec": "store",
 }
 

@@ -165,7 +165,8 @@ def test_one_that_waits_is_cancelled_too(watched: tuple[NodeClient, Address]) ->
     node, address = watched
     first = node.request("predict", prediction(slow(1500)))
     second = node.request("predict", prediction())
-    waiting = address.until(lambda state: next((job for job in state["jobs"] if job["state"] == "waiting"), None))
+    waiting = address.until(lambda state: next((job for job in state["jobs"] if job["id"] == str(second)), None))
+    assert waiting["state"] == "waiting"
     address.ask("/api/cancel", "POST", json.dumps({"job": waiting["job"]}).encode(), **OURS)
     assert node.answer(second)[1][Atom("error_type")] == Atom("cancelled")
     assert node.answer(first)[0] == "ok"

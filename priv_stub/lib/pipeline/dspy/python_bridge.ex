@@ -61,6 +61,8 @@ defmodule Pipeline.DSPy.PythonBridge do
       `%{field: …, text: …, is_last: …}`, or a pid that gets `{Pipeline.DSPy.PythonBridge, ref, {:chunk, map}}`.
     * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
+    * `:traceparent` - the span that those of the job are below, as W3C's Trace Context writes it; the caller's own when
+      OpenTelemetry is loaded. See docs/operating.md, Metrics and traces.
 
   ## Elixir functions inside DSPy
 
