@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from chromium import Chromium
 from node_client import NodeClient
 from tickets import SIGNATURE, TICKETS, slow
 
 from erlbridge.codec import Atom
-
-_MARKER: Final = b"http: listening at "
 
 
 @dataclass
@@ -51,9 +49,7 @@ class Console:
 
 def serving(node: NodeClient) -> str:
     """Waits until a node has begun; gives where it serves its console."""
-    node.ready()
-    line = node.until(lambda term: str(term[0]) == "log" and term[2].startswith(_MARKER))[2]
-    return str(line.removeprefix(_MARKER).decode())
+    return str(node.ready()[Atom("http")].decode())
 
 
 def evaluation(latency_ms: int = 200) -> dict[Any, Any]:

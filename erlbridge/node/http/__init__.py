@@ -6,6 +6,10 @@
     GET  /api/state     what is shown, whole, as JSON: below
     GET  /api/events    the same and then what changes, as server-sent events: below
     GET  /api/frames    {"frames": [frame, …]}: the last 64 of the host's wire, oldest first
+    GET  /api/programs  {"programs": [program, …], "more": bool}: the newest 50 as list_programs has them, and
+                        "report": bool of each
+    GET  /api/report    the report on the program that `?program=` names, as HTML without an origin
+    GET  /              the console, whose files lie in `console/` and below the path of that name
     POST /api/cancel    {"job": number} -> {"status": "cancelling"}; 404 when it is over. Needs `X-Erlbridge: 1` and
                         `Content-Type: application/json`, which no page of another origin can send
 
