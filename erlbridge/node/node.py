@@ -82,7 +82,7 @@ class Node:
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
         self.wire = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
         self.audit = Audit(config, about)
-        self.watcher = watcher_of(lambda: self, config.http, listening)
+        self.watcher = watcher_of(lambda: self, config, listening)
         self.host = Host(self.wire, config.credit, self.audit, config.max_frame_bytes, self.watcher)
         self.scheduler = scheduler.Scheduler(
             config.workers,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from erlbridge.core.queue import Entry
 from erlbridge.core.roster import Worker
 from erlbridge.errors import ProcessCrashed
+from erlbridge.node.config import NodeConfig
 from erlbridge.wire.messages import Request, Term
 
 if TYPE_CHECKING:
@@ -57,16 +58,16 @@ class Watcher:
         """The node ends."""
 
 
-def watcher_of(node: Callable[[], Node], address: str, listening: socket.socket | None) -> Watcher:
+def watcher_of(node: Callable[[], Node], config: NodeConfig, listening: socket.socket | None) -> Watcher:
     """Who watches a node.
 
     Args:
         node: Gives the node, once it is put together.
-        address: Of the setting `http`; empty for none.
+        config: The node's; of its setting `http` depends whether anybody does.
         listening: The socket at that address; None where it could not be had, to be tried again.
     """
-    if not address:
+    if not config.http:
         return Watcher()
     from erlbridge.node.http.observatory import Observatory  # noqa: PLC0415 - for those who set an address
 
-    return Observatory(node, address, listening)
+    return Observatory(node, config, listening)

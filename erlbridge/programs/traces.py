@@ -29,7 +29,8 @@ def wanted(environment: Mapping[str, str]) -> bool:
     (True, False)
     """
     disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return not disabled and any(environment.get(name) for name in _ENDPOINTS)
+    elsewhere = environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() != "otlp"
+    return not disabled and not elsewhere and any(environment.get(name) for name in _ENDPOINTS)
 
 
 def load() -> None:

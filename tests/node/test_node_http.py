@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_client import NodeClient
+from node_client import NodeClient, descendants
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 from tickets import optimization, prediction, slow
@@ -25,6 +25,12 @@ from erlbridge.codec import Atom
 from erlbridge.errors import ValidationError
 from erlbridge.node.config_sources import resolve
 from erlbridge.node.http.admission import Admission
+from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.listening import listen, name_of
+from erlbridge.node.http.mailbox import Mailbox
+from erlbridge.node.http.metrics import Metrics
+from erlbridge.node.http.routes import Desk
+from erlbridge.node.http.server import Server
 
 OURS = {"X-Erlbridge": "1", "Content-Type": "application/json"}
 TOKEN = "a token that is long enough"
@@ -312,7 +318,7 @@ def test_several_requests_on_one_connection_are_answered_in_order(watched: tuple
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
 
 
-def test_a_stopped_node_is_not_alive_and_one_that_drains_is_not_ready(start_node: Callable[..., NodeClient]) -> None:
+def test_a_node_that_drains_is_alive_and_not_ready(start_node: Callable[..., NodeClient]) -> None:
     node = start_node("--http", "[::1]:0", "--workers", "1", "--spare-workers", "0")
     address = Address(node.ready()[Atom("http")].decode())
     assert address.host == "[::1]"
@@ -326,6 +332,32 @@ def test_a_stopped_node_is_not_alive_and_one_that_drains_is_not_ready(start_node
         assert time.monotonic() < end
     assert found[1] == b"the node is shutting down\n"
     assert address.ask("/healthz")[0].status == 200
+
+
+@pytest.fixture
+def deaf() -> Iterator[Address]:
+    """A server whose node's loop hangs."""
+    chronicle, mailbox = Chronicle(), Mailbox()
+    admission = Admission(loopback=True, token=None)
+    listening = listen("127.0.0.1:0")
+    server = Server(Desk(chronicle, mailbox, Metrics(chronicle)), admission, "127.0.0.1:0", listening)
+    server.start()
+    yield Address(name_of(listening))
+    server.close()
+
+
+def test_a_loop_that_hangs_is_not_alive_and_can_still_be_looked_at(deaf: Address) -> None:
+    for path in ("/healthz", "/readyz"):
+        response, said = deaf.ask(path)
+        assert (response.status, said) == (503, b"the node's loop has not answered within 1 s\n")
+    assert b"erlbridge_requests" in deaf.ask("/metrics")[1]
+    assert deaf.state()["health"] is None
+
+
+def test_a_fault_in_a_handler_is_one_requests(deaf: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Chronicle, "state", lambda _self: 1 / 0)
+    assert deaf.ask("/api/state")[0].status == 500
+    assert deaf.ask("/nothing")[0].status == 404
 
 
 def test_off_the_setting_a_node_has_no_port_and_loads_nothing_for_one(node: NodeClient) -> None:
@@ -358,6 +390,9 @@ def test_with_a_token_only_who_has_it_gets_in(start_node: Callable[..., NodeClie
     assert "SameSite=Strict" in cookie
     assert address.ask("/api/state", Cookie=f"other=1; {cookie.partition(';')[0]}")[0].status == 200
     assert address.ask("/api/state", Cookie="a=\x01; erlbridge")[0].status in (400, 401)
+    inherited = [Path(f"/proc/{pid}/environ").read_bytes() for pid in descendants(node.node_pid)]
+    assert inherited
+    assert TOKEN.encode() not in b"".join(inherited), "workers could cancel each other's jobs with it"
 
 
 @pytest.mark.parametrize(

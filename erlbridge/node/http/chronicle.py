@@ -40,11 +40,12 @@ _ERROR: Final = "error"
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """One request from arrival to answer. `version` is that of its last change, `curve_version` that of its curve's."""
+    """One request from arrival to answer. `id` is as shown, which bounds it; `version` is that of the last change,
+    `curve_version` that of the curve's."""
 
     number: int
     key: bytes
-    id: Term
+    id: str
     verb: str
     source: str | None
     arrived_at: float
@@ -77,7 +78,7 @@ class Seen:
         state = "ended" if self.outcome is not None else "waiting" if self.worker is None else "running"
         found: Json = {
             "job": self.number,
-            "id": shown(self.id),
+            "id": self.id,
             "verb": self.verb,
             "source": self.source,
             "state": state,
@@ -145,7 +146,7 @@ class Chronicle:
             seen = Seen(
                 next(self._numbers),
                 key,
-                request.id,
+                shown(request.id),
                 request.verb,
                 request.meta.source,
                 time.time(),
@@ -199,7 +200,7 @@ class Chronicle:
                 mine = self._waiting if self._waiting.get(key) is seen else self._running
                 if mine.get(key) is seen:
                     del mine[key]
-                    seen.ended_at, seen.outcome = time.time(), outcome
+                    seen.ended_at, seen.outcome, seen.key = time.time(), outcome, b""
                     seen.version = seen.curve_version = self._change()
                     self._ended.append(seen)
             if failure is not None:

@@ -6,8 +6,9 @@ A client that sends slowly, reads slowly or sends too much costs a connection fo
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
-from typing import Final
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import h11
 
@@ -15,6 +16,8 @@ from erlbridge.node.http.admission import HEADERS, Admission
 from erlbridge.node.http.mailbox import Asked
 from erlbridge.node.http.messages import HttpRequest, InLoop, Reply, Response, Stream, compact, read_request, refusal
 from erlbridge.node.http.routes import Desk, reply
+
+Made = TypeVar("Made", bound=Reply)
 
 _MOST_HEADER_BYTES: Final = 16 * 1024
 _MOST_BODY_BYTES: Final = 64 * 1024
@@ -102,7 +105,7 @@ class Connection:
             asked, wanted, until = self._asked
             if asked.done or now >= until:
                 self._asked = None
-                self._answer(wanted.then(asked.outcome if asked.done else None), now)
+                self._answer(self._made(lambda: wanted.then(asked.outcome if asked.done else None)), now)
         elif self.follows:
             self._tell_news(now)
             if self._unsent and now >= self._due_at:
@@ -142,7 +145,15 @@ class Connection:
         except ValueError:
             self._give_up(refusal(400, "this is no request that is understood"), now)
             return
-        self._carry_out(self._admission.refuse(request) or reply(self._desk, request), request, now)
+        self._carry_out(self._made(lambda: self._admission.refuse(request) or reply(self._desk, request)), request, now)
+
+    def _made(self, make: Callable[[], Made]) -> Made | Response:
+        """What a handler gives; its fault is one request's."""
+        try:
+            return make()
+        except Exception:  # noqa: BLE001 - as said
+            self._desk.say("error", f"http: {traceback.format_exc()}")
+            return refusal(500, "a fault of the node, which its log tells of")
 
     def _carry_out(self, given: Reply, request: HttpRequest, now: float) -> None:
         match given:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -68,11 +70,15 @@ class Mailbox:
         return asked
 
     def serve(self, node: Node) -> None:
-        """Answers what was asked; called by the loop when the bell rings. A question raises nothing."""
+        """Answers what was asked; called by the loop when the bell rings. A question that fails is told in the log and
+        stays without an answer: who looks must not end the node that is looked at."""
         self.bell.heard()
         while self._questions:
             asked = self._questions.popleft()
-            asked.question(node, lambda outcome, asked=asked: self._answer(asked, outcome))  # type: ignore[misc]
+            try:
+                asked.question(node, functools.partial(self._answer, asked))
+            except Exception:  # noqa: BLE001 - as said
+                node.host.log("error", f"http: {traceback.format_exc()}".encode())
 
     def _answer(self, asked: Asked, outcome: Any) -> None:
         asked.outcome = outcome

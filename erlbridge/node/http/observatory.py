@@ -5,6 +5,7 @@ Of the loop's time it takes a sample of all processes each second (0.4 ms), and 
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -15,6 +16,7 @@ from erlbridge.codec import Atom
 from erlbridge.core.queue import Entry
 from erlbridge.core.roster import Worker
 from erlbridge.errors import ProcessCrashed
+from erlbridge.node.config import NodeConfig
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.mailbox import Mailbox
@@ -38,11 +40,13 @@ _REASON: Final = Atom("reason")
 class Observatory(Watcher):
     """Watches one node."""
 
-    def __init__(self, node: Callable[[], Node], address: str, listening: socket.socket | None) -> None:
+    def __init__(self, node: Callable[[], Node], config: NodeConfig, listening: socket.socket | None) -> None:
         self._node = node
         self._chronicle = Chronicle()
         self._mailbox = Mailbox()
-        self._address = address
+        self._admission = Admission.of(config)
+        os.environ.pop(config.http_token_env, None)  # before workers inherit it, who could cancel each other's jobs
+        self._address = config.http
         self._listening = listening
         self._server: Server | None = None
         self._kept_at = 0.0
@@ -106,16 +110,11 @@ class Observatory(Watcher):
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
-        admission = Admission.of(node.config)
         desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle))
-        server = Server(desk, admission, self._address, self._listening, self._say)
+        server = Server(desk, self._admission, self._address, self._listening)
         self._mailbox.on_answer = server.bell.ring
         server.start()
         return server
-
-    def _say(self, level: str, line: str) -> None:
-        """Tells the host's log, from the thread of HTTP."""
-        self._mailbox.ask(lambda node, _answer: node.host.log(level, line.encode()))
 
     def close(self) -> None:
         if self._server is not None:

@@ -37,6 +37,10 @@ class Desk:
     mailbox: Mailbox
     metrics: Metrics
 
+    def say(self, level: str, text: str) -> None:
+        """Tells the host's log."""
+        self.mailbox.ask(lambda node, _answer: node.host.log(level, text.encode()))
+
 
 Handler: TypeAlias = Callable[[Desk, HttpRequest], Reply]
 

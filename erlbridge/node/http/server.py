@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import Final
 
 from erlbridge.node.http.admission import Admission
@@ -21,6 +20,7 @@ _MOST_CONNECTIONS: Final = 64
 _TICK_S: Final = 0.1
 """How late news may be for who follows events."""
 _REST_S: Final = 1.0
+_NO_DESCRIPTOR_S: Final = 0.1
 _AGAIN_S: Final = 5.0
 """How long until an address that somebody else has is tried again."""
 
@@ -30,7 +30,6 @@ class Server:
 
     Args:
         listening: The socket; None where it could not be had at the node's start.
-        say: Tells the host's log a line, with its level.
     """
 
     def __init__(
@@ -39,14 +38,12 @@ class Server:
         admission: Admission,
         address: str,
         listening: socket.socket | None,
-        say: Callable[[str, str], None],
     ) -> None:
         self.bell = Bell()
         self._desk = desk
         self._admission = admission
         self._address = address
         self._listening = listening
-        self._say = say
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}
         self._ended = False
@@ -68,7 +65,7 @@ class Server:
             if self._await_address():
                 self._serve()
         except Exception:  # noqa: BLE001 - who looks must not end the node that is looked at
-            self._say("error", f"http has ended: {traceback.format_exc()}")
+            self._desk.say("error", f"http has ended: {traceback.format_exc()}")
 
     def _await_address(self) -> bool:
         """Gets the address. One that another node has, such as the one before this, may be free soon."""
@@ -79,14 +76,16 @@ class Server:
             except OSError as error:
                 if not complained:
                     why = error.strerror or error
-                    self._say("warning", f"http: cannot listen at {self._address}: {why}; tried every {_AGAIN_S:g} s")
+                    self._desk.say(
+                        "warning", f"http: cannot listen at {self._address}: {why}; tried every {_AGAIN_S:g} s"
+                    )
                     complained = True
                 self._selector.select(_AGAIN_S)
                 self.bell.heard()
         if self._listening is None:
             return False
         self._selector.register(self._listening, selectors.EVENT_READ)
-        self._say("info", f"http: listening at {name_of(self._listening)}")
+        self._desk.say("info", f"http: listening at {name_of(self._listening)}")
         return True
 
     def _serve(self) -> None:
@@ -116,7 +115,10 @@ class Server:
         try:
             client, _ = self._listening.accept()
         except OSError:
-            return  # gone already, or no descriptor is left: the next time
+            time.sleep(
+                _NO_DESCRIPTOR_S
+            )  # gone already, or no descriptor is left, and the selector would tell it at once
+            return
         client.setblocking(False)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
