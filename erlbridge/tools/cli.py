@@ -19,6 +19,8 @@ FAMILIES: Final = {
     "report": "how an optimization went: one HTML file, charts as Vega-Lite, SVG or PNG",
     "audit": "the log of requests and their outcomes",
     "doctor": "whether a node would run well here, and what to do where not",
+    "decode": "bytes as terms, in Elixir's, Erlang's or Python's notation, or byte by byte",
+    "encode": "a term in Elixir's or Erlang's notation as bytes",
     "vocabulary": "print the Elixir module of the atoms that the node may emit",
 }
 """Each a module of `commands/`, with what the help says of it: the help of all loads none of them."""
