@@ -70,6 +70,7 @@ class Reports:
                 self._blobs.set_aside(DIRECTORY, file)
             self._say(f"the report on {program_id} was damaged, and is set aside")
             context["reason"] = atom("damaged")
+            raise NotFound(f"the report on {program_id} was damaged on disk, and is set aside", context=context)
         raise NotFound(
             f"no report on {program_id} is stored here; an optimization makes one with `report: true` in its config",
             context=context,
