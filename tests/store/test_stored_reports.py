@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from erlbridge.errors import NotFound, ValidationError
 from erlbridge.limits import MAX_REPORT_BYTES
+from erlbridge.store.archive_export import export
+from erlbridge.store.archive_import import take_in
 from erlbridge.store.gc import Policy, Removed, collect
 from erlbridge.store.reports import report_name
 from erlbridge.store.store import Store, open_store
@@ -81,6 +84,28 @@ def test_a_report_whose_program_is_lost_is_cleared_up_after_a_day(store: Store) 
     assert list(collect(store, policy, clock=later, only_look=True)) == [Removed("report", PROGRAM, 37)]
     assert list(collect(store, policy, clock=later)) == [Removed("report", PROGRAM, 37)]
     assert not file(store).exists()
+
+
+def test_a_report_moves_with_its_store_in_one_file(store: Store, tmp_path: Path) -> None:
+    store.reports.put(NAME, b"whole")
+    archive = io.BytesIO()
+    assert [(one.kind, one.name) for one in export(store, archive)] == [("program", PROGRAM), ("report", NAME)]
+    other = open_store(tmp_path / "other", str)
+    for known in (False, True):
+        archive.seek(0)
+        assert [one.known for one in take_in(other, archive, 2**20)] == [known, known]
+        assert other.reports.get(PROGRAM) == b"whole"
+
+
+def test_an_archive_with_a_changed_report_is_refused(store: Store, tmp_path: Path) -> None:
+    store.reports.put(NAME, b"whole")
+    archive = io.BytesIO()
+    list(export(store, archive))
+    changed = io.BytesIO(archive.getvalue().replace(b"whole", b"whale"))
+    other = open_store(tmp_path / "other", str)
+    with pytest.raises(ValidationError, match=r"report:.* damaged"):
+        list(take_in(other, changed, 2**20))
+    assert list(other.reports.all()) == []
 
 
 def test_verify_reads_reports_and_sets_damaged_ones_aside(store: Store) -> None:
