@@ -161,7 +161,7 @@ def _examples(record: Record) -> Chart:
     pairs = tuple(Pair(f"#{row.index + 1}", row.score_before, row.score_after) for row in record.rows)
     shown = len(pairs)
     about = f"{record.improved} of {record.examples} examples score higher than before, {record.worse} lower." + (
-        f" Shown are the {shown} with the greatest change." if shown < record.examples else ""
+        f" Shown: the {shown} with the greatest change." if shown < record.examples else ""
     )
     return Chart(
         "examples", "Before and after, by example", about, Axis("score", 0.0, 1.0, share=True),

@@ -14,6 +14,8 @@ from typing import Final, Literal, TypeAlias
 
 _MOST_LINES: Final = 400
 _MOST_WORDS: Final = 300
+_MOST_PAIRS: Final = 500_000
+"""Of words that are compared with each other in one text; behind that, rewritten lines are shown whole."""
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]")
 
 Kind: TypeAlias = Literal["same", "gone", "new"]
@@ -34,13 +36,18 @@ def difference(before: str, after: str) -> Iterator[Line]:
         yield from (_whole("gone", line) for line in old)
         yield from (_whole("new", line) for line in new)
         return
+    left = _MOST_PAIRS
     for what, at, end, to, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if what == "equal":
             yield from (_whole("same", line) for line in old[at:end])
         elif what == "replace" and end - at == stop - to:
-            pairs = [_words(one, two) for one, two in zip(old[at:end], new[to:stop], strict=True)]
-            yield from (gone for gone, _ in pairs)
-            yield from (came for _, came in pairs)
+            rewritten = []
+            for one, two in zip(old[at:end], new[to:stop], strict=True):
+                words = _WORDS.findall(one), _WORDS.findall(two)
+                left -= len(words[0]) * len(words[1])
+                rewritten.append(_words(*words) if left >= 0 else (_whole("gone", one), _whole("new", two)))
+            yield from (gone for gone, _ in rewritten)
+            yield from (came for _, came in rewritten)
         else:
             yield from (_whole("gone", line) for line in old[at:end])
             yield from (_whole("new", line) for line in new[to:stop])
@@ -50,9 +57,8 @@ def _whole(kind: Kind, line: str) -> Line:
     return Line(kind, ((line, False),))
 
 
-def _words(old: str, new: str) -> tuple[Line, Line]:
+def _words(one: list[str], two: list[str]) -> tuple[Line, Line]:
     """A line that was rewritten; which words differ is marked where most of it has stayed."""
-    one, two = _WORDS.findall(old), _WORDS.findall(new)
     if len(one) <= _MOST_WORDS and len(two) <= _MOST_WORDS:
         matcher = SequenceMatcher(None, one, two, autojunk=False)
         if matcher.ratio() >= 0.5:
@@ -60,7 +66,7 @@ def _words(old: str, new: str) -> tuple[Line, Line]:
             gone = _pieces((one[at:end], what != "equal") for what, at, end, _, _ in codes)
             came = _pieces((two[to:stop], what != "equal") for what, _, _, to, stop in codes)
             return Line("gone", gone), Line("new", came)
-    return _whole("gone", old), _whole("new", new)
+    return _whole("gone", "".join(one)), _whole("new", "".join(two))
 
 
 def _pieces(found: Iterator[tuple[Sequence[str], bool]]) -> tuple[tuple[str, bool], ...]:

@@ -72,7 +72,7 @@ article article { background: var(--paper); }
 .scores { color: var(--soft); font-weight: 400; font-size: .875rem; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .75rem; }
 .values { margin: .25rem 0 0; font-size: .875rem; }
-.values dt { color: var(--soft); }
+.values dt { color: var(--soft); overflow-wrap: anywhere; }
 .values dd { margin: 0 0 .4rem; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .demos { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .5rem; align-items: start; }
 .demos article { margin: 0; }

@@ -20,6 +20,8 @@ _TOP: Final = 12.0
 _BOTTOM: Final = 40.0
 _HEIGHT: Final = 260.0
 _ROW: Final = 15.0
+_LARGE: Final = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
+"""From which step between ticks on they are written in which unit: six digits have no room beside an axis."""
 _LETTER: Final = 6.6
 """About how wide a letter of a label is."""
 
@@ -50,14 +52,14 @@ def draw(chart: Chart, width: float) -> Markup:
     """The drawing of a chart, so many units wide."""
     rows = next((len(layer.rows) for layer in chart.layers if isinstance(layer, Pairs)), None)
     height = _HEIGHT if rows is None else _TOP + _BOTTOM + max(2, rows) * _ROW
-    x_ticks = _ticks(chart.x, 4 if width < 500 else 8)
+    x_ticks = [tick for tick in _ticks(chart.x, 4 if width < 500 else 8) if chart.x.low <= tick <= chart.x.high]
     y_ticks = [] if rows is not None else _ticks(chart.y, 5)
     y_low, y_high = (0.0, float(max(2, rows))) if rows is not None else (chart.y.low, chart.y.high)
     frame = _Frame(
         width=width,
         height=height,
-        x_low=min(chart.x.low, x_ticks[0]),
-        x_high=max(chart.x.high, x_ticks[-1]),
+        x_low=chart.x.low,
+        x_high=max(chart.x.high, chart.x.low + 1e-9),
         y_low=min([y_low, *y_ticks]),
         y_high=max([y_high, *y_ticks]),
     )
@@ -161,5 +163,7 @@ def _ticks(axis: Axis, most: int) -> list[float]:
 def _shown(value: float, axis: Axis, ticks: list[float]) -> str:
     if axis.share:
         return percent(value)
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    return f"{value:,.{decimals}f}"
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    size, letter = next(((size, letter) for least, size, letter in _LARGE if step >= least), (1.0, ""))
+    decimals = max(0, -math.floor(math.log10(step / size) + 1e-9))
+    return f"{value / size:,.{decimals}f}{letter if value else ''}"

@@ -61,7 +61,7 @@ def _layer(chart: Chart, layer: Layer) -> list[Spec]:
             ]
         case Marks():
             values = [{"x": at, "what": name} for at, name in layer.places]
-            x = {"x": _quantity("x", chart.x)}
+            x = {"x": _quantity("x", chart.x, nice=False)}
             text = {"type": "text", "align": "left", "angle": 90, "dx": 4, "dy": -4, "y": 0, "color": _BEFORE}
             return [
                 {"data": {"values": values}, "mark": {"type": "rule", "color": "#e0e0e0"}, "encoding": x},
@@ -108,15 +108,15 @@ def _drawn(chart: Chart, mark: Mapping[str, object], points: tuple[Point, ...], 
         "data": {"values": [{"x": point.x, "y": point.y, "what": point.label} for point in points]},
         "name": name.replace(" ", "_"),
         "mark": mark,
-        "encoding": {"x": _quantity("x", chart.x), "y": _quantity("y", chart.y)},
+        "encoding": {"x": _quantity("x", chart.x, nice=False), "y": _quantity("y", chart.y)},
     }
 
 
-def _quantity(field: str, axis: Axis) -> dict[str, object]:
+def _quantity(field: str, axis: Axis, *, nice: bool = True) -> dict[str, object]:
     return {
         "field": field,
         "type": "quantitative",
         "title": axis.title,
-        "scale": {"domain": [axis.low, axis.high], "nice": True, "zero": False},
+        "scale": {"domain": [axis.low, axis.high], "nice": nice, "zero": False},
         "axis": {"format": ".0%"} if axis.share else {},
     }

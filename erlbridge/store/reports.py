@@ -18,7 +18,7 @@ from erlbridge.store.register import Say
 from erlbridge.wire.vocabulary import atom
 
 DIRECTORY: Final = "reports"
-_PREFIX: Final = "report:"
+PREFIX: Final = "report:"
 _PROGRAM: Final = "program:"
 _SUFFIX: Final = ".etf"
 _NAME: Final = re.compile(r"report:[0-9a-f]{64}\Z")
@@ -27,12 +27,12 @@ _SUM_BYTES: Final = 32
 
 def report_name(program_id: str) -> str:
     """What the report on a program is called."""
-    return _PREFIX + program_id.removeprefix(_PROGRAM)
+    return PREFIX + program_id.removeprefix(_PROGRAM)
 
 
 def names_report(name: str) -> bool:
     """Whether a name is meant for a report."""
-    return name.startswith(_PREFIX)
+    return name.startswith(PREFIX)
 
 
 class Reports:
@@ -70,6 +70,7 @@ class Reports:
                 self._blobs.set_aside(DIRECTORY, file)
             self._say(f"the report on {program_id} was damaged, and is set aside")
             context["reason"] = atom("damaged")
+            raise NotFound(f"the report on {program_id} was damaged on disk, and is set aside", context=context)
         raise NotFound(
             f"no report on {program_id} is stored here; an optimization makes one with `report: true` in its config",
             context=context,
@@ -79,6 +80,22 @@ class Reports:
         """Whether there is a report on a program, be it damaged."""
         return self._blobs.has(DIRECTORY, _file(report_name(program_id)))
 
+    def file(self, program_id: str) -> bytes:
+        """The bytes of the report's file, for another store to `take`. Raises `NotFound`."""
+        content = self.get(program_id)
+        return _sum(content) + content
+
+    def take(self, name: str, file: bytes) -> bool:
+        """Keeps what `file` gave, and gives whether there was a report already. Raises `ValidationError` when it is not
+        that. Not on the disk itself yet when this returns."""
+        content = file[_SUM_BYTES:]
+        if file[:_SUM_BYTES] != _sum(content) or len(content) > MAX_REPORT_BYTES:
+            raise ValidationError("expected a report with its sum", "report")
+        known = self._read(_file(name)) is not None
+        if not known:
+            self._blobs.put(DIRECTORY, _file(name), file, durable=False)
+        return known
+
     def delete(self, program_id: str) -> None:
         """Forgets the report on a program, if there is one."""
         self._blobs.delete(DIRECTORY, _file(report_name(program_id)))
@@ -87,7 +104,7 @@ class Reports:
         """Each report's program, and where it lies; nothing is read."""
         for blob in self._blobs.all(DIRECTORY):
             digits = blob.name.removesuffix(_SUFFIX)
-            if blob.name.endswith(_SUFFIX) and _NAME.match(_PREFIX + digits):
+            if blob.name.endswith(_SUFFIX) and _NAME.match(PREFIX + digits):
                 yield _PROGRAM + digits, blob
 
     def _read(self, file: str) -> bytes | None:
@@ -100,7 +117,7 @@ class Reports:
 
 
 def _file(name: str) -> str:
-    return name.removeprefix(_PREFIX) + _SUFFIX
+    return name.removeprefix(PREFIX) + _SUFFIX
 
 
 def _sum(content: bytes) -> bytes:

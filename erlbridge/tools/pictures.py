@@ -28,7 +28,8 @@ def picture(chart: object, form: PictureFormat, path: str) -> bytes:
             return str(vl_convert.vegalite_to_svg(dict(chart))).encode()
         return bytes(vl_convert.vegalite_to_png(dict(chart), scale=_SCALE))
     except ValueError as error:
-        raise ValidationError(f"vl-convert does not draw this: {str(error)[:200]}", path) from None
+        said = " ".join(str(error).splitlines()[:2])[:200]  # behind these, where in its JavaScript
+        raise ValidationError(f"vl-convert does not draw this: {said}", path) from None
 
 
 def _loads(value: object) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from erlbridge.tools.command import printed, runs, show_examples, takes_data, whole
 from erlbridge.tools.opening import STANDARD
+
+if TYPE_CHECKING:
+    from erlbridge.tools.report import Form
 
 _EXAMPLES = """
 erlbridge report program:4f1c… -o report.html       the report on a stored program, one file for any browser
@@ -23,7 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default=STANDARD, metavar="FILE", help="where to; standard output")
     parser.add_argument("--format", choices=("html", "json", "svg", "png"), help="by the file's name, else html")
     parser.add_argument(
-        "--chart", metavar="NAME", help="one chart: score, examples, calls, tokens or cost; a picture is of score"
+        "--chart", metavar="NAME", help="score (of which a picture is else), examples, calls, tokens or cost"
     )
     takes_data(parser)
     show_examples(parser, _EXAMPLES)
@@ -33,7 +37,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     from erlbridge.tools import report  # noqa: PLC0415 - what a help does without
 
-    form = options.format or next((form for form in report.FORMS if options.output.endswith(f".{form}")), "html")
+    named = (form for form in report.FORMS if options.output.endswith(f".{form}"))
+    form: Form = next(named, "html") if options.format is None else options.format
 
     def write(found: report.Found) -> int:
         return report.write(found, options.output, form, options.chart)

@@ -191,7 +191,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
-  `:num_threads`, `:options`, `:budget`, `:cache`, `:result_cache`. What is the same for every job may be configured once, see
+  `:num_threads`, `:options`, `:budget`, `:cache`, `:result_cache`, `:report`. What is the same for every job may be configured once, see
   `Pipeline.DSPy.JobDefaults`.
 
       PythonBridge.optimize_signature(bridge, "question -> answer", examples,
