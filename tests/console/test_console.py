@@ -251,6 +251,8 @@ def test_a_node_with_a_token_is_found_again_when_it_comes_back(
     browser.open(f"http://{address}/?token={TOKEN}")
     assert browser.evaluate("location.href") == f"http://{address}/"
     assert browser.until("document.getElementById('connection').textContent === 'live'")
+    first.ask("an_unknown_verb", {})
+    assert browser.until("document.getElementById('errors-list').textContent.includes('an_unknown_verb')")
     first.close()
     assert browser.until("document.getElementById('connection').textContent.startsWith('connection lost')")
     assert browser.text("#status") == "unknown"
@@ -259,6 +261,9 @@ def test_a_node_with_a_token_is_found_again_when_it_comes_back(
     assert browser.until("document.getElementById('connection').textContent === 'live'")
     assert browser.until("document.getElementById('news').textContent.includes('Connected again')")
     assert browser.until(f"document.getElementById('about').textContent.includes('pid {second.node_pid}')")
+    second.ask("predict", {})
+    assert browser.until("document.getElementById('errors-list').textContent.includes('validation_error')")
+    assert "an_unknown_verb" not in browser.text("#errors")  # though the second counts its errors from one too
     # What the browser itself says of what it could not load meanwhile.
     assert {complaint.partition(" http")[0] for complaint in browser.complaints} <= {
         "Failed to load resource: net::ERR_CONNECTION_REFUSED",

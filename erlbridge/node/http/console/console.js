@@ -151,7 +151,7 @@ function onLink(now, pauseMs) {
 
 function onEvent(name, told) {
   announce(name, told);
-  if (told.at) aheadS = Date.now() / 1000 - told.at;
+  if (name === "state" || name === "pulse") aheadS = Date.now() / 1000 - told.at;
   state = after(state, name, told);
   if (name === "ended") asked.delete(told.job);
   if (name === "state") asked.clear();
@@ -170,11 +170,14 @@ function paced(call) {
     again = waiting;
     if (waiting) return;
     waiting = true;
-    await call();
-    setTimeout(() => {
-      waiting = false;
-      if (again) run();
-    }, PACE_MS);
+    try {
+      await call();
+    } finally {
+      setTimeout(() => {
+        waiting = false;
+        if (again) run();
+      }, PACE_MS);
+    }
   };
 }
 

@@ -39,6 +39,9 @@ export function mark(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
 }
 
+/** What a node has numbered, by its number and time: one that was restarted counts from the beginning. */
+export const numbered = ({ number, at }) => `${number} ${at}`;
+
 /**
  * Makes the children of `parent` those of `items`, in order, and keeps the ones that were there: focus, open details and
  * scroll positions survive every update. `make` gives a node for an item, `update` (node, item) brings it up to date.

@@ -1,7 +1,7 @@
 // The jobs: those that run, each with its score curve; those that wait; those that are over.
 
 import { scores } from "./charts.js";
-import { byId, clock, h, keyed, mark, money, pair, say, score, span, whole } from "./elements.js";
+import { byId, clock, h, keyed, mark, money, numbered, pair, say, score, span, whole } from "./elements.js";
 
 const AXIS = ["1", ".75", ".5", ".25", "0"];
 
@@ -121,8 +121,8 @@ export function drawJobs({ jobs, ended }, now, asked, onCancel) {
   byId("ended").hidden = !ended.length;
   say(byId("jobs-count"), jobs.length || "");
   say(byId("ended-count"), ended.length);
-  const number = ({ job }) => job.job;
+  const number = ({ job }) => numbered({ number: job.job, at: job.arrived_at });
   keyed(byId("jobs-running"), running, number, ({ job }) => makeJob(job, onCancel), updateJob);
   keyed(byId("queue-rows"), waiting, number, ({ job }) => makeWaiting(job, onCancel), updateWaiting);
-  keyed(byId("ended-rows"), ended, (job) => job.job, makeEnded);
+  keyed(byId("ended-rows"), ended, (job) => number({ job }), makeEnded);
 }

@@ -1,6 +1,6 @@
 // What happened: recent errors with their tracebacks, the last frames decoded, log lines.
 
-import { byId, bytes, clock, h, keyed, mark, pair, say } from "./elements.js";
+import { byId, bytes, clock, h, keyed, mark, numbered, pair, say } from "./elements.js";
 import { unfold } from "./unfold.js";
 
 const LOG_TONES = { error: "bad", warning: "warn" };
@@ -43,7 +43,7 @@ export function drawErrors({ errors }) {
   const count = byId("errors-count");
   say(count, errors.length || "");
   mark(count, "data-tone", errors.length ? "bad" : null);
-  keyed(byId("errors-list"), errors, (error) => error.number, makeError);
+  keyed(byId("errors-list"), errors, numbered, makeError);
 }
 
 function makeLog(log) {
@@ -62,7 +62,7 @@ function makeLog(log) {
 export function drawLogs({ logs }) {
   byId("logs-none").hidden = logs.length > 0;
   say(byId("logs-count"), logs.length || "");
-  keyed(byId("logs-list"), logs, (log) => log.number, makeLog);
+  keyed(byId("logs-list"), logs, numbered, makeLog);
 }
 
 function makeFrame(frame) {
@@ -106,6 +106,6 @@ export class Frames {
     say(byId("frames-none"), known.length ? "None of the last frames has that." : "No frame yet.");
     say(byId("frames-shown"), wanted ? `${found.length} of ${known.length}` : "");
     say(byId("frames-count"), known.length || "");
-    keyed(byId("frames-list"), found, (frame) => frame.number, makeFrame);
+    keyed(byId("frames-list"), found, numbered, makeFrame);
   }
 }
