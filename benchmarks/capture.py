@@ -118,7 +118,8 @@ def measure(rounds: int) -> None:
             f"{name:13} {statistics.median(plain):9.0f}/s without; with a capture {middle:6.1%} of that "
             f"({low:.1%} to {high:.1%}), {lost} frames lost; "
             f"processor time {spent['on'] / spent['off']:.1%}, "
-            f"{(spent['on'] - spent['off']) / count / rounds * 1e6:.1f} µs more of {spent['off'] / count / rounds * 1e6:.0f}"
+            f"{(spent['on'] - spent['off']) / count / rounds * 1e6:.1f} µs more "
+            f"of {spent['off'] / count / rounds * 1e6:.0f}"
         )
     node.close()
 

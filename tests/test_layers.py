@@ -16,13 +16,14 @@ ROOMS = {
     "codec": {"errors", "limits"},
     "wire": {"codec", "errors", "limits"},
     "core": {"wire", "codec", "errors", "limits"},
-    "programs": {"store", "core", "wire", "codec", "errors", "limits"},
+    "reports": {"core", "wire", "codec", "errors", "limits"},
+    "programs": {"store", "reports", "core", "wire", "codec", "errors", "limits"},
     "worker": {"programs", "store", "core", "wire", "codec", "errors", "limits", "kinship"},
     "store": {"core", "wire", "codec", "errors", "limits"},
-    "node": {"store", "core", "wire", "codec", "errors", "limits", "kinship"},
-    "tools": {"node", "store", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
+    "node": {"store", "reports", "core", "wire", "codec", "errors", "limits", "kinship"},
+    "tools": {"node", "store", "reports", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
 }
-PURE = {"errors", "limits", "codec", "wire", "core"}
+PURE = {"errors", "limits", "codec", "wire", "core", "reports"}
 HANDS = {
     "os",
     "time",
@@ -39,7 +40,11 @@ HANDS = {
 CHOICE = "codec/choice.py"
 DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": "programs", "yaml": "core"} | {
     "pyarrow": "tools",
+    "vl_convert": "tools",
     "psycopg": "store",
+    "h11": "node",
+    "prometheus_client": "node",
+    "opentelemetry": "programs",
     "fsspec": "store",
 }
 

@@ -18,7 +18,8 @@ class WorkerSettings:
     """The settings of every worker of a node.
 
     `node_pid` is the process without which no worker shall live; `data` the directory of what lasts. `memory_bytes` is
-    the hard limit of a worker's memory, 0 for none. With `cpus` empty a worker may use every processor that the node
+    the hard limit of a worker's memory, 0 for none. `otel_endpoint` is where traces go, empty where OpenTelemetry's own
+    variables say it. With `cpus` empty a worker may use every processor that the node
     may; with `pin` each worker is given one of them.
     """
 
@@ -31,6 +32,8 @@ class WorkerSettings:
     memory_bytes: int = 0
     sandbox: str = "off"
     sandbox_ports: tuple[int, ...] = ()
+    otel_endpoint: str = ""
+    otel_content: bool = False
 
     @property
     def shared(self) -> str:

@@ -18,7 +18,7 @@ from erlbridge.wire.place import Place, given
 
 _CONFIG_KEYS: Final = (
     "optimizer", "module", "metric", "max_demos", "max_labeled_demos", "lm", "prompt_lm", "teacher_lm", "seed",
-    "num_threads", "options", "budget", "cache", "result_cache", "call_timeout_ms",
+    "num_threads", "options", "budget", "cache", "result_cache", "call_timeout_ms", "report",
 )  # fmt: skip
 DEFAULT_OPTIMIZER: Final = "bootstrap_few_shot"
 _BUDGET_KEYS: Final = ("max_lm_calls", "max_tokens", "max_cost_usd", "max_seconds")
@@ -56,6 +56,8 @@ class Config:
     """Whether the whole job may be answered from the cache (`core.caching`); None leaves it to the node's setting."""
     call_timeout_ms: int | None = None
     """How long one call of an Elixir function may take; None is as long as the job may."""
+    report: bool = False
+    """Whether an optimization's result tells in a report how it went."""
 
     @property
     def lms(self) -> tuple[LM, ...]:
@@ -122,6 +124,7 @@ def parse_config(
         cache=config["cache"].boolean() if given(config, "cache") else True,
         result_cache=config["result_cache"].boolean() if given(config, "result_cache") else None,
         call_timeout_ms=integer("call_timeout_ms", 0, 1, MAX_SPAN_MS) or None,
+        report=given(config, "report") and config["report"].boolean(),
     )
 
 

@@ -77,10 +77,12 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """The host wants the request with `target_key` to end."""
+    """The host wants the request with `target_key` to end; with `unheard` it is somebody else, who has no wire and gets
+    no answer under `id`."""
 
     id: Term
     target_key: bytes
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,9 +313,11 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job gave: the result term for the host; a program to keep, as id and bytes; trained models, by name."""
+    """What a job gave: the result term for the host; a program to keep, as id and bytes; trained models, by name; the
+    report on how the program came to be, as it is kept."""
 
     result: object
     program_id: str | None = None
     program: bytes | None = None
     models: Mapping[str, bytes] = field(default_factory=dict)
+    report: bytes | None = None

@@ -175,6 +175,17 @@ class Scheduler:
         entry = self.entry_of(worker)
         return [] if entry is None else list(self.sharing.askers(entry, from_start=from_start))
 
+    def running_at(self, worker: int) -> Entry | None:
+        """The request whose job a worker has, answered or not."""
+        found = self.workers.get(worker)
+        return None if found is None else found.entry
+
+    def unready(self) -> str | None:
+        """Why a request for a worker had better go to another node; None when it may come."""
+        if self._stop_at is not None or self._exit_code is not None:
+            return "the node is shutting down"
+        return None if self.roster.ready else f"0 of {self.worker_count} workers are ready"
+
     def status(self) -> tuple[str, str]:
         """How the node is, as health_check says it: `healthy`, `degraded` or `overloaded`, and why."""
         ready = self.roster.ready
@@ -323,15 +334,14 @@ class Scheduler:
             yield from self.sharing.join(event, now)
 
     def _cancel(self, event: CancelAsked, now: float) -> Iterator[Action]:
-        if flight := self.sharing.followed(event.target_key):
-            yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
+        flight, entry = self.sharing.followed(event.target_key), self.entries.get(event.target_key)
+        if not event.unheard:
+            yield _told_of_cancel(event.id, found=flight is not None or entry is not None)
+        if flight is not None:
             yield from self.sharing.cancel(flight, event.target_key, now)
             return
-        entry = self.entries.get(event.target_key)
         if entry is None:
-            yield Refuse(event.id, NotFound("no request with this id is in flight; it may have been answered already"))
             return
-        yield Answer(event.id, True, atom_keys({"status": atom("cancelling")}))
         if flight := self.sharing.wanted(entry):
             yield from self.sharing.cancel(flight, entry.key, now)
         elif entry.worker is None:
@@ -506,3 +516,10 @@ class Scheduler:
         self.nesting.ended(entry, self.entries.keys())
         self.frame_bytes -= len(entry.frame)
         return followers
+
+
+def _told_of_cancel(request_id: Term, *, found: bool) -> Answer | Refuse:
+    """What who asked for a cancel gets to hear."""
+    if found:
+        return Answer(request_id, True, atom_keys({"status": atom("cancelling")}))
+    return Refuse(request_id, NotFound("no request with this id is in flight; it may have been answered already"))

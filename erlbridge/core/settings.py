@@ -22,6 +22,9 @@ _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?\Z", re.ASCII)
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*([a-zA-Z]{0,3})\Z", re.ASCII)
 _LIST: Final = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?\Z", re.ASCII)
+_LISTENING: Final = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[0-9A-Za-z.-]{1,253}):(?P<port>[0-9]{1,5})\Z", re.ASCII)
+_MOST_PORT: Final = 65_535
+_VARIABLE: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,127})?\Z", re.ASCII)
 _FLAGS: Final = {
     "true": True,
     "yes": True,
@@ -257,6 +260,56 @@ class Location:
     def shown(self, value: object) -> str:
         address = parse_address(value) if isinstance(value, str) and value else None
         return address.shown if address is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where to listen: `host:port`, an IPv6 address in brackets, or nothing. Port 0 takes one that is free.
+
+    >>> Listening().read("[::1]:0")
+    '[::1]:0'
+    """
+
+    @property
+    def expected(self) -> str:
+        return "an address and a port, such as 127.0.0.1:9464 or [::1]:0, or nothing"
+
+    def read(self, given: object) -> str:
+        text = given.strip() if isinstance(given, str) else None
+        parts = _LISTENING.match(text) if text else None
+        if text is None or (text and (parts is None or int(parts["port"]) > _MOST_PORT)):
+            raise Unfit(self.expected, given)
+        return text
+
+    def shown(self, value: object) -> str:
+        return str(value)
+
+
+def listening_at(address: str) -> tuple[str, int]:
+    """Host and port of an address that `Listening` has read.
+
+    >>> listening_at("[::1]:9464")
+    ('::1', 9464)
+    """
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The name of an environment variable, or nothing."""
+
+    @property
+    def expected(self) -> str:
+        return "the name of an environment variable, or nothing"
+
+    def read(self, given: object) -> str:
+        if not isinstance(given, str) or not _VARIABLE.match(given.strip()):
+            raise Unfit(self.expected, given)
+        return given.strip()
+
+    def shown(self, value: object) -> str:
+        return str(value)
 
 
 @dataclass(frozen=True, slots=True)

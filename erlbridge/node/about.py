@@ -33,6 +33,8 @@ class About:
     started_at: float = field(default_factory=time.monotonic)
     python: str = sys.version.split(maxsplit=1)[0]
     dspy: str | None = field(default_factory=_dspy_version)
+    http: str | None = None
+    """Where HTTP listens, None where it does not."""
 
     def announce(self, outgoing: int) -> None:
         """Writes `{:ready, …}`, the wire's first frame. The rest of the node loads while the host reads it."""
@@ -63,6 +65,7 @@ class About:
             "workers": self.config.workers,
             "verbs": [atom(verb) for verb in VERBS],
             "limits": self.limits(),
+            **({} if self.http is None else {"http": self.http}),
         }
 
     def limits(self) -> dict[Term, Term]:

@@ -10,7 +10,21 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from erlbridge.core.settings import Choice, Directory, File, Flag, Kind, Limits, Location, Numbers, Seconds, Size, Whole
+from erlbridge.core.settings import (
+    Choice,
+    Directory,
+    File,
+    Flag,
+    Kind,
+    Limits,
+    Listening,
+    Location,
+    Numbers,
+    Seconds,
+    Size,
+    Variable,
+    Whole,
+)
 from erlbridge.limits import (
     BOOT_TIMEOUT_S,
     CREDIT,
@@ -151,6 +165,18 @@ class NodeConfig:
         Whole(1, 1_000_000), MAX_RESULTS, "results that are cached; those not asked for longest go first"
     )
     cache_max_bytes: int = setting(Size(2**16, _TIB), MAX_RESULTS_BYTES, "bytes of all results that are cached")
+    http: str = setting(
+        Listening(), "", "address and port of health, metrics and the console, such as 127.0.0.1:9464; empty: none"
+    )
+    http_token_env: str = setting(
+        Variable(), "", "environment variable with the token that these ask for; needed off loopback"
+    )
+    otel_endpoint: str = setting(
+        Location(("http", "https"), "http://localhost:4318"),
+        "",
+        "where workers send traces by OTLP over HTTP; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere",
+    )
+    otel_content: bool = setting(Flag(), False, "whether traces hold the texts of prompts and answers")
     sample_interval_s: float = setting(Seconds(0.01, 60), 0.1, "time between two looks at what processes use")
     telemetry_interval_s: float = setting(
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"

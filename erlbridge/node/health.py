@@ -21,7 +21,7 @@ def health(
     *,
     audit: Term,
     sandbox: Report | None,
-) -> Term:
+) -> Mapping[Term, Term]:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
     status, message = scheduler.status()

@@ -19,6 +19,7 @@ from erlbridge.node.audit import Audit
 from erlbridge.node.channel import Channel
 from erlbridge.node.sending import Sending
 from erlbridge.node.transfer_verbs import chunk_bytes
+from erlbridge.node.watcher import Watcher
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Request, Term
 
@@ -31,10 +32,13 @@ def key_of(request_id: Term) -> bytes:
 class Host:
     """Says what the node has to say on `channel`, in frames of at most `max_frame_bytes`."""
 
-    def __init__(self, channel: Channel, credit: int, audit: Audit, max_frame_bytes: int) -> None:
+    def __init__(
+        self, channel: Channel, credit: int, audit: Audit, max_frame_bytes: int, watcher: Watcher | None = None
+    ) -> None:
         self.channel = channel
         self.credit = CreditLine(credit)
         self.audit = audit
+        self._watcher = watcher or Watcher()
         self._max_frame_bytes = max_frame_bytes
         self._owed: deque[tuple[Term, Term]] = deque()
         self._sending = Sending(chunk_bytes(max_frame_bytes))
@@ -43,7 +47,9 @@ class Host:
 
     def asked(self, request: Request, frame: bytes | memoryview) -> None:
         """A request has come in, and will be answered."""
-        self.audit.arrived(key_of(request.id), frame, request)
+        key = key_of(request.id)
+        self.audit.arrived(key, frame, request)
+        self._watcher.arrived(key, request, len(frame))
 
     def grant(self, count: int) -> None:
         """The host takes so many more events."""
@@ -112,15 +118,17 @@ class Host:
         if failure := self._too_long("answer", frame, "ask for less at once"):
             answer = messages.error(request_id, failure)
             frame = messages.encode(answer)
-        self.channel.send(frame)
+        self._send(frame)
         self.audit.answered(key, answer, frame)
+        self._watcher.answered(key, answer, len(frame))
 
     # -- answers in chunks
 
     def _begin_chunks(self, key: bytes, answer: tuple[Term, ...], first: tuple[Term, ...]) -> None:
         frame = messages.encode(first)
-        self.channel.send(frame)
+        self._send(frame)
         self.audit.answered(key, answer, frame)
+        self._watcher.answered(key, answer, len(frame))
         self._send_chunks()
 
     def sends(self, key: bytes) -> bool:
@@ -131,7 +139,7 @@ class Host:
         """Somebody has cancelled a request whose answer is on its way: who waits for the rest hears that none comes."""
         self._sending.stop(key_of(request_id))
         failure = Cancelled("cancelled while the answer was on its way; the rest of it is not sent")
-        self.channel.send(messages.encode(messages.error(request_id, failure)))
+        self._send(messages.encode(messages.error(request_id, failure)))
 
     def send_the_rest(self) -> None:
         """The node ends: what waits goes out without credit, as far as the host still reads."""
@@ -159,6 +167,7 @@ class Host:
     ) -> None:
         """A line for the host's log."""
         metadata = {"worker": worker, "job": job, "logger": logger}
+        self._watcher.logged(level, line, worker, job, logger)
         self.tell(messages.log(level, line, metadata))
 
     def tell(self, event: tuple[Term, ...]) -> None:
@@ -172,7 +181,7 @@ class Host:
             if len(frame) > self._max_frame_bytes:
                 self.credit.drop(str(event[0]))
             else:
-                self.channel.send(frame)
+                self._send(frame)
 
     # -- calls
 
@@ -181,12 +190,12 @@ class Host:
         frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
         failure = self._too_long("call", frame, "give its function less")
         if failure is None:
-            self.channel.send(frame)
+            self._send(frame)
         return failure
 
     def release(self, call_id: int) -> None:
         """Tells the host that a function need not go on, though its request does."""
-        self.channel.send(messages.encode(messages.call_over(call_id)))
+        self._send(messages.encode(messages.call_over(call_id)))
 
     # -- what waits
 
@@ -202,6 +211,10 @@ class Host:
             self._emit(self.credit.hold(not self.credit.held))
         self._send_chunks()
         return unsent > MAX_UNSENT_BYTES
+
+    def _send(self, frame: bytes) -> None:
+        self._watcher.frame(True, frame)
+        self.channel.send(frame)
 
     def _too_long(self, what: str, frame: bytes, remedy: str) -> SerializationError | None:
         limit = self._max_frame_bytes

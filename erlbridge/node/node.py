@@ -14,6 +14,7 @@ import sys
 import time
 import traceback  # now, and not when no descriptor is left to read it with
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NoReturn, assert_never
 
@@ -52,6 +53,7 @@ from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.stock import stock_of
 from erlbridge.node.tap import Tap
+from erlbridge.node.watcher import watcher_of
 from erlbridge.store.store import open_store
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -68,12 +70,15 @@ _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
 _DEADLINE: Final = Atom("deadline")
 _TIME: Final = Atom("time")
+_TRACE: Final = Atom("trace")
 
 
 class Node:
     """One node on one wire. `run` serves until the host is gone or says so, and gives the exit code."""
 
-    def __init__(self, config: NodeConfig, about: About, incoming: int, outgoing: int) -> None:
+    def __init__(
+        self, config: NodeConfig, about: About, incoming: int, outgoing: int, listening: socket.socket | None = None
+    ) -> None:
         self.config = config
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
@@ -81,7 +86,8 @@ class Node:
         self.capture = Capture(config, about, self.tap)
         self.wire = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes, tap=self.tap)
         self.audit = Audit(config, about)
-        self.host = Host(self.wire, config.credit, self.audit, config.max_frame_bytes)
+        self.watcher = watcher_of(lambda: self, config, listening)
+        self.host = Host(self.wire, config.credit, self.audit, config.max_frame_bytes, self.watcher)
         self.scheduler = scheduler.Scheduler(
             config.workers,
             config.max_queue,
@@ -135,6 +141,7 @@ class Node:
             self._go_round()
             self._tick()
             self._look_after_held()
+            self.watcher.look(time.monotonic())
             self._drain()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
                 self._log("warning", complaint)
@@ -142,6 +149,7 @@ class Node:
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self._refuse_the_rest()
+        self.watcher.close()
         self.stock.claiming.end()
         self.disk.finish(_LAST_WORDS_S)
         self.host.settle_all()
@@ -176,6 +184,7 @@ class Node:
             self.intake.due_at(),
             self.stock.claiming.due_at(),
             self.disk.due_at(),
+            self.watcher.due_at(),
         )
         deadline = min(at for at in times if at is not None)
         wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
@@ -254,6 +263,8 @@ class Node:
         while self._inbox:
             match self._inbox.popleft():
                 case workers.WorkerProgress() as said:
+                    if entry := self.scheduler.entry_of(said.worker):
+                        self.watcher.progressed(entry, said.state)
                     for asker in self.scheduler.askers_of(said.worker):
                         self.host.progress(asker, said.state)
                 case workers.WorkerChunk() as said:
@@ -264,13 +275,17 @@ class Node:
                 case workers.WorkerLines() as said:
                     self._pass_on_lines(said)
                 case events.Finished() as finished:
+                    if entry := self.scheduler.running_at(finished.worker):
+                        self.watcher.finished(entry, finished.ok, finished.term)
                     self.outcomes.finished(finished)
                 case events.Died() as death:
+                    self.watcher.died(self.scheduler.workers.get(death.worker), death.cause)
                     self.outcomes.died(death)
                 case event:
                     self._step(event)
 
     def _take_frame(self, frame: bytes | memoryview) -> None:
+        self.watcher.frame(False, frame)
         request_id: Term = None
         unread: bytes | memoryview | None = frame
         try:
@@ -306,7 +321,7 @@ class Node:
             return
         match request.verb:
             case "health_check":
-                self.host.answer(request.id, self._health())
+                self.host.answer(request.id, self.health())
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
@@ -347,7 +362,8 @@ class Node:
         else:
             self.host.answer(request_id, outcome)
 
-    def _health(self) -> Term:
+    def health(self) -> Mapping[Term, Term]:
+        """How the node is, as health_check answers."""
         return health(
             self.about,
             self.scheduler,
@@ -357,6 +373,16 @@ class Node:
             audit=self.audit.state(),
             sandbox=self._pool.sandbox,
         )
+
+    def cancel(self, key: bytes) -> bool:
+        """Cancels the request with this key for somebody who has no wire to be answered on; False when it is over."""
+        if self.disk.holds(key):
+            self.disk.cancel(key)
+            return True
+        if not self.scheduler.duplicate(key):
+            return False
+        self._step(events.CancelAsked(None, key, unheard=True))
+        return True
 
     def _warn(self, line: str) -> None:
         """Tells the host's log, from any thread."""
@@ -378,9 +404,13 @@ class Node:
                 case events.Send(worker=number):
                     if action.left_s is not None:
                         self._pool.send(number, term_to_binary((_DEADLINE, action.deadline_ms, action.left_s)))
+                    entry = self.scheduler.entry_of(number)
+                    if entry and (traceparent := entry.request.meta.traceparent) is not None:
+                        self._pool.send(number, term_to_binary((_TRACE, traceparent)))
                     self._pool.send(number, action.frame)
-                    if entry := self.scheduler.entry_of(number):
+                    if entry:
                         self.audit.sent(entry.key, number)
+                        self.watcher.sent(entry, number)
                 case events.Allow():
                     self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
                 case events.Interrupt():
@@ -443,12 +473,13 @@ def _grace_s(place: Place, default_s: float) -> float:
     return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
-def serve(config: NodeConfig, about: About, wire: tuple[int, int]) -> NoReturn:
-    """Runs a node that has announced itself on the wire's descriptors; ends the process with its exit code."""
+def serve(config: NodeConfig, about: About, wire: tuple[int, int], listening: socket.socket | None = None) -> NoReturn:
+    """Runs a node that has announced itself on the wire's descriptors, and has a socket where `http` is set; ends the
+    process with its exit code."""
     code = EXIT_FAULT
     give_back_large_blocks()
     try:
-        node = Node(config, about, *wire)
+        node = Node(config, about, *wire, listening)
         try:
             code = node.run()
         finally:

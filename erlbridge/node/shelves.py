@@ -15,6 +15,7 @@ from erlbridge.node import program_verbs
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.store.failures import storage_failed
 from erlbridge.store.models import names_model
+from erlbridge.store.reports import names_report
 from erlbridge.store.store import Store
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
@@ -24,15 +25,17 @@ class Shelves:
     """A store as requests and jobs see it, and what it could not keep of jobs that still run."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._datasets = store.datasets
         self._programs = store.programs
         self._models = store.models
+        self._reports = store.reports
         self._unkept: dict[int, list[Unkept]] = {}
 
     def ask(self, verb: str, payload: Term) -> Term:
         """Answers one of `program_verbs.ANSWERS`."""
         try:
-            return program_verbs.ANSWERS[verb](self._programs, payload)
+            return program_verbs.ANSWERS[verb](self._store, payload)
         except OSError as error:
             raise storage_failed(f"{verb} was refused by the disk", error) from None
 
@@ -63,9 +66,12 @@ class Shelves:
     def keep(self, worker: int, name: str, content: bytes, verb: str | None) -> str | None:
         """Stores what a worker's job, of this verb, has made; gives what went wrong, as its outcome will too."""
         try:
+            if names_report(name):
+                self._reports.put(name, content)
+                return None
             (self._models if names_model(name) else self._programs).put(name, content)
         except (OSError, ValidationError) as error:
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not names_report(name):  # its job's result has the report itself
                 self._unkept.setdefault(worker, []).append(unkept(name, error, verb))
             return f"{name} was not stored: {error}"
         return None

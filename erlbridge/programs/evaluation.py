@@ -75,13 +75,13 @@ class Runner:
     ) -> list[Answer]:
         """The scored answers to all examples; a failure scores 0. Raises the guard's `Stop`, also when every model
         call of the job has failed."""
-        return self._scored(program, examples, scorer, stage, lambda answer: answer)
+        return self.noted(program, examples, scorer, stage, lambda answer: answer)
 
     def score(self, program: Any, examples: Sequence[Mapping[str, object]], scorer: Scorer, stage: str) -> list[float]:
         """The scores alone; no answer is kept."""
-        return self._scored(program, examples, scorer, stage, lambda answer: answer.score)
+        return self.noted(program, examples, scorer, stage, lambda answer: answer.score)
 
-    def _scored(
+    def noted(
         self,
         program: Any,
         examples: Sequence[Mapping[str, object]],
@@ -89,6 +89,7 @@ class Runner:
         stage: str,
         kept: Callable[[Answer], Result],
     ) -> list[Result]:
+        """What `kept`, on any thread, makes of each scored answer; the answer itself is not kept."""
         names = [field.name for field in self.recipe.inputs]
 
         def one(example: Mapping[str, object]) -> Result:

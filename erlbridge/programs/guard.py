@@ -28,6 +28,7 @@ from erlbridge.errors import (
 )
 from erlbridge.programs.course import Course
 from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
+from erlbridge.programs.history import History
 from erlbridge.programs.ledger import Ledger, exceeded
 
 BREAKER_CALLS: Final = 8
@@ -70,6 +71,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
         self.ledger = Ledger()
         self.trials = 0
         self.course = Course()
+        self.history: History | None = None
+        """Kept from when somebody puts one here: for a report."""
         self._observer = observer
         self._budget = budget
         self._clock = clock
@@ -98,6 +101,16 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """What the job has spent so far, by published names."""
         with self._lock:
             return self.ledger.spent()
+
+    @property
+    def cached_call(self) -> bool:
+        """Whether the model call of this thread that ends was answered by the cache."""
+        return getattr(self._thread, "cached", False)
+
+    @property
+    def tokens_of_call(self) -> tuple[int, int] | None:
+        """The tokens in and out of the model call of this thread that ends; None where none were counted."""
+        return getattr(self._thread, "tokens", None)
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -221,6 +234,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - DSPy's shape
         """Stops the job instead of letting a call start, unless it is admitted: what is counted goes out."""
         self._thread.billed = self._thread.cached = False
+        self._thread.tokens = None
         if not getattr(self._thread, "admitted", False):
             self.check()
 
@@ -272,6 +286,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
                     "payload.config.budget.max_tokens",
                 )
             )
+        self._thread.tokens = (asked or 0, answered or 0)
         with self._lock:
             self.ledger.input_tokens += asked or 0
             self.ledger.output_tokens += answered or 0
@@ -362,7 +377,10 @@ class Guard(BaseCallback):  # type: ignore[misc]
         """A search scored a program on `size` examples: its score counts as best when that is the whole set."""
         with self._lock:
             self.trials += 1
-            if size >= self.course.full_size:
+            whole = size >= self.course.full_size
+            if self.history is not None:
+                self.history.tried(score, whole=whole, at_s=self.elapsed_s, lm_calls=self.ledger.lm_calls)
+            if whole:
                 self.course.candidate(score, state)
             if self.course.advance("searching"):
                 if self.course.listens:
@@ -438,6 +456,8 @@ class Guard(BaseCallback):  # type: ignore[misc]
             if self._closed:
                 return
             course = self.course
+            if self.history is not None:
+                self.history.passed(self.elapsed_s, course.stage, self.ledger)
             self._observer.progress(
                 Progress(
                     stage=course.stage,

@@ -15,6 +15,7 @@ from erlbridge.programs.evaluation import mean
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.modules import Blueprint, Recipe
 from erlbridge.programs.optimizers import Found, Search, check, compile_program
+from erlbridge.programs.reporting import Reporting, reported
 from erlbridge.programs.showing import optimized
 from erlbridge.programs.work import Work
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -46,16 +47,19 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     voters = work.voters()
     _check(work, search, voters)
     student = work.start.build()
-    before = mean(work.runner.score(student, validation, scorer, "baseline"))
+    reporting = Reporting(work) if config.report else None
+    score = work.runner.score if reporting is None else reporting.score
+    before = mean(score(student, validation, scorer, "baseline"))
     work.score_before = before
     work.guard.candidate(before, student.dump_state)
     work.found, lms = find(work, search, voters, training)
     compiled = rebuilt(work.found, lms)
-    after = mean(work.runner.score(compiled, validation, scorer, "evaluating"))
+    after = mean(score(compiled, validation, scorer, "evaluating"))
     if work.found.recipe == work.recipe:
         work.guard.candidate(after, compiled.dump_state)
     work.guard.enter("finishing")
-    return _optimized(work, work.found, before, after, lms)
+    outcome = _optimized(work, work.found, before, after, lms)
+    return outcome if reporting is None else reported(outcome, lambda: reporting.record(student, compiled, validation))
 
 
 def _check(work: Work, search: Search, voters: _Voters) -> None:

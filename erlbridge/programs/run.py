@@ -29,7 +29,7 @@ from erlbridge.core.spelling import Spelling
 from erlbridge.core.training import TrainModel
 from erlbridge.core.workflow_jobs import LoadWorkflow, RunPipeline
 from erlbridge.errors import BridgeError, LMFailed, PythonRuntimeError
-from erlbridge.programs import discretion
+from erlbridge.programs import discretion, traces
 from erlbridge.programs.evaluating import evaluate
 from erlbridge.programs.failures import Secrets, traceback_text
 from erlbridge.programs.guard import Guard, Stop
@@ -113,7 +113,7 @@ def _leash(job: ModelJob, guard: Guard) -> AbstractContextManager[None]:
 def _in_context(work: Work, job: ModelJob) -> Outcome:
     context = dspy.context(
         lm=work.task_lm,
-        callbacks=[work.guard],
+        callbacks=[*traces.callbacks(work.guard), work.guard],
         usage_tracker=work.guard,
         num_threads=work.threads,
         elixir=work,  # for the tools of agents

@@ -35,6 +35,7 @@ from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.workflow_programs import edit, made_from, optimized_program
 from erlbridge.programs.workflow_results import Result, Spent, StepObserver
+from erlbridge.store.reports import report_name
 from erlbridge.wire.place import Place
 from erlbridge.wire.vocabulary import atom
 
@@ -212,6 +213,8 @@ class Runner:
         if outcome.program_id is not None and outcome.program is not None:
             self.programs[outcome.program_id] = outcome.program
             observer.keep(outcome.program_id, outcome.program)
+            if outcome.report is not None:
+                observer.keep(report_name(outcome.program_id), outcome.report)
         for name, model in outcome.models.items():
             observer.keep(name, model)
         return outcome.result

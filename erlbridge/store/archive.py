@@ -2,11 +2,12 @@
 agree on.
 
     programs/<64 digits>.etf, models/<64 digits>.etf, datasets/<64 digits>    in no order; the digits are the SHA-256
+    reports/<64 digits>.etf                       each behind the SHA-256 of itself; the digits are its program's
     index                                                                     the last: a line of JSON for each of them
                                                                               and one for the sum of these lines
 
-Each name is its content's hash, so nothing is taken on trust; the last file says that none is missing. Any tar reads
-it.
+Each name but a report's is its content's hash, so nothing is taken on trust; the last file says that none is missing.
+Any tar reads it.
 """
 
 from __future__ import annotations

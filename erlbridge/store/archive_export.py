@@ -12,6 +12,8 @@ from erlbridge.errors import NotFound
 from erlbridge.store.archive import BLOCK, FORMAT, INDEX, READ_BYTES, Moved, Read, filling, header
 from erlbridge.store.contents import Contents
 from erlbridge.store.datasets import DatasetStore
+from erlbridge.store.reports import DIRECTORY as REPORTS
+from erlbridge.store.reports import report_name
 from erlbridge.store.store import Store
 
 
@@ -33,6 +35,17 @@ def export(store: Store, out: BinaryIO, read: Read = lambda _: None) -> Iterator
                 continue
             lines.append(json.dumps({"name": entry.name, "size": size, "stored_at_ns": entry.stored_at_ns}))
             yield Moved(index.kind, entry.name, size)
+    for program_id, blob in store.reports.all():
+        name = report_name(program_id)
+        try:
+            content = store.reports.file(program_id)
+        except NotFound as missing:
+            yield Moved("report", name, blob.size_bytes, fault=missing.message)
+            continue
+        _write_file(out, f"{REPORTS}/{blob.name}", content)
+        read(len(content))
+        lines.append(json.dumps({"name": name, "size": len(content), "stored_at_ns": blob.modified_at_ns}))
+        yield Moved("report", name, len(content))
     listed = "".join(f"{line}\n" for line in lines).encode()
     end = json.dumps({"format": FORMAT, "count": len(lines), "sha256": hashlib.sha256(listed).hexdigest()})
     _write_file(out, INDEX, listed + f"{end}\n".encode())

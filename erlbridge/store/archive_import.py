@@ -13,18 +13,24 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
 
 from erlbridge.core.datasets import PREFIX
 from erlbridge.errors import NotFound, TransferError, ValidationError
-from erlbridge.limits import MAX_OUTGOING_BYTES
+from erlbridge.limits import MAX_OUTGOING_BYTES, MAX_REPORT_BYTES
 from erlbridge.store.archive import BLOCK, FORMAT, INDEX, READ_BYTES, Moved, Read, filling
 from erlbridge.store.contents import SUFFIX, Contents
 from erlbridge.store.datasets import STREAM, DatasetStore
+from erlbridge.store.models import MODEL
+from erlbridge.store.programs import PROGRAM
+from erlbridge.store.reports import PREFIX as REPORT_PREFIX
+from erlbridge.store.reports import Reports
 from erlbridge.store.store import Store
 from erlbridge.wire.transfer import Incoming
 
-_NAME: Final = re.compile(r"(?:(?:programs|models)/[0-9a-f]{64}\.etf|datasets/[0-9a-f]{64}|index)\Z")
+_Shelf: TypeAlias = Contents | DatasetStore | Reports
+
+_NAME: Final = re.compile(r"(?:(?:programs|models|reports)/[0-9a-f]{64}\.etf|datasets/[0-9a-f]{64}|index)\Z")
 _MOST_LINE_BYTES: Final = 256
 """Of the index."""
 _LARGEST: Final = MAX_OUTGOING_BYTES
@@ -43,7 +49,7 @@ def take_in(store: Store, source: BinaryIO, quota_bytes: int, read: Read = lambd
     Raises `ValidationError` for what is no archive of a store, is damaged or cut off, and `OSError` when the disk
     refuses; what came before that place was taken.
     """
-    taken: dict[str, tuple[Contents | DatasetStore, int, bool]] = {}
+    taken: dict[str, tuple[_Shelf, int, bool]] = {}
     while True:
         name, size = _next(source)
         if name == INDEX:
@@ -54,22 +60,28 @@ def take_in(store: Store, source: BinaryIO, quota_bytes: int, read: Read = lambd
             os.sync()
             return
         room, digits = name.removesuffix(SUFFIX).split("/")
-        if room == "datasets":
-            shelf: Contents | DatasetStore = store.datasets
-            full_name = PREFIX + digits
-        else:
-            shelf = store.programs if room == "programs" else store.models
-            full_name = shelf.kind.prefix + digits
+        places: dict[str, tuple[_Shelf, str]] = {
+            "programs": (store.programs, PROGRAM.prefix),
+            "models": (store.models, MODEL.prefix),
+            "datasets": (store.datasets, PREFIX),
+            "reports": (store.reports, REPORT_PREFIX),
+        }
+        shelf, prefix = places[room]
+        full_name = prefix + digits
         if full_name in taken:
             raise _unfit(f"{name} is twice in the archive")
-        if isinstance(shelf, Contents):
-            known = _take_content(shelf, source, full_name, size)
-            read(size)
-        else:
-            _refuse_too_much(store, full_name, size, quota_bytes)
-            known = _take_dataset(shelf, source, full_name, size, read)
+        match shelf:
+            case Reports():
+                known = _take_report(shelf, source, full_name, size)
+                read(size)
+            case Contents():
+                known = _take_content(shelf, source, full_name, size)
+                read(size)
+            case _:
+                _refuse_too_much(store, full_name, size, quota_bytes)
+                known = _take_dataset(shelf, source, full_name, size, read)
         taken[full_name] = shelf, size, known
-        yield Moved(shelf.register.index.kind, full_name, size, known)
+        yield Moved(room.removesuffix("s"), full_name, size, known)
 
 
 def _next(source: BinaryIO) -> tuple[str, int]:
@@ -95,6 +107,15 @@ def _take_content(shelf: Contents, source: BinaryIO, name: str, size: int) -> bo
     known = shelf.has(name)
     shelf.put(name, content, durable=False)  # ten thousand of them would wait for the disk for minutes
     return known
+
+
+def _take_report(shelf: Reports, source: BinaryIO, name: str, size: int) -> bool:
+    if size > 2 * MAX_REPORT_BYTES:
+        raise _unfit(f"{name} has {size} bytes, limit {MAX_REPORT_BYTES}")
+    try:
+        return shelf.take(name, _exactly(source, size))
+    except ValidationError as error:
+        raise _unfit(f"{name} is damaged in the archive: {error.message}") from None
 
 
 def _refuse_too_much(store: Store, name: str, size: int, quota_bytes: int) -> None:
@@ -132,7 +153,7 @@ def _take_dataset(shelf: DatasetStore, source: BinaryIO, name: str, size: int, r
     return known
 
 
-def _settle(content: bytes, taken: dict[str, tuple[Contents | DatasetStore, int, bool]]) -> None:
+def _settle(content: bytes, taken: dict[str, tuple[_Shelf, int, bool]]) -> None:
     """Checks the index against what came, and notes how old each is that was not there."""
     lines = content.splitlines(keepends=True)
     try:
@@ -147,7 +168,7 @@ def _settle(content: bytes, taken: dict[str, tuple[Contents | DatasetStore, int,
         raise _unfit("the archive's index does not fit what came before it; it was changed, or put together by others")
     for name, (shelf, _, known) in taken.items():
         stored_at_ns = sizes[name][1]
-        if not known and type(stored_at_ns) is int and 0 <= stored_at_ns < 2**63:
+        if not isinstance(shelf, Reports) and not known and type(stored_at_ns) is int and 0 <= stored_at_ns < 2**63:
             shelf.register.index.aged(name, stored_at_ns)
 
 

@@ -47,15 +47,19 @@ class Contents:
         kind: What they are.
         blobs: Where they lie; the truth about what there is.
         register: Where it is noted, and who hears of what was damaged.
+        leave: Takes away what lies elsewhere beside a thing, before that is deleted.
 
     Names have been matched against their pattern on arrival, so none leaves its directory. Every method may raise
     `OSError`.
     """
 
-    def __init__(self, kind: Kind, blobs: Blobs, register: Register) -> None:
+    def __init__(
+        self, kind: Kind, blobs: Blobs, register: Register, leave: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.kind = kind
         self.register = register
         self._blobs = blobs
+        self._leave = leave
 
     def put(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Keeps something; a crash leaves it whole or absent, and, if it is `durable`, so does a power cut. Raises
@@ -91,6 +95,7 @@ class Contents:
         `NotFound`."""
         self.register.dropped(name)
         try:
+            self._leave(name)
             deleted = self._blobs.delete(self.kind.directory, self.file(name))
         except OSError:
             self.register.is_behind = True  # it may lie there still

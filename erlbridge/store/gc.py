@@ -27,7 +27,7 @@ from erlbridge.store.store import Store
 from erlbridge.store.transfers import Transfers
 
 DAMAGED: Final = ".damaged"
-ROOMS: Final = ("", "programs", "models", "datasets", "results", "transfers", "workers")
+ROOMS: Final = ("", "programs", "models", "datasets", "results", "reports", "transfers", "workers")
 """The directories of a data directory in which things are set aside; the first is itself."""
 _AT_ONCE: Final = 100_000
 """Things of a kind that go at once; more wait for the next time."""
@@ -50,8 +50,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """One thing that is gone, or would be. `kind` is `dataset`, `program`, `model`, `transfer`, `damaged` or
-    `unfinished`; the name of what is none of the first three is its path in the data directory."""
+    """One thing that is gone, or would be. `kind` is `dataset`, `program`, `model`, `report` (by its program's name),
+    `transfer`, `damaged` or `unfinished`; the name of the last three is their path in the data directory."""
 
     kind: str
     name: str
@@ -80,6 +80,7 @@ def collect(
     yield from _aside(store.data, now / 1e9 - policy.aside_s, only_look=only_look)
     yield from _aside_elsewhere(store, now - int(policy.aside_s * 1e9), only_look=only_look)
     yield from _transfers(store, now / 1e9 - TRANSFER_KEPT_S, only_look=only_look)
+    yield from _reports(store, now - int(policy.aside_s * 1e9), only_look=only_look)
     if not only_look:
         make_up_kept(store.engine, store.blobs)
     for shelf, kept_s in shelves:
@@ -112,6 +113,15 @@ def _transfers(store: Store, before_s: float, *, only_look: bool) -> Iterator[Re
     for path, size in old:
         if only_look or not path.exists():
             yield Removed("transfer", str(path.relative_to(store.data)), size)
+
+
+def _reports(store: Store, before_ns: int, *, only_look: bool) -> Iterator[Removed]:
+    """Those whose program is not there: it was set aside, or has gone by hand."""
+    for program_id, blob in store.reports.all():
+        if blob.modified_at_ns < before_ns and not store.programs.has(program_id):
+            if not only_look:
+                store.reports.delete(program_id)
+            yield Removed("report", program_id, blob.size_bytes)
 
 
 def _aside(data: Path, before_s: float, *, only_look: bool) -> Iterator[Removed]:

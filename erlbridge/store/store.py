@@ -19,6 +19,7 @@ from erlbridge.store.models import MODEL
 from erlbridge.store.places import Places
 from erlbridge.store.programs import PROGRAM
 from erlbridge.store.register import Register, Say
+from erlbridge.store.reports import Reports
 
 if TYPE_CHECKING:
     from erlbridge.store.remote_blobs import RemoteBlobs
@@ -42,6 +43,7 @@ class Store:
     programs: Contents
     models: Contents
     datasets: DatasetStore
+    reports: Reports
     say: Say
 
     @property
@@ -73,11 +75,12 @@ def open_store(data: Path, say: Say, places: Places = _HERE) -> Store:
     engine = _shared_engine(places.index, take_over) if places.index else SqliteEngine(data, say, take_over)
     remote = _remote_blobs(data, places) if places.blobs else None
     blobs = remote or LocalBlobs(data)
-    programs = Contents(PROGRAM, blobs, Register(Index(engine, "program"), say))
+    reports = Reports(blobs, say)
+    programs = Contents(PROGRAM, blobs, Register(Index(engine, "program"), say), reports.delete)
     models = Contents(MODEL, blobs, Register(Index(engine, "model"), say))
     noted = Register(Index(engine, "dataset"), say)
     datasets = _shared_datasets(data, noted, remote, places) if remote else DatasetStore(data / "datasets", noted)
-    return Store(data, engine, blobs, programs, models, datasets, say)
+    return Store(data, engine, blobs, programs, models, datasets, reports, say)
 
 
 # What only shared stores are made of is loaded for these alone.

@@ -27,7 +27,8 @@ class Checked:
     """One thing that was checked.
 
     Attributes:
-        kind: `program`, `model`, `dataset`, or `result` and `cache`, whose names are hashes.
+        kind: `program`, `model`, `dataset`, `report` (by its program's name), or `result` and `cache`, whose names are
+            hashes.
         fault: None; `damaged`, and set aside now; `unread`, since the disk refused: it stays. Or one of the index
             alone: `unnoted`, which was missing there, and `lost`, which was nowhere else.
         what: More about that.
@@ -44,7 +45,8 @@ def total_bytes(store: Store) -> int:
     """About what `verify` reads."""
     statement = "SELECT coalesce(sum(size), 0) FROM results"
     ((outcomes,),) = store.engine.read(lambda statements: statements.rows(statement))
-    return sum(entry.size_bytes for shelf in store.shelves for entry in shelf.found()) + int(outcomes)
+    reports = sum(blob.size_bytes for _, blob in store.reports.all())
+    return sum(entry.size_bytes for shelf in store.shelves for entry in shelf.found()) + reports + int(outcomes)
 
 
 def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterator[Checked]:
@@ -77,9 +79,23 @@ def verify(store: Store, read: Callable[[int], None] = lambda _: None) -> Iterat
         for name in sorted(lacking):
             if shelf.register.index.get(name) is None:
                 yield Checked(kind, name, 0, LOST, "its file is gone; the index has forgotten it")
+    yield from _reports(store, read)
     make_up_kept(store.engine, store.blobs)
     for kind in KINDS:
         yield from _outcomes(store, kind, read)
+
+
+def _reports(store: Store, read: Callable[[int], None]) -> Iterator[Checked]:
+    for program_id, blob in store.reports.all():
+        try:
+            read(len(store.reports.get(program_id)))
+        except NotFound as missing:
+            if missing.context.get("reason") == atom("damaged"):
+                yield Checked("report", program_id, blob.size_bytes, DAMAGED, missing.message)
+        except OSError as refused:
+            yield Checked("report", program_id, blob.size_bytes, UNREAD, refused.strerror or str(refused))
+        else:
+            yield Checked("report", program_id, blob.size_bytes)
 
 
 def _outcomes(store: Store, kind: str, read: Callable[[int], None]) -> Iterator[Checked]:

@@ -25,6 +25,7 @@ FAMILIES: Final = {
     "config": "the settings of a node",
     "dataset": "examples on disk: import files, list, show, export, delete",
     "store": "what lasts: shown, verified, cleared up, and moved in one file",
+    "report": "how an optimization went: one HTML file, charts as Vega-Lite, SVG or PNG",
     "audit": "the log of requests and their outcomes",
     "doctor": "whether a node would run well here, and what to do where not",
     "decode": "bytes as terms, in Elixir's, Erlang's or Python's notation, or byte by byte",

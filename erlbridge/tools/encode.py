@@ -25,6 +25,8 @@ def read_term(text: str, notation: str | None = None) -> object:
         return from_elixir(text)
     except NotationError as error:
         elixir = error
+    if "%" in text:  # a map there, a comment in Erlang: half of an Elixir term must not pass for an Erlang one
+        raise elixir
     try:
         return from_erlang(text)
     except NotationError as erlang:

@@ -32,7 +32,7 @@ from erlbridge.tools.opening import STANDARD, opened, written
 from erlbridge.tools.progress import progress
 from erlbridge.tools.wording import moment, size
 
-_KINDS: Final = ("program", "model", "dataset", "result", "cache")
+_KINDS: Final = ("program", "model", "dataset", "report", "result", "cache")
 
 
 @dataclass(frozen=True, slots=True)

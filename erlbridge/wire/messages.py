@@ -38,8 +38,9 @@ _TRANSFER: Final = atom("transfer")
 @dataclass(frozen=True, slots=True)
 class Meta:
     """What a request says about itself. `deadline_ms` is a span, counted from arrival; `priority` is at most
-    `MAX_PRIORITY` from 0, higher first; `source` is who asks, for turns between callers; `parent` the id
-    of the request whose Elixir function makes this one, nil for none."""
+    `MAX_PRIORITY` from 0, higher first; `source` is who asks, for turns between callers; `traceparent` the span that
+    those of the job are below, as W3C's Trace Context writes it; `parent` the id of the request whose Elixir function
+    makes this one, nil for none."""
 
     deadline_ms: int | None = None
     idempotency_key: str | None = None
@@ -48,6 +49,7 @@ class Meta:
     source: str | None = None
     version: str | None = None
     trace: str | None = None
+    traceparent: str | None = None
     parent: Term = None
 
 
@@ -156,6 +158,7 @@ def _parse_meta(place: Place) -> Meta:
         source=text("source"),
         version=text("version"),
         trace=text("trace"),
+        traceparent=text("traceparent"),
         parent=None if (parent := given("parent")) is None else parent.term,
     )
 

@@ -21,6 +21,7 @@ VERBS: Final = (
     "train_model",
     "list_programs",
     "get_program",
+    "get_report",
     "put_program",
     "delete_program",
     "fetch_result",
@@ -104,7 +105,7 @@ KEYS: Final = (
     "protocol", "version", "os_pid", "python", "dspy", "codec", "workers", "verbs", "limits", "max_frame_bytes",
     "max_queue", "credit", "status", "message", "uptime_ms", "queue", "waiting", "running", "capacity", "state",
     "rss_bytes", "cpu_percent", "job", "verb", "id", "elapsed_ms", "versions", "node", "restarts", "dropped_events",
-    "calls", "open", "late", "priorities", "pool", "spares", "recycled",
+    "calls", "open", "late", "http", "priorities", "pool", "spares", "recycled",
     # the watchdog's
     "peak_rss_bytes", "forkserver", "machine", "memory_bytes", "available_bytes", "disk_free_bytes", "descriptors",
     "max_descriptors", "worker_soft_bytes", "worker_hard_bytes", "workers_total_bytes", "total_bytes", "soft", "hard",
@@ -148,6 +149,8 @@ KEYS: Final = (
     "audit", "sequence", "head", "lost",
     # stored results
     "idempotency_key", "atoms", "cache", "hits", "misses",
+    # reports
+    "report", "html", "charts", "tokens", "cost",
 )  # fmt: skip
 
 ATOMS: Final = frozenset(

@@ -30,6 +30,11 @@ def set_environment(settings: WorkerSettings) -> None:
     program's own parts where workers keep what they share."""
     os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
     os.environ["ERLBRIDGE_WORKER_DATA"] = settings.shared
+    if settings.otel_endpoint:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otel_endpoint
+        os.environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)  # it would be the stronger
+    if settings.otel_content:
+        os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "true"
 
 
 def allot(settings: WorkerSettings, cpus: Set[int]) -> None:

@@ -72,6 +72,9 @@ def main() -> NoReturn:
         signal.signal(number, lambda *_: _end(keeper))
     signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid, keeper))
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
+    from erlbridge.programs.traces import load  # noqa: PLC0415
+
+    load()
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared

@@ -3,6 +3,7 @@
 It speaks the same frames and terms with the node as the node does with the host:
 
     {:deadline, deadline_ms, left_s}                  what the next job has; said only when it has a deadline
+    {:trace, traceparent}                             the host's span that the next job is below; said only when named
     {:time, deadline_ms, left_s}                      what the job that runs has from now on; nil without a deadline
     {:run, verb, payload, %{name => bytes}}           the next job, with the programs and trained models it names, and
                                                       where the datasets lie
@@ -13,7 +14,7 @@ It speaks the same frames and terms with the node as the node does with the host
     {:chunk, map}                                     a piece of an output that is streamed
     {:call, number, timeout_ms, name, arguments}      for the host; the number is never used again
     {:program, program_id, bytes}                     for the node to keep, as trained models are; said before the
-                                                      answer that names it
+                                                      answer that names it, and before the report on it
     {:log, level, text, logger, dropped}              from Python's logging; `dropped` more before it were too many
     {:ok, result}
     {:error, error_map}
@@ -48,6 +49,8 @@ from erlbridge.errors import (
 )
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
+from erlbridge.programs.traces import traced
+from erlbridge.store.reports import report_name
 from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
@@ -61,7 +64,7 @@ from erlbridge.worker.stacks import Stacks
 from erlbridge.worker.throttle import Throttle
 
 _RUN, _CANCEL, _BOOTED, _STACKS = Atom("run"), Atom("cancel"), Atom("booted"), Atom("stacks")
-_DEADLINE, _TIME = Atom("deadline"), Atom("time")
+_DEADLINE, _TIME, _TRACE = Atom("deadline"), Atom("time"), Atom("trace")
 _OK, _ERROR = Atom("ok"), Atom("error")
 _PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
 _READ_BYTES = 256 * 1024
@@ -74,21 +77,23 @@ def work(wire: socket.socket, report: Report, stacks: Stacks) -> None:
     threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
     desk.say((_BOOTED, report.to_term()))
     while True:
-        verb, payload, programs = desk.jobs.get()
-        desk.finish(_run(verb, payload, programs, desk))
+        verb, payload, programs, traceparent = desk.jobs.get()
+        desk.finish(_run(verb, payload, programs, traceparent, desk))
 
 
-def _run(verb: str, payload: object, programs: Mapping[str, bytes], desk: _Desk) -> bytes:
+def _run(verb: str, payload: object, programs: Mapping[str, bytes], traceparent: str | None, desk: _Desk) -> bytes:
     """The frame that answers a job, whatever happens in it."""
     failure: BridgeError
     try:
-        with ExitStack() as opened:
+        with traced(verb, traceparent), ExitStack() as opened:
             job = parse_job(verb, _with_datasets(payload, programs, opened))
             outcome: Outcome = run(job, desk, programs, Spelling.of(payload))
         for name, content in outcome.models.items():
             desk.keep(name, content)
         if outcome.program_id is not None:
             desk.keep(outcome.program_id, outcome.program or b"")
+            if outcome.report is not None:
+                desk.keep(report_name(outcome.program_id), outcome.report)
         frame = encode((_OK, outcome.result), head=1)
         if len(frame) <= MAX_WORKER_FRAME_BYTES:
             return frame
@@ -130,7 +135,8 @@ class _Desk:
         self._stacks = stacks
         self._outbox = Outbox(wire)
         self.logs = Logs(self._outbox.offer)
-        self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes]]] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes], str | None]] = queue.SimpleQueue()
+        self._traceparent: str | None = None
         self._cancelled = threading.Event()
         self._throttle = Throttle()
         self._calls = Calls(self._outbox.send)
@@ -160,6 +166,8 @@ class _Desk:
                 self._deadline.of_next(deadline_ms, left_s)
             case (Atom() as kind, int() | None as deadline_ms, float() | None as left_s) if kind == _TIME:
                 self._deadline.of_this(deadline_ms, left_s)
+            case (Atom() as kind, bytes() as traceparent) if kind == _TRACE:
+                self._traceparent = traceparent.decode()
             case (Atom() as kind, int() as number, outcome) if kind == _RESULT:
                 self._calls.take(number, outcome)
             case (_, Atom() as verb, payload, dict() as programs):
@@ -167,7 +175,9 @@ class _Desk:
                 self._cancelled.clear()
                 self._calls.begin()
                 self._deadline.begin()
-                self.jobs.put((str(verb), payload, {key.decode(): value for key, value in programs.items()}))
+                named = {key.decode(): value for key, value in programs.items()}
+                above, self._traceparent = self._traceparent, None
+                self.jobs.put((str(verb), payload, named, above))
 
     def say(self, term: object) -> None:
         self._outbox.send(term_to_binary(term))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from erlbridge.codec.notation.layout import Opened, Parts
 
-_CHARACTERS = frozenset(chain(range(0x20, 0x7F), (7, 8, 9, 10, 11, 12, 13, 27, 127)))
+_CHARACTERS = frozenset(chain(range(0x20, 0x7F), (7, 8, 9, 10, 11, 12, 13, 27)))
 _STRUCT = Atom("__struct__")
 
 
@@ -71,7 +71,7 @@ def _describe(value: object, room: int) -> str | Opened:
         case int() if kind is int:
             return integer_text(value, "0x", room)
         case float() if kind is float:
-            return float_text(value)
+            return _float(value)
         case list() if kind is list:
             return _list(value, room)
         case tuple() if kind is tuple:
@@ -80,6 +80,11 @@ def _describe(value: object, room: int) -> str | Opened:
             return _map(value)
         case _:
             return _rare(value, room)
+
+
+def _float(value: float) -> str:
+    # Elixir shows whole numbers plain for longer than Erlang does.
+    return f"{int(value)}.0" if 1.0 <= abs(value) < 1.0e16 and value.is_integer() else float_text(value)
 
 
 def _list(value: list[Any], room: int) -> str | Opened:

@@ -25,7 +25,7 @@ def stands_alone(name: str) -> bool:
     return (
         _WORD.fullmatch(name) is not None
         or name in OPERATORS
-        or (not name.isascii() and name.isidentifier() and is_normalized("NFC", name))
+        or (not name.isascii() and name.isidentifier() and is_normalized("NFKC", name))
     )
 
 

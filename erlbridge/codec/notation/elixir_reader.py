@@ -34,6 +34,7 @@ _OPERATOR = re.compile("|".join(re.escape(name) for name in sorted(OPERATORS | {
 _KEY_END = re.compile(r":(?=\s)")
 _SIGIL = re.compile(r"~([a-zA-Z]+)")
 _SIGIL_ENDS = {"(": ")", "[": "]", "{": "}", "<": ">", "/": "/", "|": "|", '"': '"', "'": "'"}
+_LONE_BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
 _ARITY = re.compile(r"/([0-9]{1,3})")
 _WORDS = {"nil": None, "true": True, "false": False}
 
@@ -162,7 +163,9 @@ def _quoted_name(cursor: Cursor) -> str:
     start = cursor.pos
     quote = cursor.text[start]
     cursor.pos += 1
-    return checked_name(cursor, characters(cursor, read_quoted(cursor, quote), start), start)
+    # `inspect/2` writes a character from U+0080 to U+009F as the one byte that it is not in UTF-8.
+    name = read_quoted(cursor, quote).decode(errors="surrogateescape")
+    return checked_name(cursor, name.translate(_LONE_BYTES), start)
 
 
 def _atom(cursor: Cursor) -> object:

@@ -55,10 +55,23 @@ def _serve_wire(descriptors: tuple[int, int], config: NodeConfig) -> int:
     except OSError as error:
         sys.stderr.write(f"erlbridge serve: the wire's descriptors {descriptors} cannot be used: {error}\n")
         return EXIT_CONFIGURATION
+    from erlbridge.errors import ValidationError  # noqa: PLC0415
     from erlbridge.node.about import About  # noqa: PLC0415
 
-    about = About(config)
+    listening = None
+    if config.http:
+        from erlbridge.node.http.admission import Admission  # noqa: PLC0415 - for those who set it
+        from erlbridge.node.http.listening import listen, name_of  # noqa: PLC0415
+
+        try:
+            Admission.of(config)
+        except ValidationError as error:
+            sys.stderr.write(f"erlbridge serve: {error}\n")
+            return EXIT_CONFIGURATION
+        with contextlib.suppress(OSError):  # somebody else has it; the node serves without, and tries again
+            listening = listen(config.http)
+    about = About(config, http=None if listening is None else name_of(listening))
     about.announce(taken[1])
     from erlbridge.node.node import serve  # noqa: PLC0415 - half of the start's time, which the host need not wait for
 
-    return serve(config, about, taken)
+    return serve(config, about, taken, listening)

@@ -61,6 +61,8 @@ defmodule Pipeline.DSPy.PythonBridge do
       `%{field: …, text: …, is_last: …}`, or a pid that gets `{Pipeline.DSPy.PythonBridge, ref, {:chunk, map}}`.
     * `:functions` - Elixir functions that this job may call, by name, beside the bridge's own.
     * `:priority`, `:idempotency_key`, `:source`, `:version`, `:trace` - passed on as the request's meta.
+    * `:traceparent` - the span that those of the job are below, as W3C's Trace Context writes it; the caller's own when
+      OpenTelemetry is loaded. See docs/operating.md, Metrics and traces.
 
   ## Elixir functions inside DSPy
 
@@ -189,7 +191,7 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   Options: those of every request, `:validation_data`, and the job's configuration, as the map `:config` or key by key:
   `:optimizer`, `:module`, `:metric`, `:max_demos`, `:max_labeled_demos`, `:lm`, `:prompt_lm`, `:teacher_lm`, `:seed`,
-  `:num_threads`, `:options`, `:budget`, `:cache`, `:result_cache`. What is the same for every job may be configured once, see
+  `:num_threads`, `:options`, `:budget`, `:cache`, `:result_cache`, `:report`. What is the same for every job may be configured once, see
   `Pipeline.DSPy.JobDefaults`.
 
       PythonBridge.optimize_signature(bridge, "question -> answer", examples,
@@ -276,6 +278,10 @@ defmodule Pipeline.DSPy.PythonBridge do
   @doc "A program as a map of plain data, see `Pipeline.DSPy.PythonBridge.Programs.get_program/3`."
   @spec get_program(bridge, String.t(), keyword) :: answer
   defdelegate get_program(bridge, program_id, opts \\ []), to: Programs
+
+  @doc "How a program came to be, see `Pipeline.DSPy.PythonBridge.Programs.get_report/3`."
+  @spec get_report(bridge, String.t(), keyword) :: answer
+  defdelegate get_report(bridge, program_id, opts \\ []), to: Programs
 
   @doc "Gives the node a program to keep, see `Pipeline.DSPy.PythonBridge.Programs.put_program/3`."
   @spec put_program(bridge, map, keyword) :: answer

@@ -41,6 +41,11 @@ defmodule Pipeline.DSPy.BridgeProgramsTest do
       assert {:ok, %{programs: [%{program_id: ^id}]}} = PythonBridge.list_programs(bridge)
     end
 
+    test "have no report when nobody asked for one", %{bridge: bridge, program_id: id} do
+      assert {:error, %PythonError{error_type: :not_found, context: %{program_id: ^id}}} =
+               PythonBridge.get_report(bridge, id)
+    end
+
     test "come in pages", %{bridge: bridge, program: program} do
       named = put_in(program, [:signature, :name], "Another")
       {:ok, %{program_id: another}} = PythonBridge.put_program(bridge, named)

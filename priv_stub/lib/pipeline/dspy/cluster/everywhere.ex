@@ -17,6 +17,7 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     :shutdown,
     :list_programs,
     :get_program,
+    :get_report,
     :delete_program,
     :list_datasets,
     :delete_dataset,
@@ -72,6 +73,11 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
       [] -> one_of(Asking.all(members, :fetch_result, payload, timeout))
       givers -> one_of(Asking.all(givers, :fetch_result, payload, timeout))
     end
+  end
+
+  # A program that was copied to another member has left its report where it was made.
+  defp answer(:get_report, _name, members, payload, timeout) do
+    one_of(Asking.all(members, :get_report, payload, timeout))
   end
 
   defp answer(:get_program, name, _members, payload, timeout) do

@@ -98,7 +98,8 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
 
   def payload(verb, [], opts) when verb in [:health_check, :stats, :clear_cache], do: {%{}, opts}
 
-  def payload(verb, [program_id], opts) when verb in [:get_program, :delete_program] do
+  def payload(verb, [program_id], opts)
+      when verb in [:get_program, :get_report, :delete_program] do
     {%{program_id: program_id}, opts}
   end
 

@@ -19,7 +19,7 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonError
 
-  @meta_options [:priority, :idempotency_key, :source, :version, :trace]
+  @meta_options [:priority, :idempotency_key, :source, :version, :trace, :traceparent]
   @options [:timeout, :grace, :progress, :stream_to, :functions, :idempotent | @meta_options]
   @default_grace_ms 1_000
   # How long a bridge of another BEAM node has to say that the time is up, before its caller takes it to hang.
@@ -245,11 +245,22 @@ defmodule Pipeline.DSPy.PythonBridge.Caller do
 
   defp frame(ref, verb, payload, timeout, within, progress_to, opts) do
     meta = opts |> Keyword.take(@meta_options) |> Keyword.put(:progress, progress_to != nil)
+    meta = Keyword.merge(traceparent(), meta)
     meta = if within, do: Keyword.put(meta, :parent, within.parent), else: meta
     meta = if timeout == :infinity, do: meta, else: Keyword.put(meta, :deadline_ms, timeout)
 
     request = MessageProtocol.create_request(verb, payload, [{:message_id, ref} | meta])
     {MessageProtocol.encode(request), MessageProtocol.metadata_bytes(request)}
+  end
+
+  # The caller's span, where OpenTelemetry is there. Whoever has begun one has loaded its propagator; it is not looked for.
+  defp traceparent do
+    if :erlang.function_exported(:otel_propagator_text_map, :inject, 1) do
+      headers = apply(:otel_propagator_text_map, :inject, [[]])
+      for {"traceparent", value} <- headers, do: {:traceparent, value}
+    else
+      []
+    end
   end
 
   defp signature_hash(:optimize_signature, %{} = payload) do

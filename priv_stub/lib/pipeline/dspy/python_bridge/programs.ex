@@ -31,6 +31,19 @@ defmodule Pipeline.DSPy.PythonBridge.Programs do
   end
 
   @doc """
+  How a program came to be: the report that its optimization made with `report: true`. Default timeout: 5000 ms.
+
+      {:ok, %{report: %{html: html, charts: charts}}} = PythonBridge.get_report(bridge, program_id)
+      File.write!("triage.html", html)
+
+  `charts` are Vega-Lite specifications by name, maps with strings as keys: `%VegaLite{spec: charts.score}`.
+  """
+  @spec get_report(PythonBridge.bridge(), String.t(), keyword) :: PythonBridge.answer()
+  def get_report(bridge, program_id, opts) do
+    PythonBridge.request(bridge, :get_report, [program_id], opts)
+  end
+
+  @doc """
   Gives the node a program to keep, as a node once gave it: it is checked first. Default timeout: 30000 ms.
 
       {:ok, %{program_id: "program:" <> _}} = PythonBridge.put_program(bridge, program)

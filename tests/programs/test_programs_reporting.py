@@ -1,0 +1,146 @@
+"""Reports on real optimizations: what they tell is what happened, and asking for one changes nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from program_jobs import Jobs
+
+from erlbridge.programs import reporting
+from erlbridge.programs.history import History, Thinned
+from erlbridge.programs.ledger import Ledger
+from erlbridge.reports.record import MAX_MOMENTS, MAX_TRIALS, Record, unpack
+
+SEARCH = "bootstrap_few_shot_with_random_search"
+
+
+@pytest.fixture(scope="module")
+def searched(tickets: list[dict[str, str]]) -> tuple[Any, Record]:
+    """A search with a report: its result, and the record that is kept of it."""
+    result, outcome = Jobs(tickets).optimize(
+        SEARCH, train=16, dev=12, options={"num_candidate_programs": 2}, report=True
+    )
+    assert outcome.report is not None
+    return result, unpack(outcome.report)
+
+
+def test_a_report_tells_what_the_result_says(searched: tuple[Any, Record]) -> None:
+    result, record = searched
+    metrics = result["optimization_metrics"]
+    assert (record.score_before, record.score_after) == (metrics["score_before"], metrics["score_after"])
+    assert (record.trial_count, len(record.trials)) == (metrics["trials"], metrics["trials"])
+    assert (record.lm_calls, record.cost_usd) == (metrics["lm_calls"], metrics["cost_usd"])
+    assert record.tokens == metrics["input_tokens"] + metrics["output_tokens"]
+    assert (record.name, record.optimizer, record.module) == ("Triage", SEARCH, "predict")
+    assert record.moments[-1].lm_calls == metrics["lm_calls"]
+    assert [moment.at_s for moment in record.moments] == sorted(moment.at_s for moment in record.moments)
+    stages = list(dict.fromkeys(moment.stage for moment in record.moments))
+    assert (stages[0], stages[-1]) == ("baseline", "finishing")
+
+
+def test_its_rows_are_examples_with_their_answers_before_and_after(
+    searched: tuple[Any, Record], tickets: list[dict[str, str]]
+) -> None:
+    _, record = searched
+    held_out = tickets[64:76]
+    assert record.examples == len(record.rows) == record.improved + record.same + record.worse == 12
+    for row in record.rows:
+        ticket = held_out[row.index]
+        assert dict(row.inputs) == {"subject": ticket["subject"], "body": ticket["body"]}
+        assert dict(row.expected) == {"category": ticket["category"]}
+        assert row.score_before == float(row.before == row.expected)
+        assert row.score_after == float(row.after == row.expected)
+    changes = [row.change for row in record.rows]
+    assert changes == sorted(changes, reverse=True)
+    assert sum(changes) == pytest.approx(12 * record.change)
+
+
+def test_its_prompts_are_what_the_model_is_told_and_its_demos_those_of_the_program(
+    searched: tuple[Any, Record],
+) -> None:
+    result, record = searched
+    (prompt,) = record.prompts
+    assert "Sort the ticket into its category." in prompt.after
+    assert "[[ ## category ## ]]" in prompt.after
+    assert [dict(demo.fields) for demo in prompt.demos] == result["optimized_signature"]["demos"][:24]
+    assert prompt.demo_count == len(result["optimized_signature"]["demos"])
+
+
+def test_a_report_in_a_result_is_a_page_and_vega_lite(searched: tuple[Any, Record]) -> None:
+    result, _ = searched
+    report = result["report"]
+    assert report["html"].startswith("<!doctype html>")
+    assert result["program_id"] in report["html"]
+    assert set(report["charts"]) == {"score", "examples", "calls", "tokens"}
+    assert all(chart["$schema"].endswith("/v5.json") for chart in report["charts"].values())
+
+
+def test_asking_for_a_report_changes_nothing_but_its_being_there(
+    searched: tuple[Any, Record], tickets: list[dict[str, str]]
+) -> None:
+    reported, _ = searched
+    plain, outcome = Jobs(tickets).optimize(SEARCH, train=16, dev=12, options={"num_candidate_programs": 2})
+    assert outcome.report is None
+    assert set(reported) - set(plain) == {"report"}
+    assert reported["optimized_signature"] == plain["optimized_signature"]
+    assert reported["program_id"] == plain["program_id"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "config", "predictors"),
+    [
+        ("ensemble", {"options": {"num_candidate_programs": 2}}, 3),
+        ("labeled_few_shot", {"module": "best_of_n"}, 1),
+        ("knn_few_shot", {}, 1),
+    ],
+)
+def test_programs_of_every_build_have_a_report(
+    tickets: list[dict[str, str]], optimizer: str, config: dict[str, object], predictors: int
+) -> None:
+    result, outcome = Jobs(tickets).optimize(optimizer, train=8, dev=4, report=True, **config)
+    assert result["warnings"] == []
+    assert outcome.report is not None
+    assert len(unpack(outcome.report).prompts) == predictors
+
+
+def test_a_report_that_cannot_be_made_costs_a_warning_and_no_program(tickets: list[dict[str, str]]) -> None:
+    result, outcome = Jobs(tickets).optimize("labeled_few_shot", train=8, dev=4)
+
+    def fails() -> Record:
+        raise RecursionError("too deep")
+
+    bare = dataclasses.replace(outcome, result=dict(outcome.result))  # type: ignore[call-overload]
+    told = reporting.reported(bare, fails)
+    assert isinstance(told.result, dict)
+    warnings = next(value for key, value in told.result.items() if str(key) == "warnings")
+    assert warnings == ["no report was made: RecursionError: too deep"]
+    assert (told.program_id, told.report) == (result["program_id"], None)
+
+
+def test_a_thinned_list_keeps_its_bound_and_all_that_matters() -> None:
+    for count in (3, 10, 1000):
+        thinned: Thinned[int] = Thinned(10, lambda item: item % 400 == 7)
+        for number in range(count):
+            thinned.add(number)
+        assert len(thinned.items) <= 10
+        assert {number for number in range(count) if number % 400 == 7} <= set(thinned.items)
+    all_matter: Thinned[int] = Thinned(10, lambda item: True)
+    for number in range(100):
+        all_matter.add(number)
+    assert all_matter.items == list(range(90, 100))
+
+
+def test_a_history_of_a_long_search_is_bounded_and_has_each_new_best() -> None:
+    history = History()
+    for number in range(20_000):
+        history.tried(number // 5000 / 10, whole=True, at_s=number, lm_calls=number)
+        history.passed(number, "searching" if number else "baseline", Ledger(lm_calls=number))
+    trials = history.trials.items
+    assert history.trial_count == 20_000
+    assert len(trials) <= MAX_TRIALS
+    assert {1, 5001, 10_001, 15_001} <= {trial.number for trial in trials}
+    course = history.course
+    assert len(course) <= MAX_MOMENTS + 1
+    assert (course[0].stage, course[1].stage, course[-1].lm_calls) == ("baseline", "searching", 19_999)
