@@ -1,5 +1,5 @@
-"""The characters beyond ASCII that Elixir takes in names without quotes: those of Unicode 14 that are letters or marks in
-the scripts recommended for identifiers (Unicode Technical Standard 39). Taken from Elixir 1.14 itself, code by code.
+"""The characters beyond ASCII that Elixir takes in names without quotes: those of Unicode 14 that are letters or marks
+in the scripts recommended for identifiers (Unicode Technical Standard 39). Taken from Elixir 1.14 itself, code by code.
 """
 
 from __future__ import annotations
