@@ -266,7 +266,9 @@ def _key(cursor: Cursor) -> object:
     return named(name)
 
 
-_QUOTED = {quote: re.compile(rf"{quote}(?:[^{quote}\\]|\\.)*{quote}", re.DOTALL) for quote in ('"', "'")}
+_QUOTED = {
+    quote: re.compile(rf"{quote}[^{quote}\\]*+(?:\\.[^{quote}\\]*+)*+{quote}", re.DOTALL) for quote in ('"', "'")
+}
 
 
 def _end_of_quotes(text: str, start: int) -> int:
