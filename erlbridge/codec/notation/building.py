@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from erlbridge.codec._pure_decode import make_map as map_of
 from erlbridge.codec.atoms import Atom
-from erlbridge.codec.order import TermMap
 from erlbridge.codec.terms import BitString, ImproperList
-from erlbridge.errors import EncodeError
+from erlbridge.errors import DecodeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,21 +32,9 @@ def improper(values: list[object], tail: object) -> object:
 def make_map(cursor: Cursor, pairs: list[tuple[object, object]], start: int) -> object:
     """The map of these pairs, as the decoder gives it."""
     try:
-        if len(pairs) <= 256:
-            plain = dict(pairs)
-            if len(plain) == len(pairs):
-                return plain
-    except (TypeError, RecursionError):
-        pass
-    try:
-        odd = TermMap(pairs)
-    except EncodeError as error:
-        cursor.fail(error.message, start)
-    if len(odd) != len(pairs):
-        cursor.fail(f"map with {len(pairs) - len(odd)} duplicate keys", start)
-    if all(type(key) in (Atom, bytes) for key in odd):
-        return dict(odd.items())
-    return odd
+        return map_of([part for pair in pairs for part in pair], start)
+    except DecodeError as error:
+        cursor.fail(error.message.removesuffix(f" at offset {start}"), start)
 
 
 class Bits:
