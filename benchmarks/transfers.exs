@@ -82,14 +82,15 @@ measure = fn os_pid, function ->
   {given, {span / 1.0e6, (most - before) / 1.0e6, beside, seconds}}
 end
 
-raw = fn ->
+# A bare port, and one on whose both ends somebody else sums what passes: the least that a transfer does.
+raw = fn arguments ->
   script = Path.join(__DIR__, "raw_port.py")
 
   port =
     Port.open({:spawn_executable, System.find_executable(python)}, [
       :binary,
       packet: 4,
-      args: [script]
+      args: [script | arguments]
     ])
 
   chunk = :crypto.strong_rand_bytes(1024 * 1024)
@@ -97,20 +98,46 @@ raw = fn ->
   Port.command(port, "are you there?")
   heard.()
 
+  test = self()
+
+  summing =
+    spawn_link(fn ->
+      sum =
+        Enum.reduce(1..megabytes, :crypto.hash_init(:sha256), fn _, sum ->
+          receive do: ({:sum, chunk} -> :crypto.hash_update(sum, chunk))
+        end)
+
+      send(test, {:summed, :crypto.hash_final(sum)})
+    end)
+
   {:os_pid, os_pid} = Port.info(port, :os_pid)
 
   {_, found} =
     measure.(os_pid, fn ->
       for number <- 1..megabytes do
         if number > 8, do: heard.()
+        if arguments == ["sum"], do: send(summing, {:sum, chunk})
         Port.command(port, chunk)
       end
 
       for _ <- 1..min(8, megabytes), do: heard.()
+      if arguments == ["sum"], do: receive(do: ({:summed, _sum} -> :ok))
     end)
 
+  Process.unlink(summing)
+  Process.exit(summing, :kill)
   Port.close(port)
-  {"a bare port, frames of 1 MiB", megabytes * 1024 * 1024, found}
+  {megabytes * 1024 * 1024, found}
+end
+
+raw_both = fn ->
+  for {name, arguments} <- [
+        {"a bare port, frames of 1 MiB", []},
+        {"the same, summed at both ends and nothing else", ["sum"]}
+      ] do
+    {bytes, found} = raw.(arguments)
+    {name, bytes, found}
+  end
 end
 
 # Chunks that are the same examples again and again, to see what the node makes of them while the BEAM makes nothing.
@@ -191,11 +218,10 @@ round = fn ->
   File.rm_rf!(data)
 
   [
-    raw.(),
     {"chunks that are there, sent", megabytes * 1024 * 1024, ready},
     {"encoded and summed by the BEAM, sent nowhere", bytes, encoded},
     {"read back as terms", bytes, back}
-    | Enum.map(sent, &elem(&1, 1))
+    | raw_both.() ++ Enum.map(sent, &elem(&1, 1))
   ]
 end
 
