@@ -5,7 +5,6 @@ dump of frames, the packets of a connection (`packets`). What a file is, its fir
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO, Final
 
 from erlbridge.errors import FrameError
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.node.audit_files import opened_to_read
 from erlbridge.node.capture_files import older_files
 from erlbridge.tools.packets import PACKET_MAGICS, read_packets
 from erlbridge.tools.tcp_streams import frames_of
@@ -63,11 +63,7 @@ def read_capture(path: Path | str, follow: bool = False) -> Iterator[Entry]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise CaptureError(f"{path} is no regular file")
-    return file
+    return os.fdopen(opened_to_read(path), "rb")
 
 
 def _to_the_end(file: BinaryIO, reader: CaptureReader) -> Iterator[Entry]:
