@@ -17,6 +17,7 @@ FAMILIES: Final = {
     "dataset": "examples on disk: import files, list, show, export, delete",
     "store": "what lasts: shown, verified, cleared up, and moved in one file",
     "audit": "the log of requests and their outcomes",
+    "repl": "what was said on the wires: look, compare, change, send again",
     "doctor": "whether a node would run well here, and what to do where not",
     "vocabulary": "print the Elixir module of the atoms that the node may emit",
 }

@@ -1,23 +1,4 @@
-"""Which frames are meant: `verb=predict error size>1MB after=12:03`. Every term of a filter must hold.
-
-| key | compares |
-|---|---|
-| `n` | the frame's number: `n>100` |
-| `id` | the request's id, in Elixir notation |
-| `verb` | the verb of the request, also of its answer and events |
-| `head` | a request's verb, or the message's first atom: `ok`, `progress`, `log` |
-| `kind` | `request`, `answer`, `event`, `control`, `broken` |
-| `error` | the error's type; alone, any error |
-| `wire` | `host`, `repl`, `worker`, `worker 2` |
-| `dir` | `in` (to the node or worker), `out` |
-| `size` | bytes on the wire: `size>1MB`, `size<=512` |
-| `took` | of an answer, since its request: `took>200ms` |
-| `after`, `before` | the time of day, `12:03` or `12:03:04.5`, or a date with it: `2026-11-23T12:03` |
-| `last` | so many of those that are left: `last=20` |
-
-`=` is equal, `!=` is not, `~` holds the text; sizes, numbers and times also take `<`, `<=`, `>` and `>=`. A word without any of these is looked
-for in the line about the frame.
-"""
+"""Which frames are meant: `verb=predict error size>1MB after=12:03`. Every term of a filter must hold."""
 
 from __future__ import annotations
 
@@ -44,7 +25,7 @@ _NUMBERS: Final[dict[str, Callable[[Frame], int | None]]] = {
     "size": lambda frame: frame.size,
     "took": lambda frame: frame.took_ns,
 }
-_TEXTS: Final[dict[str, Callable[[Frame], str]]] = {
+TEXTS: Final[dict[str, Callable[[Frame], str]]] = {
     "id": lambda frame: frame.said.id,
     "verb": lambda frame: frame.verb,
     "head": lambda frame: frame.said.head,
@@ -53,7 +34,24 @@ _TEXTS: Final[dict[str, Callable[[Frame], str]]] = {
     "wire": lambda frame: frame.wire,
     "dir": lambda frame: "in" if frame.inward else "out",
 }
-KEYS: Final = (*_TEXTS, *_NUMBERS, "after", "before", "last")
+HELP: Final = """\
+n        the frame's number                         n>100
+id       the request's id, in Elixir's notation     id=7
+verb     of the request, also of its answer         verb=predict
+head     a verb, or the message's first atom        head=progress
+kind     request, answer, event, control, broken    kind=answer
+error    the error's type; alone, any error         error=lm_error
+wire     host, repl, worker, 'worker 2'             wire=worker
+dir      in (to the node or worker), out            dir=out
+size     bytes on the wire                          size>1MB
+took     of an answer, since its request            took>200ms
+after    the time of day, or a date with it         after=12:03:04
+before   the same                                   before=2026-11-23T12:03
+last     so many of those that are left             last=20
+
+= is equal, != is not, ~ holds the text; numbers also take <, <=, > and >=. A word without any of these is looked for in the line
+about the frame. All must hold."""
+KEYS: Final = (*TEXTS, *_NUMBERS, "after", "before", "last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +102,11 @@ def _test(key: str, operator: str, value: str, day: datetime) -> Test:
         return (lambda frame: frame.wall_ns >= at_ns) if key == "after" else (lambda frame: frame.wall_ns < at_ns)
     if key in _NUMBERS:
         return _number_test(key, operator, _number(key, value))
-    if key not in _TEXTS:
+    if key not in TEXTS:
         raise ValidationError(f"unknown key `{key[:40]}`{nearest(key, KEYS)}; known are {', '.join(KEYS)}", "filter")
     if operator not in ("=", "!=", "~"):
         raise ValidationError(f"`{key}` is compared by =, != or ~, not by {operator}", "filter")
-    read = _TEXTS[key]
+    read = TEXTS[key]
     if key == "kind" and operator != "~":
         kinds = [kind.value for kind in Kind]
         if value not in kinds:

@@ -13,12 +13,13 @@ from typing import Final
 
 from erlbridge.codec import Atom
 from erlbridge.errors import DecodeError
-from erlbridge.tools.repl.said import Kind, Said, decoded, said
+from erlbridge.tools.repl.said import Kind, Said, decoded, id_key, said
 
 HOST: Final = "host"
 """The wire between the host and the node."""
 OWN: Final = "repl"
 """The wire between the REPL and the node that it has started."""
+_NIL: Final = id_key(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Tape:
         self._running: dict[str, int] = {}
         """What runs on a worker's wire, by the number of the frame that started it."""
         self._of: defaultdict[int, list[int]] = defaultdict(list)
+        self._answers: dict[int, int] = {}
 
     def add(  # noqa: PLR0913 - a record's fields, each by its name
         self,
@@ -93,17 +95,21 @@ class Tape:
         """Puts a frame at the tape's end."""
         told = said(data, inward=inward, worker=wire.startswith("worker"))
         number = len(self.frames) + 1
-        request = self._request(number, wire, told)
+        # What is no term is answered like a request, under nil.
+        opens = told.kind is Kind.REQUEST or (told.kind is Kind.BROKEN and inward)
+        request = self._request(number, wire, told, opens=opens)
         opened = None if not request or request == number else self.frames[request - 1]
         frame = Frame(
             number, wire, inward, monotonic_ns, wall_ns, data, len(data) if size is None else size, cut, redacted, told,
-            verb=told.head if opened is None and told.kind is Kind.REQUEST else opened.said.head if opened else "",
+            verb=told.head if request == number else opened.said.head if opened else "",
             request=request,
             took_ns=monotonic_ns - opened.monotonic_ns if opened and told.kind is Kind.ANSWER else None,
         )  # fmt: skip
         self.frames.append(frame)
         if request:
             self._of[request].append(number)
+            if told.kind is Kind.ANSWER:
+                self._answers.setdefault(request, number)
         return frame
 
     def note(self, text: str) -> None:
@@ -119,12 +125,12 @@ class Tape:
         return [self.frames[number - 1] for number in self._of.get(request, ())]
 
     def requests(self) -> Iterator[Frame]:
-        """Every request's frame, of all wires."""
-        return (frame for frame in self.frames if frame.said.kind is Kind.REQUEST)
+        """Every frame that is to be answered, of all wires."""
+        return (frame for frame in self.frames if frame.request == frame.number)
 
     def answer(self, request: int) -> Frame | None:
         """What a request was answered with."""
-        return next((frame for frame in self.of(request) if frame.said.kind is Kind.ANSWER), None)
+        return self.frame(self._answers.get(request, 0))
 
     def runs(self, request: Frame) -> list[Frame]:
         """The frames in which workers were given a request's job: a job names no id, but holds the same verb and payload,
@@ -141,16 +147,13 @@ class Tape:
             and _payload(frame) == payload
         ]
 
-    def _request(self, number: int, wire: str, told: Said) -> int:
+    def _request(self, number: int, wire: str, told: Said, *, opens: bool) -> int:
         if wire.startswith("worker"):
             return self._of_worker(number, wire, told)
-        if told.key is None:
-            return 0
-        place = (wire, told.key)
-        if told.kind is Kind.REQUEST:
-            self._open[place] = number
+        if opens:
+            self._open[(wire, told.key or _NIL)] = number
             return number
-        return self._open.get(place, 0)
+        return 0 if told.key is None else self._open.get((wire, told.key), 0)
 
     def _of_worker(self, number: int, wire: str, told: Said) -> int:
         if told.kind is Kind.REQUEST:
