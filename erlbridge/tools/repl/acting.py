@@ -18,7 +18,7 @@ from erlbridge.tools.repl.live import no_function
 from erlbridge.tools.repl.replay import OBSERVING, Outcomes, Verdict, plan, replay
 from erlbridge.tools.repl.said import Kind
 from erlbridge.tools.repl.tape import Frame
-from erlbridge.tools.repl.typed import edited, editable, read_bytes, read_term
+from erlbridge.tools.repl.typed import editable, edited, read_bytes, read_term
 
 _LOOK_S: Final = 0.1
 _SHOWN_DIFFERENCES: Final = 5
@@ -142,7 +142,9 @@ def _to_send(context: Context, text: str) -> bytes:
     if frame.is_worker:
         raise ValidationError(f"frame {frame.number} is of a worker's wire; a node takes those of the host's", "send")
     if not frame.inward:
-        raise ValidationError(f"frame {frame.number} is the node's own; `edit {frame.number}` makes another of it", "send")
+        raise ValidationError(
+            f"frame {frame.number} is the node's own; `edit {frame.number}` makes another of it", "send"
+        )
     if frame.cut:
         raise ValidationError(f"of frame {frame.number} only the first {len(frame.data)} bytes are known", "send")
     context.live.outcome = Outcomes(context.tape.frames)
@@ -217,8 +219,7 @@ def replayed(context: Context, text: str) -> Iterator[Block]:
     context.live.outcome = Outcomes(context.tape.frames)
     verdicts: list[Verdict] = []
     try:
-        for verdict in replay(context.tape, planned, context.live, timeout_s=context.settings.wait_s):
-            verdicts.append(verdict)
+        verdicts.extend(replay(context.tape, planned, context.live, timeout_s=context.settings.wait_s))
     except KeyboardInterrupt:
         yield Text(f"stopped after {len(verdicts)} of {len(planned.steps)}", "warning")
     finally:
@@ -232,10 +233,13 @@ def replayed(context: Context, text: str) -> Iterator[Block]:
     if any(verdict.step.frame.redacted for verdict in verdicts):
         yield Text("secrets of some requests are redacted in the capture: what needs them fails here", "warning")
     yield Text(
-        f"ids are replaced; not compared: {', '.join(sorted(VOLATILE))}; of {', '.join(OBSERVING)} only whether they succeed", "dim"
+        f"ids are replaced; not compared: {', '.join(sorted(VOLATILE))}; of {', '.join(OBSERVING)} only success",
+        "dim",
     )
     differing = sum(verdict.same is False for verdict in verdicts)
-    counted = f"{len(verdicts)} requests sent again, {sum(verdict.same is True for verdict in verdicts)} answered the same"
+    counted = (
+        f"{len(verdicts)} requests sent again, {sum(verdict.same is True for verdict in verdicts)} answered the same"
+    )
     if differing:
         raise Differs(f"{counted}, {differing} not")
     yield Text(counted, "good")
@@ -252,13 +256,18 @@ def _verdicts(verdicts: list[Verdict]) -> Table:
             (
                 f"#{verdict.step.frame.number}", verdict.step.frame.said.head, one_line(verdict.step.frame.said.id, 30),
                 *_outcome(verdict.was), *_outcome(verdict.now),
-                {True: "same", False: "differs", None: "unknown"}[verdict.same] + (f": {verdict.problem}" if verdict.problem else ""),
+                _judgement(verdict),
             ),
-            {True: "good", False: "bad", None: "warning"}[verdict.same],
+            "warning" if verdict.same is None else "good" if verdict.same else "bad",
         )
         for verdict in verdicts
     ]  # fmt: skip
     return Table(tuple(Column(name, name in ("n", "took", "takes"), name == "") for name in names), tuple(rows))
+
+
+def _judgement(verdict: Verdict) -> str:
+    word = "unknown" if verdict.same is None else "same" if verdict.same else "differs"
+    return f"{word}: {verdict.problem}" if verdict.problem else word
 
 
 def _outcome(frame: Frame | None) -> tuple[str, str]:

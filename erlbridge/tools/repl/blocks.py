@@ -56,7 +56,8 @@ class Source:
 Block: TypeAlias = Table | Text | Source
 
 _UNSAFE: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""Categories of characters that draw nothing, or move what is drawn: controls, and those that turn the direction of text."""
+"""Categories of characters that draw nothing, or move what is drawn: controls, and those that turn the direction of
+text."""
 
 
 def shown_safely(text: str) -> str:

@@ -15,8 +15,8 @@ from erlbridge.codec import Atom, ImproperList
 from erlbridge.tools.repl.said import id_key, short
 
 VOLATILE: Final = frozenset((
-    "os_pid", "worker", "duration_ms", "uptime_ms", "elapsed_ms", "retry_after_ms", "stored_at_ms", "used_at_ms", "timestamp",
-    "rss_bytes", "cpu_percent", "traceback", "stack", "latency_ms", "cached",
+    "os_pid", "worker", "duration_ms", "uptime_ms", "elapsed_ms", "retry_after_ms", "stored_at_ms", "used_at_ms",
+    "timestamp", "rss_bytes", "cpu_percent", "traceback", "stack", "latency_ms", "cached",
 ))  # fmt: skip
 """Fields that say when, how long and by which process: they differ each time and mean nothing by it."""
 MISSING: Final = "(not there)"
@@ -33,7 +33,8 @@ class Difference:
 
 
 def differences(left: object, right: object, *, ignored: Collection[str] = (), limit: int = _LIMIT) -> list[Difference]:
-    """Where two terms differ, at most `limit` places. Fields of `ignored` names are passed over, in maps of any depth."""
+    """Where two terms differ, at most `limit` places. Fields of `ignored` names are passed over, in maps of any
+    depth."""
     found: list[Difference] = []
     waiting: list[tuple[str, object, object]] = [("", left, right)]
     while waiting and len(found) < limit:
@@ -44,7 +45,7 @@ def differences(left: object, right: object, *, ignored: Collection[str] = (), l
         if inside is None:
             found.append(Difference(path.removeprefix(".") or "(all)", _shown(one), _shown(other)))
         else:
-            waiting += reversed([(path + step, *values) for step, *values in inside])
+            waiting += reversed([(path + step, mine, theirs) for step, mine, theirs in inside])
     return found
 
 
@@ -61,9 +62,7 @@ def _inside(one: object, other: object, ignored: Collection[str]) -> Iterator[tu
     return None
 
 
-def _elements(
-    one: Collection[object], other: Collection[object]
-) -> Iterator[tuple[str, object, object]]:
+def _elements(one: Collection[object], other: Collection[object]) -> Iterator[tuple[str, object, object]]:
     for index, (left, right) in enumerate(zip_longest(one, other, fillvalue=_NOTHING)):
         yield f"[{index}]", left, right
 
@@ -76,7 +75,8 @@ def _entries(
         key = (mine.get(place) or theirs[place])[0]
         name = _name(key)
         if name not in ignored:
-            yield f".{name}", *(entries[place][1] if place in entries else _NOTHING for entries in (mine, theirs))
+            values = (entries[place][1] if place in entries else _NOTHING for entries in (mine, theirs))
+            yield f".{name}", next(values), next(values)
 
 
 def _name(key: object) -> str:

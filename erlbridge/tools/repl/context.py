@@ -1,4 +1,5 @@
-"""What the commands of a session share: the tape and the file behind it, the node, the settings, what is being edited."""
+"""What the commands of a session share: the tape and the file behind it, the node, the settings, what is being
+edited."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ class Settings:
                 raise ValidationError(f"expected one of {', '.join(NOTATIONS)}, got `{value[:40]}`", name)
             case "limit" if value in ("all", "none"):
                 self.limit = None
-            case "limit" | "wait" if not value.isdecimal() or not 0 < int(value[:9]):
+            case "limit" | "wait" if not value.isdecimal() or not int(value[:9]) > 0:
                 raise ValidationError(f"expected a number from 1, got `{value[:40]}`", name)
             case "limit":
                 self.limit = int(value[:9])
@@ -100,7 +101,9 @@ class Context:
         count = len(self.tape.frames)
         found = self.tape.frame(number if number > 0 else count + 1 + number)
         if found is None:
-            raise ValidationError(f"no frame {number}; there are {count}" if count else "there are no frames yet", "frame")
+            raise ValidationError(
+                f"no frame {number}; there are {count}" if count else "there are no frames yet", "frame"
+            )
         return found
 
     def request(self, word: str) -> Frame:
@@ -116,4 +119,3 @@ class Context:
         if not frame.request:
             raise ValidationError(f"frame {frame.number} belongs to no request", "frame")
         return self.tape.frames[frame.request - 1]
-

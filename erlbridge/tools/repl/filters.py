@@ -49,8 +49,8 @@ after    the time of day, or a date with it         after=12:03:04
 before   the same                                   before=2026-11-23T12:03
 last     so many of those that are left             last=20
 
-= is equal, != is not, ~ holds the text; numbers also take <, <=, > and >=. A word without any of these is looked for in the line
-about the frame. All must hold."""
+= is equal, != is not, ~ holds the text; numbers also take <, <=, > and >=. A word without any of
+these is looked for in the line about the frame. All must hold."""
 KEYS: Final = (*TEXTS, *_NUMBERS, "after", "before", "last")
 
 
@@ -168,7 +168,7 @@ def _number(key: str, value: str) -> float:
         raise ValidationError(f"expected {expected}, got `{value[:40]}`", f"filter.{key}")
     unit = (size[2] or "b").lower()
     base = 1024 if "i" in unit else 1000
-    return float(size[1]) * base ** "bkmg".index(unit[0])
+    return float(size[1]) * float(base ** "bkmg".index(unit[0]))
 
 
 def _count(value: str) -> int:
@@ -185,5 +185,7 @@ def _moment(key: str, value: str, day: datetime) -> int:
         else:
             at = datetime.combine(day.date(), time.fromisoformat(value), tzinfo=day.tzinfo)
     except ValueError:
-        raise ValidationError(f"expected a time such as 12:03 or 2026-11-23T12:03:04, got `{value[:40]}`", f"filter.{key}") from None
+        raise ValidationError(
+            f"expected a time such as 12:03 or 2026-11-23T12:03:04, got `{value[:40]}`", f"filter.{key}"
+        ) from None
     return int(at.timestamp() * 1e9)

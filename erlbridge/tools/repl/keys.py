@@ -8,20 +8,22 @@ from contextlib import contextmanager
 from termios import TCSADRAIN, TCSANOW, tcgetattr, tcsetattr
 from typing import BinaryIO, Final, Literal
 
-import term
+import term  # type: ignore[import-untyped]
 
 from erlbridge.errors import ValidationError
 
 _ESCAPE: Final = b"\x1b"
 _NAMES: Final = {
-    b" ": "space", b"\r": "enter", b"\n": "enter", b"\x7f": "backspace", b"\x08": "backspace", b"\x03": "ctrl-c", b"\x04": "ctrl-d",
-    b"\x1b": "escape", b"[A": "up", b"[B": "down", b"[C": "right", b"[D": "left", b"[H": "home", b"[F": "end", b"[1~": "home",
-    b"[4~": "end", b"[5~": "up", b"[6~": "down", b"OA": "up", b"OB": "down", b"OC": "right", b"OD": "left", b"OH": "home", b"OF": "end",
+    b" ": "space", b"\r": "enter", b"\n": "enter", b"\x7f": "backspace", b"\x08": "backspace", b"\x03": "ctrl-c",
+    b"\x04": "ctrl-d", b"\x1b": "escape", b"[A": "up", b"[B": "down", b"[C": "right", b"[D": "left", b"[H": "home",
+    b"[F": "end", b"[1~": "home", b"[4~": "end", b"[5~": "up", b"[6~": "down", b"OA": "up", b"OB": "down",
+    b"OC": "right", b"OD": "left", b"OH": "home", b"OF": "end",
 }  # fmt: skip
 
 
 def background() -> Literal["dark", "light"]:
-    """What the terminal is drawn on, as it says itself; dark where it does not. Takes up to 0.4 s where it is silent."""
+    """What the terminal is drawn on, as it says itself; dark where it does not. Takes up to 0.4 s where it is
+    silent."""
     # Set by some that do not answer: the colours' numbers, the background's last; 7 and 15 are whites.
     told = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     if told.isdecimal():
@@ -64,5 +66,5 @@ def _whole(key: bytes) -> bool:
     try:
         key.decode()
     except UnicodeDecodeError:
-        return len(key) >= 4  # noqa: PLR2004 - no character of UTF-8 is longer
+        return len(key) >= 4
     return True

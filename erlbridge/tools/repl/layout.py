@@ -1,14 +1,14 @@
 """Terms over several lines, as a formatter would break them: what fits on a line stays on one.
 
-`notation` says the words; this says only where lines end. Beyond a depth, and for what is neither tuple, list nor map, the notation's own
-single line stands.
+`notation` says the words; this says only where lines end. Beyond a depth, and for what is neither tuple, list nor map,
+the notation's own single line stands.
 """
 
 from __future__ import annotations
 
 import json
 import pprint
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from erlbridge.codec import Atom
@@ -59,7 +59,8 @@ def _python(term: object, width: int) -> str:
 class _Layout:
     """What both notations have in common: brackets around lines of elements, and entries with a key."""
 
-    tuple_open, map_open = "{", "%{"
+    map_open = "%{"
+    short_keys = False
 
     def __init__(self, width: int, limit: int | None) -> None:
         self._width = width
@@ -73,10 +74,6 @@ class _Layout:
         """A map's key with what stands between it and the value."""
         return f"{self.text(key)} => "
 
-    def keys(self, term: Mapping[object, object]) -> Callable[[object], str]:
-        """How the keys of this map are written."""
-        return self.key
-
     def lines(self, term: object, depth: int) -> list[str]:
         """A term's lines, without indentation of the first level."""
         room = self._width - len(_INDENT) * depth
@@ -85,11 +82,11 @@ class _Layout:
         if len(term) <= room and len(line := self.text(term)) <= room:
             return [line]
         if isinstance(term, Mapping):
-            key = self.keys(term)
+            key = _short_key if self.short_keys and all(map(_is_short, term)) else self.key
             return self._bracketed(
                 self.map_open, "}", (self._entry(key(name), value, depth) for name, value in term.items()), len(term)
             )
-        opening, closing = (self.tuple_open, "}") if isinstance(term, tuple) else ("[", "]")
+        opening, closing = ("{", "}") if isinstance(term, tuple) else ("[", "]")
         return self._bracketed(opening, closing, (self.lines(item, depth + 1) for item in term), len(term))
 
     def _entry(self, key: str, value: object, depth: int) -> list[str]:
@@ -112,15 +109,11 @@ class _Layout:
 
 
 class _Elixir(_Layout):
+    short_keys = True
+    """As inspect has it: `key: value` where every key is such an atom, else `=>` for all."""
+
     def text(self, term: object) -> str:
         return to_elixir(term, limit=self._limit)
-
-    def keys(self, term: Mapping[object, object]) -> Callable[[object], str]:
-        # As inspect has it: `key: value` where every key is such an atom, else `=>` for all.
-        spelt = [to_elixir({key: None}) for key in term if isinstance(key, Atom)]
-        if len(spelt) == len(term) and all(text.endswith(": nil}") for text in spelt):
-            return lambda key: to_elixir({key: None})[2:-4]
-        return self.key
 
 
 class _Erlang(_Layout):
@@ -128,3 +121,11 @@ class _Erlang(_Layout):
 
     def text(self, term: object) -> str:
         return to_erlang(term, limit=self._limit)
+
+
+def _is_short(key: object) -> bool:
+    return isinstance(key, Atom) and to_elixir({key: None}).endswith(": nil}")
+
+
+def _short_key(key: object) -> str:
+    return to_elixir({key: None}).removeprefix("%{").removesuffix("nil}")

@@ -1,6 +1,8 @@
-"""The node that the REPL speaks with: started when it is first needed, in a data directory of its own unless one is named.
+"""The node that the REPL speaks with: started when it is first needed, in a data directory of its own unless one is
+named.
 
-All that is said stands on the tape, under the wire `repl`. What the node says is read while a command waits for it, and before each command.
+All that is said stands on the tape, under the wire `repl`. What the node says is read while a command waits for it, and
+before each command.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from erlbridge.errors import BridgeError
 from erlbridge.tools.client import Client, NodeGone
 from erlbridge.tools.repl.said import decoded
 from erlbridge.tools.repl.tape import OWN, Frame, Tape
+from erlbridge.wire.answers import text
 
 _GRANT: Final = 64
 """Events between two credits."""
@@ -54,12 +57,13 @@ class Live:
         """The node in a line."""
         if self._client is None:
             return "no node runs; `send` and `node start` start one"
-        told = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in self._client.info.items()}
+        info = self._client.info
         where = "a fresh data directory" if self._directory else " ".join(self.arguments)
-        return f"node {told.get('version')}, os_pid {told.get('os_pid')}, {told.get('workers')} workers, {where}"
+        return f"node {text(info.get('version'))}, os_pid {info.get('os_pid')}, {info.get('workers')} workers, {where}"
 
     def start(self, arguments: Sequence[str] | None = None) -> None:
-        """Starts a fresh node; one that runs is ended. Raises `NodeGone` when it ends at once, as with wrong settings."""
+        """Starts a fresh node; one that runs is ended. Raises `NodeGone` when it ends at once, as with wrong
+        settings."""
         self.stop()
         if arguments is not None:
             self.arguments = tuple(arguments)
@@ -138,9 +142,7 @@ class Live:
         return found
 
     def _note(self, data: bytes, *, inward: bool) -> Frame:
-        return self._tape.add(
-            data, wire=OWN, inward=inward, monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns()
-        )
+        return self._tape.add(data, wire=OWN, inward=inward, monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns())
 
     def _forget(self) -> None:
         directory, self._directory = self._directory, None

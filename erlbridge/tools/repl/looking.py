@@ -19,12 +19,14 @@ from erlbridge.tools.repl.tape import Frame, Note, Tape
 from erlbridge.tools.wording import size
 
 _FRAMES: Final = (
-    Column("n", right=True), Column("time"), Column("wire"), Column("", ), Column("size", right=True), Column("says"),
+    Column("n", right=True), Column("time"), Column("wire"), Column("dir"), Column("size", right=True), Column("says"),
     Column("id", gives_way=True), Column("about", gives_way=True),
 )  # fmt: skip
 _HEX_BYTES: Final = 12
 """So many bytes stand in a line of hex; of a longer piece, such as a text, the first."""
 _HEX_LINES: Final = 200
+_DEPTH: Final = 20
+"""What is nested deeper is not indented further."""
 _BAR: Final = 24
 _ALIKE: Final = 3
 """More than so many events of a kind in a row are one line of a timeline."""
@@ -116,8 +118,8 @@ def frames(found: Sequence[Frame], notes: Iterable[Note] = ()) -> Table:
 def _row(frame: Frame) -> Row:
     return Row(
         (
-            str(frame.number), clock(frame.wall_ns), frame.wire, "→" if frame.inward else "←", size(frame.size), says(frame),
-            frame.said.id, about(frame),
+            str(frame.number), clock(frame.wall_ns), frame.wire, "→" if frame.inward else "←", size(frame.size),
+            says(frame), frame.said.id, about(frame),
         ),
         style(frame),
     )  # fmt: skip
@@ -140,14 +142,18 @@ def show(frame: Frame, notation: str, *, width: int, limit: int | None) -> Itera
 
 
 def hexadecimal(data: bytes, *, around: int | None = None, lines: int | None = _HEX_LINES) -> Iterator[Block]:
-    """Every byte with its tag and what it means. With `around`, only the lines near that offset; None for `lines` is all."""
+    """Every byte with its tag and what it means. With `around`, only the lines near that offset; None for `lines` is
+    all."""
     found = list(annotate(data))
     if around is not None:
         near = next((n for n, piece in enumerate(found) if piece.offset + piece.size > around), len(found) - 1)
         found = found[max(0, near - 6) : near + 3]
     rows = [
         Row(
-            (f"{piece.offset:06x}", _bytes(data, piece.offset, piece.size), piece.tag, "  " * min(piece.depth, 20) + piece.meaning),
+            (
+                f"{piece.offset:06x}", _bytes(data, piece.offset, piece.size), piece.tag,
+                "  " * min(piece.depth, _DEPTH) + piece.meaning,
+            ),
             "bad" if piece.broken else "plain",
         )
         for piece in found[:lines]
@@ -163,7 +169,8 @@ def _bytes(data: bytes, offset: int, count: int) -> str:
 
 
 def timeline(tape: Tape, request: Frame) -> Iterator[Block]:
-    """A request from its arrival to its answer, on all wires, with the time since its arrival and since the line before."""
+    """A request from its arrival to its answer, on all wires, with the time since its arrival and since the line
+    before."""
     runs = tape.runs(request) if not request.is_worker else []
     of_workers = [frame for run in runs for frame in tape.of(run.number)]
     every = sorted([*tape.of(request.number), *of_workers], key=lambda frame: frame.number)
@@ -176,19 +183,20 @@ def timeline(tape: Tape, request: Frame) -> Iterator[Block]:
         first, last = same[0], same[-1]
         gap = first.monotonic_ns - before
         long = gap > whole * _LONG_GAP and len(every) > 1
-        times = f" ×{len(same)}" if len(same) > 1 else ""
+        times = f" x{len(same)}" if len(same) > 1 else ""
         place = "#" + (str(first.number) if first is last else f"{first.number}-{last.number}")
         rows.append(
             Row(
                 (
-                    f"+{span(first.monotonic_ns - begin)}", span(gap) if rows else "", _bar(before - begin, first.monotonic_ns - begin, whole),
-                    place, first.wire, "→" if first.inward else "←", says(first) + times, about(last),
+                    f"+{span(first.monotonic_ns - begin)}", span(gap) if rows else "",
+                    _bar(before - begin, first.monotonic_ns - begin, whole), place, first.wire,
+                    "→" if first.inward else "←", says(first) + times, about(last),
                 ),
                 "warning" if long else style(first),
             )
         )  # fmt: skip
         before = last.monotonic_ns
-    names = ("at", "gap", "", "n", "wire", "", "says", "about")
+    names = ("at", "gap", "when", "n", "wire", "dir", "says", "about")
     right = ("at", "gap")
     yield Table(tuple(Column(name, name in right, name == "about") for name in names), tuple(rows))
     yield Text(_phases(tape, request, runs), "plain")
@@ -225,7 +233,9 @@ def _phases(tape: Tape, request: Frame, runs: Sequence[Frame]) -> str:
         return whole
     waited, ran = runs[0].monotonic_ns - request.monotonic_ns, done.monotonic_ns - runs[-1].monotonic_ns
     back = answer.monotonic_ns - done.monotonic_ns
-    return f"{whole}: {span(waited)} until {runs[0].wire} had it, {span(ran)} there, {span(back)} from there to the host"
+    return (
+        f"{whole}: {span(waited)} until {runs[0].wire} had it, {span(ran)} there, {span(back)} from there to the host"
+    )
 
 
 def diff(one: Frame, other: Frame, *, width: int, as_text: bool) -> Iterator[Block]:
@@ -233,7 +243,7 @@ def diff(one: Frame, other: Frame, *, width: int, as_text: bool) -> Iterator[Blo
     left, right = decoded(one.data), decoded(other.data)
     if as_text:
         texts = [laid_out(term, "elixir", width=width).splitlines() for term in (left, right)]
-        lines = list(unified_diff(*texts, f"#{one.number}", f"#{other.number}", lineterm=""))
+        lines = list(unified_diff(texts[0], texts[1], f"#{one.number}", f"#{other.number}", lineterm=""))
         yield Source("\n".join(lines), "diff") if lines else Text("the same", "good")
         return
     found = differences(left, right)
@@ -279,22 +289,26 @@ def stats(tape: Tape, found: Sequence[Frame]) -> Iterator[Block]:
                 tally.errors[frame.said.error] += 1
     duration = found[-1].monotonic_ns - found[0].monotonic_ns
     total = sum(frame.size for frame in found)
+    times = f"{span(duration)}, from {clock(found[0].wall_ns)} to {clock(found[-1].wall_ns)}"
     yield Text(
-        f"{len(found)} frames, {size(total)}, {span(duration)}, from {clock(found[0].wall_ns)} to {clock(found[-1].wall_ns)}\n"
+        f"{len(found)} frames, {size(total)}, {times}\n"
         + ", ".join(f"{wire} {size(count)}" for wire, count in sorted(wires.items()))
     )
     names = ("wire", "verb", "ok", "error", "open", "median", "95 %", "longest", "in", "out", "errors")
     rows = [
         Row(
             (
-                wire, verb, str(tally.ok), str(tally.errors.total()), str(tally.open), *_times(tally.took), size(tally.bytes_in),
-                size(tally.bytes_out), one_line(", ".join(f"{name} ×{n}" for name, n in tally.errors.most_common()), 80),
+                wire, verb, str(tally.ok), str(tally.errors.total()), str(tally.open), *_times(tally.took),
+                size(tally.bytes_in), size(tally.bytes_out),
+                one_line(", ".join(f"{name} x{n}" for name, n in tally.errors.most_common()), 80),
             ),
             "bad" if tally.errors else "plain",
         )
         for (wire, verb), tally in sorted(tallies.items())
     ]  # fmt: skip
-    yield Table(tuple(Column(name, name not in ("wire", "verb", "errors"), name == "errors") for name in names), tuple(rows))
+    yield Table(
+        tuple(Column(name, name not in ("wire", "verb", "errors"), name == "errors") for name in names), tuple(rows)
+    )
     for note in tape.notes:
         yield Text(f"behind #{note.after}: {note.text}", "warning")
 
@@ -303,4 +317,8 @@ def _times(took: Sequence[int]) -> tuple[str, str, str]:
     if not took:
         return ("", "", "")
     ordered = sorted(took)
-    return span(ordered[len(ordered) // 2]), span(ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]), span(ordered[-1])
+    return (
+        span(ordered[len(ordered) // 2]),
+        span(ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]),
+        span(ordered[-1]),
+    )

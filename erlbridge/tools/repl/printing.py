@@ -1,4 +1,5 @@
-"""Blocks on a terminal, in its colours and its width; in a pipe plainly, or as lines of JSON. rich, and nothing else, draws.
+"""Blocks on a terminal, in its colours and its width; in a pipe plainly, or as lines of JSON. rich, and nothing else,
+draws.
 
 Texts go to rich as they are, never as its markup, and through `shown_safely`.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import Final, Literal, Protocol, assert_never
+from typing import Final, Literal, Protocol, TypeAlias, assert_never
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -20,16 +21,24 @@ from erlbridge.tools.repl.blocks import Block, Source, Style, Table, Text, shown
 _PLAIN_WIDTH: Final = 2000
 """Of a pipe: nothing is cut that somebody may search for."""
 _LAYOUT_WIDTH: Final = 120
-_STYLES: Final[dict[str, dict[Style, str]]] = {
-    "dark": {"plain": "", "dim": "bright_black", "accent": "bright_cyan", "good": "bright_green", "warning": "yellow", "bad": "bright_red"},
-    "light": {"plain": "", "dim": "grey42", "accent": "blue", "good": "dark_green", "warning": "dark_orange3", "bad": "red3"},
+Background: TypeAlias = Literal["dark", "light"]
+_STYLES: Final[dict[Background, dict[Style, str]]] = {
+    "dark": {
+        "plain": "", "dim": "grey62", "accent": "bright_cyan", "good": "bright_green", "warning": "yellow",
+        "bad": "bright_red",
+    },
+    "light": {
+        "plain": "", "dim": "grey42", "accent": "blue", "good": "dark_green", "warning": "dark_orange3", "bad": "red3",
+    },
 }  # fmt: skip
 
 
 class Printer(Protocol):
     """Where blocks go."""
 
-    width: int
+    @property
+    def width(self) -> int:
+        """Characters in a line that a term is laid out for."""
 
     def show(self, blocks: Iterable[Block]) -> None:
         """Draws blocks as they come."""
@@ -38,7 +47,7 @@ class Printer(Protocol):
 class Drawing:
     """Blocks on standard output."""
 
-    def __init__(self, *, terminal: bool, background: Literal["dark", "light"] = "dark") -> None:
+    def __init__(self, *, terminal: bool, background: Background = "dark") -> None:
         self._terminal = terminal
         self._styles = _STYLES[background]
         self._syntax = f"ansi_{background}"
@@ -77,11 +86,15 @@ class Drawing:
         drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=self._styles["dim"])
         for column in table.columns:
             drawn.add_column(
-                column.name, justify="right" if column.right else "left", no_wrap=True,
-                overflow="ellipsis", ratio=None, min_width=None if column.gives_way else self._widest(table, column.name),
-            )  # fmt: skip
+                column.name,
+                justify="right" if column.right else "left",
+                no_wrap=True,
+                overflow="ellipsis",
+                min_width=None if column.gives_way else self._widest(table, column.name),
+            )
         for row in table.rows:
-            drawn.add_row(*(RichText(shown_safely(cell).replace("\n", " ")) for cell in row.cells), style=self._styles[row.style])
+            cells = (RichText(shown_safely(cell).replace("\n", " ")) for cell in row.cells)
+            drawn.add_row(*cells, style=self._styles[row.style])
         self._console.print(drawn)
 
     def _widest(self, table: Table, name: str) -> int:
@@ -93,7 +106,10 @@ class Drawing:
 class JsonLines:
     """Blocks as lines of JSON: an object for each row of a table, and one for each text."""
 
-    width = _LAYOUT_WIDTH
+    @property
+    def width(self) -> int:
+        """Characters in a line of what is laid out."""
+        return _LAYOUT_WIDTH
 
     def show(self, blocks: Iterable[Block]) -> None:
         """Writes blocks as they come."""
@@ -104,7 +120,7 @@ class JsonLines:
                 case Source(text, language):
                     self._write({"source": text, "language": language})
                 case Table(columns, rows):
-                    names = [column.name or "direction" for column in columns]
+                    names = [column.name for column in columns]
                     for row in rows:
                         self._write(dict(zip(names, row.cells, strict=True)))
                 case _:

@@ -19,9 +19,13 @@ from erlbridge.tools.repl.session import COMMANDS, Session
 def lines(session: Session) -> Iterator[str]:
     """What is typed, line by line, until Ctrl-D. Ctrl-C empties the line."""
     prompt: PromptSession[str] = PromptSession(
-        history=_history(), completer=_Completions(session), complete_while_typing=False, auto_suggest=AutoSuggestFromHistory(),
-        key_bindings=_bindings(), enable_history_search=True,
-    )  # fmt: skip
+        history=_history(),
+        completer=_Completions(session),
+        complete_while_typing=False,
+        auto_suggest=AutoSuggestFromHistory(),
+        key_bindings=_bindings(),
+        enable_history_search=True,
+    )
     while True:
         try:
             yield prompt.prompt("erlbridge> ", prompt_continuation="       ... ")

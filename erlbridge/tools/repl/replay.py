@@ -44,7 +44,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a step. `same` is None when nothing can be compared; `problem` says why, or what differs in a word."""
+    """What became of a step. `same` is None when nothing can be compared; `problem` says why, or what differs in a
+    word."""
 
     step: Step
     was: Frame | None
@@ -77,7 +78,8 @@ def plan(tape: Tape, found: Sequence[Frame]) -> Plan:
 
 
 def _renamed(frame: Frame, renamed: dict[bytes, int]) -> bytes:
-    """A request under an id of its own; `renamed` has those of the requests before it, by which others may name them."""
+    """A request under an id of its own; `renamed` has those of the requests before it, by which others may name
+    them."""
     if frame.said.kind is Kind.BROKEN or frame.said.key is None:
         return frame.data
     number = renamed[frame.said.key] = frame.number
@@ -88,7 +90,9 @@ def _renamed(frame: Frame, renamed: dict[bytes, int]) -> bytes:
             return term_to_binary((verb, number, payload, *(_with(each, "parent", renamed) for each in meta)))
         case Mapping() as message:
             inner = {Atom("metadata"): "parent", b"metadata": "parent"}
-            fields = {key: _with(value, inner[key], renamed) if key in inner else value for key, value in message.items()}
+            fields = {
+                key: _with(value, inner[key], renamed) if key in inner else value for key, value in message.items()
+            }
             mine = next((key for key in fields if key in (Atom("message_id"), b"message_id")), None)
             return term_to_binary(fields if mine is None else {**fields, mine: number})
         case _:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from erlbridge.errors import ValidationError
 from erlbridge.tools.command import EXIT_FAILED
@@ -31,7 +32,8 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Runs a session; 1 when a command of a script was refused, or a replay differs, else 0.
 
-    Raises `ImportError` where the extra `repl` is not installed, `OSError` and `CaptureError` for a file that cannot be read.
+    Raises `ImportError` where the extra `repl` is not installed, `OSError` and `CaptureError` for a file that cannot be
+    read.
     """
     from erlbridge.tools.repl.printing import Drawing, JsonLines, Printer  # noqa: PLC0415 - rich, once it is needed
 
@@ -79,9 +81,9 @@ def _lines(commands: Sequence[str], session: Session, *, typed: bool) -> Iterabl
     return lines(session)
 
 
-def _background(asked: str | None, *, typed: bool) -> str:
+def _background(asked: str | None, *, typed: bool) -> Literal["dark", "light"]:
     if asked:
-        return asked
+        return "light" if asked == "light" else "dark"
     if not typed:
         return "dark"
     from erlbridge.tools.repl.keys import background  # noqa: PLC0415 - term, for a terminal alone

@@ -1,7 +1,8 @@
 """What a frame says, in a line: its kind, verb, id, error and a summary. Knows the messages of both wires.
 
-A message of the host's wire and one of a worker's differ in shape: a worker runs one job at a time, so that its wire names no ids.
-What fits neither is shown as the term that it is; what is no term, with the offset at which it stopped making sense.
+A message of the host's wire and one of a worker's differ in shape: a worker runs one job at a time, so that its wire
+names no ids. What fits neither is shown as the term that it is; what is no term, with the offset at which it stopped
+making sense.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Kind(Enum):
 class Said:
     """What a frame says.
 
-    `head` is the verb of a request, else the message's first atom. `key` is the id as bytes, equal for equal ids, and None
-    where there is none; `id` its notation. `error` is the error's type, and `serialization_error` of a broken frame.
+    `head` is the verb of a request, else the message's first atom. `key` is the id as bytes, equal for equal ids, and
+    None where there is none; `id` its notation. `error` is the error's type, and `serialization_error` of a broken
+    frame.
     """
 
     kind: Kind
@@ -60,8 +62,8 @@ def id_key(term: object) -> bytes:
 
 
 def said(data: bytes, *, inward: bool, worker: bool) -> Said:
-    """What a frame says that went `inward`, from the host to the node (or of a `worker`'s wire from the node to the worker),
-    or the other way."""
+    """What a frame says that went `inward`, from the host to the node (or of a `worker`'s wire from the node to the
+    worker), or the other way."""
     try:
         term = decoded(data)
     except DecodeError as error:
@@ -103,7 +105,9 @@ def _from_host(term: object) -> Said:
         case Credit(count):
             return _plain(Kind.CONTROL, "credit", f"{count} more events")
         case Result(call_id, ok, value):
-            return _plain(Kind.CONTROL, "result", f"of call {short(call_id, 40)}: {'ok' if ok else 'error'} {short(value)}")
+            return _plain(
+                Kind.CONTROL, "result", f"of call {short(call_id, 40)}: {'ok' if ok else 'error'} {short(value)}"
+            )
 
 
 def _id_of(term: object) -> tuple[bytes | None, str]:
@@ -124,13 +128,17 @@ def _from_node(term: object) -> Said:
         case (Atom() as tag, request_id, Mapping() as piece) if str(tag) in ("chunk", "data_chunk"):
             return _of(Kind.EVENT, str(tag), piece, request_id)
         case (Atom() as tag, call_id, request_id, name, arguments) if str(tag) == "call":
-            return _of(Kind.EVENT, "call", f"call {short(call_id, 40)}: {short(name, 60)} of {short(arguments)}", request_id)
+            return _of(
+                Kind.EVENT, "call", f"call {short(call_id, 40)}: {short(name, 60)} of {short(arguments)}", request_id
+            )
         case (Atom() as tag, level, text, metadata) if str(tag) == "log":
             job = _field(metadata, "job")
             line = f"{short(level, 20).removeprefix(':')}: {_text(text)}"
             return _plain(Kind.EVENT, "log", line) if job is None else _of(Kind.EVENT, "log", line, job)
         case (Atom() as tag, Mapping() as info) if str(tag) == "ready":
-            told = ", ".join(f"{name} {_text(_field(info, name))}" for name in ("version", "os_pid", "workers", "codec"))
+            told = ", ".join(
+                f"{name} {_text(_field(info, name))}" for name in ("version", "os_pid", "workers", "codec")
+            )
             return _plain(Kind.EVENT, "ready", told)
         case (Atom() as tag, *rest):
             return _plain(Kind.EVENT, str(tag), tuple(rest))

@@ -1,4 +1,5 @@
-"""A session: lines in, blocks out. Knows every command by its name, and what a line may go on with; knows no terminal."""
+"""A session: lines in, blocks out. Knows every command by its name, and what a line may go on with; knows no
+terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _HEX_SHOWN: Final = 256
 _IDS: Final = 100
 
 
-class Leave(Exception):  # noqa: N818 - no error: the session is over
+class Leave(Exception):
     """Somebody wants to leave."""
 
 
@@ -43,7 +44,8 @@ class Command:
 
 
 class Session:
-    """What the REPL does with lines. `failed` is whether any was refused, or said that something is not as it should be."""
+    """What the REPL does with lines. `failed` is whether any was refused, or said that something is not as it should
+    be."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -79,7 +81,9 @@ class Session:
         if command is None:
             return []
         *earlier, word = rest.split(" ")
-        return [each for each in self._words(command.takes, word, len(earlier)) if each.startswith(word) and each != word]
+        return [
+            each for each in self._words(command.takes, word, len(earlier)) if each.startswith(word) and each != word
+        ]
 
     def _words(self, takes: Takes, word: str, position: int) -> list[str]:
         frames = self.context.tape.frames
@@ -90,7 +94,9 @@ class Session:
             case "frame":
                 return [*NOTATIONS, "all", "text"] if position else [str(len(frames))] if frames else []
             case "request":
-                ids = dict.fromkeys(frame.said.id for frame in reversed(frames) if frame.said.kind is Kind.REQUEST and frame.said.id)
+                ids = dict.fromkeys(
+                    frame.said.id for frame in reversed(frames) if frame.said.kind is Kind.REQUEST and frame.said.id
+                )
                 return list(ids)[:_IDS]
             case "settings":
                 return ["notation", "limit", "wait"] if not position else list(NOTATIONS)
@@ -117,7 +123,9 @@ def _told(error: Exception, line: str) -> str:
     name, _, rest = line.partition(" ")
     if _ALIASES.get(name, name) in COMMANDS and error.line == 1:
         offset = len(line) - len(rest.lstrip())
-    return f"{error}" + (f"\n  {shown[0]}\n  {' ' * (offset + error.column - 1)}^" if shown and len(shown[0]) < 200 else "")
+    return f"{error}" + (
+        f"\n  {shown[0]}\n  {' ' * (offset + error.column - 1)}^" if shown and len(shown[0]) < 200 else ""
+    )
 
 
 # -- commands that have no module of their own
@@ -226,37 +234,38 @@ def _help(_context: Context, text: str) -> Iterator[Block]:
     yield Table((Column("command"), Column("what it does")), tuple(rows))
     yield Text(
         textwrap.dedent("""\
-            N is a frame's number, -1 the last. FILTER is such as verb=predict error size>1MB after=12:03; see `help filters`.
-            A term in Elixir's or Erlang's notation is encoded at once, and `send` sends it."""),
+            N is a frame's number, -1 the last. FILTER is such as verb=predict error size>1MB after=12:03; see `help
+            filters`. A term in Elixir's or Erlang's notation is encoded at once, and `send` sends it."""),
         "dim",
     )
 
 
 def _quit(_context: Context, _text: str) -> Iterator[Block]:
     raise Leave
-    yield  # a generator as all others
 
 
 COMMANDS: Final = {
     "frames": Command("frames [FILTER]", "a line for each frame", _frames, "filter"),
-    "show": Command("show N [elixir|erlang|python|json] [all]", "a frame's term; all: nothing of it elided", _show, "frame"),
+    "show": Command("show N [elixir|erlang|python|json] [all]", "a frame's term; all: nothing elided", _show, "frame"),
     "hex": Command("hex N [all]", "every byte with its tag and meaning", _hex, "frame"),
-    "timeline": Command("timeline ID|#N", "a request from its arrival to its answer, on all wires", _timeline, "request"),
+    "timeline": Command("timeline ID|#N", "a request from arrival to answer, on all wires", _timeline, "request"),
     "diff": Command("diff N M [text]", "where two frames differ, by path or as text", _diff, "frame"),
     "stats": Command("stats [FILTER]", "counts, times, bytes and errors by verb", _stats, "filter"),
-    "follow": Command("follow [FILTER]", "new frames of a live file as they come; Ctrl-C ends it", acting.follow, "filter"),
+    "follow": Command("follow [FILTER]", "new frames of a live file; Ctrl-C ends it", acting.follow, "filter"),
     "step": Command("step [N] [FILTER]", "frames one by one, by single keys", acting.step, "filter"),
     "edit": Command("edit N|TERM", "a frame in $EDITOR, or a term, to send", acting.edit, "frame"),
-    "send": Command("send [N|TERM|hex:…]", "send that, or what was edited or typed last, and show the answer", acting.send, "frame"),
+    "send": Command("send [N|TERM|hex:...]", "send that, or what was edited or typed last", acting.send, "frame"),
     "wait": Command("wait [ID]", "wait on for the answer to what was sent", acting.wait, "request"),
-    "replay": Command("replay [FILTER]", "send the requests to a fresh node and compare its answers", acting.replayed, "filter"),
-    "node": Command("node [start [ARGUMENTS]|stop]", "the node that `send` asks; a fresh one with settings", acting.node, "node"),
+    "replay": Command(
+        "replay [FILTER]", "the requests to a fresh node, and compare answers", acting.replayed, "filter"
+    ),
+    "node": Command("node [start [ARGUMENTS]|stop]", "the node that `send` asks", acting.node, "node"),
     "encode": Command("encode TERM", "a term as bytes; as typing it alone", _encode, "term"),
     "decode": Command("decode HEX", "bytes as a term, with every byte annotated", _decode, "term"),
     "set": Command("set [notation|limit|wait VALUE]", "how much is shown, and how", _set, "settings"),
     "help": Command("help [COMMAND|filters]", "this", _help, "command"),
     "quit": Command("quit", "leave; so does Ctrl-D", _quit, "nothing"),
-}  # fmt: skip
+}
 """In the order of `help`."""
 _ALIASES: Final = {"f": "frames", "s": "show", "x": "hex", "t": "timeline", "exit": "quit", "q": "quit", "?": "help"}
 
@@ -275,4 +284,3 @@ def opening(context: Context) -> Iterator[Block]:
     for note in context.tape.notes:
         if "damaged" in note.text or "lost" in note.text:
             yield Text(f"behind #{note.after}: {note.text}", "warning")
-

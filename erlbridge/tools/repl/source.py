@@ -27,7 +27,8 @@ class Recording:
         return self._reader.pending_bytes
 
     def read(self) -> int:
-        """Puts what has come since on the tape, and says how many frames. Raises `CaptureError` for what is no capture."""
+        """Puts what has come since on the tape, and says how many frames. Raises `CaptureError` for what is no
+        capture."""
         before = len(self._tape.frames)
         while piece := self._file.read(_PIECE_BYTES):
             self._reader.feed(piece)
@@ -53,7 +54,9 @@ class Recording:
                     redacted=entry.redacted,
                 )
             case Note(name="lost", facts=facts):
-                self._tape.note(f"{facts.get('frames')} frames, {facts.get('bytes')} bytes, were lost: the disk was too slow")
+                self._tape.note(
+                    f"{facts.get('frames')} frames, {facts.get('bytes')} bytes, were lost: the disk was too slow"
+                )
             case Note(name=name, facts=facts):
                 told = ", ".join(f"{key} {fact}" for key, fact in facts.items())
                 self._tape.note(f"capture {name}" + (f": {told}" if told else ""))

@@ -1,7 +1,7 @@
 """The frames that were seen, in order, and which of them belong together.
 
-A frame is what a capture's record holds or what the REPL itself sent or got. Each is decoded once, when it is put on the
-tape, for a line about it; only the bytes are kept. Knows wires and ids; draws nothing.
+A frame is what a capture's record holds or what the REPL itself sent or got. Each is decoded once, when it is put on
+the tape, for a line about it; only the bytes are kept. Knows wires and ids; draws nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a capture says besides frames: that some are missing, or that bytes of it are damaged. `after` is the frame before it."""
+    """What a capture says besides frames: that some are missing, or that bytes of it are damaged. `after` is the frame
+    before it."""
 
     after: int
     text: str
@@ -80,7 +81,7 @@ class Tape:
         self._of: defaultdict[int, list[int]] = defaultdict(list)
         self._answers: dict[int, int] = {}
 
-    def add(  # noqa: PLR0913 - a record's fields, each by its name
+    def add(
         self,
         data: bytes,
         *,
@@ -133,8 +134,8 @@ class Tape:
         return self.frame(self._answers.get(request, 0))
 
     def runs(self, request: Frame) -> list[Frame]:
-        """The frames in which workers were given a request's job: a job names no id, but holds the same verb and payload,
-        and lies between the request and its answer."""
+        """The frames in which workers were given a request's job: a job names no id, but holds the same verb and
+        payload, and lies between the request and its answer."""
         payload = _payload(request)
         answer = self.answer(request.number)
         last = answer.number if answer else len(self.frames)

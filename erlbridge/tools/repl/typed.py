@@ -14,12 +14,16 @@ _HEX = re.compile(r"(?:0x|hex:)?((?:[0-9a-fA-F]{2}[\s:]*)+)")
 
 
 def read_term(text: str, notation: str) -> object:
-    """The term that a text stands for, in Elixir's or Erlang's notation: in the one that is set if it fits that, else in the
-    other. A full stop at the end is Erlang's.
+    """The term that a text stands for, in Elixir's or Erlang's notation: in the one that is set if it fits that, else
+    in the other. A full stop at the end is Erlang's.
 
     Raises `NotationError` of the notation in which more of the text makes sense.
     """
-    readers = [from_erlang, from_elixir] if notation == "erlang" or text.rstrip().endswith(".") else [from_elixir, from_erlang]
+    readers = (
+        [from_erlang, from_elixir]
+        if notation == "erlang" or text.rstrip().endswith(".")
+        else [from_elixir, from_erlang]
+    )
     failures: list[NotationError] = []
     for read in readers:
         try:
@@ -30,8 +34,8 @@ def read_term(text: str, notation: str) -> object:
 
 
 def read_bytes(text: str) -> bytes:
-    """Bytes from hexadecimal digits; blanks, colons and lines between them are passed over, as is what stands behind `|` or
-    `;` on a line. Raises `ValidationError`."""
+    """Bytes from hexadecimal digits; blanks, colons and lines between them are passed over, as is what stands behind
+    `|` or `;` on a line. Raises `ValidationError`."""
     digits = " ".join(re.split(r"[|;]", line)[0] for line in text.splitlines()).strip()
     match = _HEX.fullmatch(digits)
     if match is None:
