@@ -60,6 +60,16 @@ MAX_ATOM_CACHE: Final = 4096
 MAX_INTEGER_BYTES: Final = 4_194_296
 """Longest integer that the BEAM reads back; it says `badarg` to one byte more."""
 
+MAX_DECIMAL_BYTES: Final = 64 * 1024
+"""Longest integer that is shown in decimal, some 158,000 digits; a longer one is shown in hexadecimal, which takes time
+in proportion to its length."""
+
+MAX_DECIMAL_DIGITS: Final = 1_000_000
+"""Longest integer that is read in decimal: half a second of work. Hexadecimal is read in proportion to its length."""
+
+MAX_NOTATION_CHARACTERS: Final = 64 * 1024 * 1024
+"""Longest text that is read as a term. Terms take some ten times as much memory as their text."""
+
 MAX_KEY_NESTING: Final = 8
 """How deep maps may stand in keys of maps in keys of maps. Each level copies what identifies its keys once more:
 without a limit a hostile peer's megabytes become gigabytes."""

@@ -27,6 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c",
         "--command",
+        dest="lines",
         action="append",
         default=[],
         metavar="LINE",
@@ -56,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     except ValueError as error:
         sys.stderr.write(f"{options.command}: --node: {error}\n")
         return EXIT_CONFIGURATION
-    arguments = Arguments(options.capture, options.command, node, options.json, options.background)
+    arguments = Arguments(options.capture, options.lines, node, options.json, options.background)
     try:
         return whole(options, lambda: run(arguments))
     except ImportError as error:

@@ -37,12 +37,14 @@ class Settings:
 
     Attributes:
         notation: How terms are shown, and which of Elixir and Erlang is tried first for what is typed.
-        limit: How many elements of a list, map or tuple are shown; None for all.
+        limit: After so many characters the rest of a term is left out; None for all of it.
+        rows: How many frames are listed where `last` does not say; None for all.
         wait_s: How long an answer of the node is waited for.
     """
 
     notation: str = "elixir"
-    limit: int | None = 100
+    limit: int | None = 4000
+    rows: int | None = 500
     wait_s: float = 120.0
 
     def set(self, name: str, value: str) -> None:
@@ -52,19 +54,24 @@ class Settings:
                 self.notation = value
             case "notation":
                 raise ValidationError(f"expected one of {', '.join(NOTATIONS)}, got `{value[:40]}`", name)
-            case "limit" if value in ("all", "none"):
+            case "limit" if value == "all":
                 self.limit = None
-            case "limit" | "wait" if not value.isdecimal() or not int(value[:9]) > 0:
+            case "rows" if value == "all":
+                self.rows = None
+            case "limit" | "rows" | "wait" if not value.isdecimal() or not int(value[:9]) > 0:
                 raise ValidationError(f"expected a number from 1, got `{value[:40]}`", name)
             case "limit":
                 self.limit = int(value[:9])
+            case "rows":
+                self.rows = int(value[:9])
             case "wait":
                 self.wait_s = float(value[:9])
             case _:
-                raise ValidationError("expected notation, limit or wait", "set")
+                raise ValidationError("expected notation, limit, rows or wait", "set")
 
     def __str__(self) -> str:
-        return f"notation {self.notation}, limit {self.limit or 'all'}, wait {self.wait_s:.0f}"
+        limits = f"limit {self.limit or 'all'}, rows {self.rows or 'all'}"
+        return f"notation {self.notation}, {limits}, wait {self.wait_s:.0f}"
 
 
 @dataclass(slots=True)

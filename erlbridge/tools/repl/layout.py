@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import pprint
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from sys import maxsize
 from typing import Final
 
 from erlbridge.codec import Atom
@@ -25,7 +26,7 @@ def laid_out(term: object, notation: str, *, width: int, limit: int | None = Non
     """A term's text in one of `NOTATIONS`, broken after at most about `width` characters.
 
     Args:
-        limit: How many elements of a list, map or tuple, and how many characters of a text, are shown; None for all.
+        limit: After about so many characters the rest is left out; None for all of it.
 
     >>> print(laid_out([1, {"a": [2, 3]}], "elixir", width=12))
     [
@@ -42,9 +43,9 @@ def laid_out(term: object, notation: str, *, width: int, limit: int | None = Non
         case "erlang":
             return "\n".join(_Erlang(width, limit).lines(term, 0))
         case "python":
-            return _python(term, width)
+            return _cut(_python(term, width), limit)
         case "json":
-            return json.dumps(as_json(term, "term", lenient=True), ensure_ascii=False, indent=2)
+            return _cut(json.dumps(as_json(term, "term", lenient=True), ensure_ascii=False, indent=2), limit)
         case _:
             raise ValidationError(f"expected one of {', '.join(NOTATIONS)}, got `{notation[:40]}`", "notation")
 
@@ -56,6 +57,10 @@ def _python(term: object, width: int) -> str:
         return to_elixir(term)
 
 
+def _cut(text: str, limit: int | None) -> str:
+    return text if limit is None or len(text) <= limit else f"{text[:limit]} ..."
+
+
 class _Layout:
     """What both notations have in common: brackets around lines of elements, and entries with a key."""
 
@@ -64,46 +69,48 @@ class _Layout:
 
     def __init__(self, width: int, limit: int | None) -> None:
         self._width = width
-        self._limit = limit
+        self._left = maxsize if limit is None else limit
+        """Characters that may still be shown."""
 
-    def text(self, term: object) -> str:
-        """A term on one line."""
+    def text(self, term: object, limit: int) -> str:
+        """A term on one line, of about `limit` characters at most."""
         raise NotImplementedError
-
-    def key(self, key: object) -> str:
-        """A map's key with what stands between it and the value."""
-        return f"{self.text(key)} => "
 
     def lines(self, term: object, depth: int) -> list[str]:
         """A term's lines, without indentation of the first level."""
-        room = self._width - len(_INDENT) * depth
-        if depth >= _DEPTH or not isinstance(term, tuple | list | Mapping) or not term:
-            return [self.text(term)]
-        if len(term) <= room and len(line := self.text(term)) <= room:
+        room = max(0, self._width - len(_INDENT) * depth)
+        nested = isinstance(term, tuple | list | Mapping) and term and depth < _DEPTH
+        # What is elided is longer than the room, so that nothing is written out in full to see that it is too long.
+        line = self.text(term, min(self._left, room + 1) if nested else self._left)
+        if not nested or len(line) <= min(room, self._left):
+            self._left -= len(line)
             return [line]
         if isinstance(term, Mapping):
-            key = _short_key if self.short_keys and all(map(_is_short, term)) else self.key
-            return self._bracketed(
-                self.map_open, "}", (self._entry(key(name), value, depth) for name, value in term.items()), len(term)
-            )
+            short = self.short_keys and all(map(_is_short, term))
+            entries = (self._entry(_short_key(key) if short else key, value, depth) for key, value in term.items())
+            return self._bracketed(self.map_open, "}", entries, len(term))
+        assert isinstance(term, tuple | list)  # noqa: S101 - nested, and no map
         opening, closing = ("{", "}") if isinstance(term, tuple) else ("[", "]")
         return self._bracketed(opening, closing, (self.lines(item, depth + 1) for item in term), len(term))
 
-    def _entry(self, key: str, value: object, depth: int) -> list[str]:
+    def _entry(self, key: object, value: object, depth: int) -> list[str]:
+        lead = key if isinstance(key, str) else f"{self.text(key, self._left)} => "
+        self._left -= len(lead)
         found = self.lines(value, depth + 1)
-        if len(found) == 1 and len(key) + len(found[0]) > self._width - len(_INDENT) * (depth + 1):
-            return [key.rstrip(), _INDENT + found[0]]
-        return [key + found[0], *found[1:]]
+        if len(found) == 1 and len(lead) + len(found[0]) > self._width - len(_INDENT) * (depth + 1):
+            return [lead.rstrip(), _INDENT + found[0]]
+        return [lead + found[0], *found[1:]]
 
-    def _bracketed(self, opening: str, closing: str, elements: Iterable[list[str]], count: int) -> list[str]:
+    def _bracketed(self, opening: str, closing: str, elements: Iterator[list[str]], count: int) -> list[str]:
         lines = [opening]
-        for index, element in enumerate(elements):
-            if self._limit is not None and index >= self._limit:
+        for index in range(count):
+            if self._left <= 0:
                 lines.append(f"{_INDENT}... {count - index} more")
                 break
-            comma = "," if index < count - 1 else ""
-            lines += [_INDENT + line for line in element[:-1]]
-            lines.append(_INDENT + element[-1] + comma)
+            element = next(elements)
+            lines += [_INDENT + line for line in element]
+            if index < count - 1:
+                lines[-1] += ","
         lines.append(closing)
         return lines
 
@@ -112,15 +119,15 @@ class _Elixir(_Layout):
     short_keys = True
     """As inspect has it: `key: value` where every key is such an atom, else `=>` for all."""
 
-    def text(self, term: object) -> str:
-        return to_elixir(term, limit=self._limit)
+    def text(self, term: object, limit: int) -> str:
+        return to_elixir(term, limit=limit)
 
 
 class _Erlang(_Layout):
     map_open = "#{"
 
-    def text(self, term: object) -> str:
-        return to_erlang(term, limit=self._limit)
+    def text(self, term: object, limit: int) -> str:
+        return to_erlang(term, limit=limit)
 
 
 def _is_short(key: object) -> bool:

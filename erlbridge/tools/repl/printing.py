@@ -18,9 +18,8 @@ from rich.text import Text as RichText
 
 from erlbridge.tools.repl.blocks import Block, Source, Style, Table, Text, shown_safely
 
-_PLAIN_WIDTH: Final = 2000
-"""Of a pipe: nothing is cut that somebody may search for."""
 _LAYOUT_WIDTH: Final = 120
+"""Of a pipe, where nothing but terms is broken into lines: somebody may search for what stands in one."""
 Background: TypeAlias = Literal["dark", "light"]
 _STYLES: Final[dict[Background, dict[Style, str]]] = {
     "dark": {
@@ -52,9 +51,8 @@ class Drawing:
         self._styles = _STYLES[background]
         self._syntax = f"ansi_{background}"
         self._console = Console(
-            file=sys.stdout, markup=False, highlight=False, emoji=False, force_terminal=terminal or None,
-            width=None if terminal else _PLAIN_WIDTH,
-        )  # fmt: skip
+            file=sys.stdout, markup=False, highlight=False, emoji=False, force_terminal=terminal or None
+        )
 
     @property
     def width(self) -> int:
@@ -83,6 +81,9 @@ class Drawing:
         self._console.print(found, soft_wrap=True)
 
     def _table(self, table: Table) -> None:
+        if not self._terminal:
+            _plain(table)
+            return
         drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=self._styles["dim"])
         for column in table.columns:
             drawn.add_column(
@@ -101,6 +102,18 @@ class Drawing:
         """Columns that do not give way keep their width, up to half a line."""
         at = [column.name for column in table.columns].index(name)
         return min(self.width // 2, max((len(shown_safely(row.cells[at])) for row in table.rows), default=0))
+
+
+def _plain(table: Table) -> None:
+    rows = [[column.name for column in table.columns]]
+    rows += [[shown_safely(cell).replace("\n", " ") for cell in row.cells] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, table.columns, strict=True)
+        )
+        print("  ".join(cells).rstrip())
 
 
 class JsonLines:

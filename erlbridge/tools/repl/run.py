@@ -48,6 +48,8 @@ def run(arguments: Arguments) -> int:
     live = Live(tape, arguments.node)
     recording = Recording(arguments.capture, tape) if arguments.capture else None
     context = Context(tape, live, _Hands(printer.width, terminal=typed and terminal), recording)
+    if not terminal:
+        context.settings.rows = None
     session = Session(context)
     try:
         if typed or not arguments.json:

@@ -19,8 +19,6 @@ from erlbridge.tools.repl.blocks import one_line
 from erlbridge.wire.messages import Credit, Request, Result, parse_incoming
 
 SUMMARY_CHARACTERS: Final = 300
-_ELEMENTS: Final = 12
-"""How many elements of a term its summary goes through."""
 
 
 class Kind(Enum):
@@ -75,7 +73,7 @@ def said(data: bytes, *, inward: bool, worker: bool) -> Said:
 
 def short(term: object, limit: int = SUMMARY_CHARACTERS) -> str:
     """A term's notation on one line, elided."""
-    return one_line(to_elixir(term, limit=_ELEMENTS), limit)
+    return one_line(to_elixir(term, limit=limit), limit)
 
 
 def _of(kind: Kind, head: str, about: object, request_id: object, *, error: str | None = None) -> Said:

@@ -99,7 +99,7 @@ class Session:
                 )
                 return list(ids)[:_IDS]
             case "settings":
-                return ["notation", "limit", "wait"] if not position else list(NOTATIONS)
+                return ["notation", "limit", "rows", "wait"] if not position else list(NOTATIONS)
             case "node":
                 return ["start", "stop"] if not position else ["--workers", "--data", "--config"]
             case "command":
@@ -163,7 +163,13 @@ def _decode(context: Context, text: str) -> Iterator[Block]:
 def _frames(context: Context, text: str) -> Iterator[Block]:
     wanted = context.filter(text)
     found = wanted.of(context.tape.frames)
-    yield looking.frames(found, () if text else context.tape.notes)
+    rows = context.settings.rows
+    left_out = 0 if rows is None or wanted.last is not None else max(0, len(found) - rows)
+    if left_out:
+        yield Text(f"... {left_out} before these; `frames last={len(found)}` and `set rows all` show them", "dim")
+    shown = found[left_out:]
+    first = shown[0].number if left_out else 0
+    yield looking.frames(shown, () if text else [note for note in context.tape.notes if note.after >= first])
     if text:
         yield Text(f"{len(found)} of {len(context.tape.frames)} frames", "dim")
 
@@ -262,7 +268,7 @@ COMMANDS: Final = {
     "node": Command("node [start [ARGUMENTS]|stop]", "the node that `send` asks", acting.node, "node"),
     "encode": Command("encode TERM", "a term as bytes; as typing it alone", _encode, "term"),
     "decode": Command("decode HEX", "bytes as a term, with every byte annotated", _decode, "term"),
-    "set": Command("set [notation|limit|wait VALUE]", "how much is shown, and how", _set, "settings"),
+    "set": Command("set [notation|limit|rows|wait VALUE]", "how much is shown, and how", _set, "settings"),
     "help": Command("help [COMMAND|filters]", "this", _help, "command"),
     "quit": Command("quit", "leave; so does Ctrl-D", _quit, "nothing"),
 }
