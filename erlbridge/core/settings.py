@@ -204,6 +204,23 @@ class Directory:
         return str(value).encode(errors="surrogateescape").decode(errors="replace")
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file's path, as text, or nothing; whoever resolves it knows what it is relative to."""
+
+    @property
+    def expected(self) -> str:
+        return "a file's path, or nothing"
+
+    def read(self, given: object) -> str:
+        if not isinstance(given, str) or "\0" in given or given.endswith("/"):
+            raise Unfit(self.expected, given)
+        return given
+
+    def shown(self, value: object) -> str:
+        return str(value).encode(errors="surrogateescape").decode(errors="replace")
+
+
 class _Hidden:
     """Stands in an error for text that may be a password."""
 

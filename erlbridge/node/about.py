@@ -36,12 +36,16 @@ class About:
 
     def announce(self, outgoing: int) -> None:
         """Writes `{:ready, …}`, the wire's first frame. The rest of the node loads while the host reads it."""
-        frame = encode(ready(self._introduction()))
+        frame = self.first_frame()
         try:
             # Some 300 bytes, which an empty pipe takes whole.
             os.write(outgoing, len(frame).to_bytes(HEADER_BYTES) + frame)
         except OSError:
             return  # the host is gone already, which the node sees when it reads
+
+    def first_frame(self) -> bytes:
+        """`{:ready, …}`, the same each time."""
+        return encode(ready(self._introduction()))
 
     @property
     def library(self) -> str:

@@ -6,17 +6,22 @@ import os
 import select
 import selectors
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from erlbridge.limits import MAX_FRAME_BYTES
+from erlbridge.node.tap import Tap
+from erlbridge.wire.capture import HOST
 from erlbridge.wire.frames import FrameReader, FrameWriter
+
+Frame = TypeVar("Frame", bytes, bytes | memoryview)
 
 
 class Channel:
     """One end of a wire. `incoming` and `outgoing` may be the same descriptor (a socket).
 
     The selector calls `on_readable` when there is something to read. Frames that do not fit into the descriptor wait
-    here and go out as soon as it takes more.
+    here and go out as soon as it takes more. Who listens at the `tap` hears of every frame, as one of wire `number`.
     """
 
     def __init__(
@@ -26,7 +31,12 @@ class Channel:
         outgoing: int,
         on_readable: Callable[[], None],
         limit_bytes: int = MAX_FRAME_BYTES,
+        *,
+        tap: Tap | None = None,
+        number: int = HOST,
     ) -> None:
+        self._tap = tap or Tap()
+        self._number = number
         self.incoming = incoming
         self.outgoing = outgoing
         self.reader = FrameReader(limit_bytes)
@@ -44,7 +54,18 @@ class Channel:
         Raises `FrameError` when the framing is lost.
         """
         self.receive()
-        yield from self.reader
+        yield from self._heard(self.reader)
+
+    def views(self) -> Iterator[bytes | memoryview]:
+        """The frames that were received; a long one as a view that is good until the next is asked for. Raises
+        `FrameError` when the framing is lost."""
+        return self._heard(self.reader.views())
+
+    def _heard(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            if (hear := self._tap.hear) is not None:
+                hear(self._number, "in", frame)
+            yield frame
 
     def receive(self) -> None:
         """Takes what one read gives into `reader`. At the stream's end `closed` is set."""
@@ -71,6 +92,8 @@ class Channel:
     def send(self, frame: bytes) -> None:
         """Queues a frame and writes what the descriptor takes at once."""
         self.writer.add(frame)
+        if (hear := self._tap.hear) is not None:
+            hear(self._number, "out", frame)
         self.flush()
 
     def flush(self) -> None:

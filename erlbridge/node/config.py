@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from erlbridge.core.settings import Choice, Directory, Flag, Kind, Limits, Location, Numbers, Seconds, Size, Whole
+from erlbridge.core.settings import Choice, Directory, File, Flag, Kind, Limits, Location, Numbers, Seconds, Size, Whole
 from erlbridge.limits import (
     BOOT_TIMEOUT_S,
     CREDIT,
@@ -131,6 +131,11 @@ class NodeConfig:
     audit: bool = setting(Flag(), True, "whether each request and its outcome get a line in the audit log")
     audit_max_bytes: int = setting(Size(4096, _TIB), 64 * 2**20, "size at which the audit log goes on in a new file")
     audit_files: int = setting(Whole(1, 10_000), 8, "files of the audit log that are kept")
+    capture: str = setting(File(), "", "file that every frame of every wire is written to; empty: none")
+    capture_bytes: int = setting(Size(2**16, _TIB), 64 * 2**20, "size at which a capture goes on in a new file")
+    capture_files: int = setting(Whole(1, 10_000), 8, "files of a capture that are kept")
+    capture_frame_bytes: int = setting(Size(64, 2**31 - 1), 256 * 2**10, "how much of each frame is kept")
+    capture_redact: bool = setting(Flag(), True, "whether secrets are written over in captures")
     result_max_age_s: float = setting(
         Seconds(1, 3660 * _DAY_S, "none is kept"), 7 * _DAY_S, "how long results of requests with a key are kept"
     )

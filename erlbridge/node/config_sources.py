@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from erlbridge.core.settings import Directory, Unfit
+from erlbridge.core.settings import Directory, File, Unfit
 from erlbridge.errors import ValidationError
 from erlbridge.node.config import PREFIX, NodeConfig, Setting, settings
 from erlbridge.wire.place import nearest
@@ -106,12 +106,13 @@ def _read(setting: Setting, given: Given) -> object:
         value = setting.kind.read(given.value)
     except Unfit as error:
         raise ValidationError(str(error), given.place) from None
-    if isinstance(setting.kind, Directory):
+    if isinstance(setting.kind, Directory) or (isinstance(setting.kind, File) and value):
         try:
             path = Path(str(value)).expanduser()
         except RuntimeError:
             raise ValidationError("expected a path, got the home of a user who is not there", given.place) from None
-        return path if given.base is None else given.base / path
+        path = path if given.base is None else given.base / path
+        return str(path) if isinstance(setting.kind, File) else path
     return value
 
 

@@ -36,6 +36,7 @@ from erlbridge.node import program_verbs, stock, transfer_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
+from erlbridge.node.capture import Capture
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.disk import Disk, Errand
@@ -50,6 +51,7 @@ from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.stock import stock_of
+from erlbridge.node.tap import Tap
 from erlbridge.store.store import open_store
 from erlbridge.wire import messages
 from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
@@ -75,7 +77,9 @@ class Node:
         self.config = config
         self.about = about
         self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
-        self.wire = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes)
+        self.tap = Tap()
+        self.capture = Capture(config, about, self.tap)
+        self.wire = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes, tap=self.tap)
         self.audit = Audit(config, about)
         self.host = Host(self.wire, config.credit, self.audit, config.max_frame_bytes)
         self.scheduler = scheduler.Scheduler(
@@ -109,7 +113,7 @@ class Node:
         self.exit_code: int | None = None
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
-        self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config))
+        self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config), self.tap)
         self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
@@ -119,6 +123,8 @@ class Node:
 
     def _serve(self) -> int:
         self._watch_signals()
+        if complaint := self.capture.begin():
+            self._log("warning", complaint)
         self._do(self.scheduler.start(time.monotonic()))
         preload()
         while self.exit_code is None:
@@ -130,8 +136,8 @@ class Node:
             self._tick()
             self._look_after_held()
             self._drain()
-            for complaint in self.audit.complaints():
-                self.host.log("warning", complaint.encode())
+            for complaint in (*self.audit.complaints(), *self.capture.complaints()):
+                self._log("warning", complaint)
             self._hold_back()
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
@@ -142,6 +148,7 @@ class Node:
         self.host.send_the_rest()
         self.wire.finish(_LAST_WORDS_S)
         self._pool.close()
+        self.capture.close()
         return self.exit_code
 
     def _tick(self) -> None:
@@ -220,7 +227,7 @@ class Node:
         if self.wire.paused or self.exit_code == EXIT_FRAMING_LOST:
             return
         try:
-            for frame in self.wire.reader.views():
+            for frame in self.wire.views():
                 self._take_frame(frame)
                 if self._hold_back():
                     return
@@ -326,6 +333,9 @@ class Node:
             case verb if verb in transfer_verbs.VERBS:
                 errand = self.data.work(verb, request.payload, self.disk.lanes)
                 self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
+            case "capture":
+                errand = self.capture.errand(request.payload)
+                self.disk.put(key, request.id, "capture", errand, request.meta.deadline_ms)
             case verb if verb in WORKER_VERBS:
                 self.intake.take(key, request, frame)
             case verb:

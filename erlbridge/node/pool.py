@@ -24,6 +24,7 @@ from erlbridge.node.channel import Channel
 from erlbridge.node.nursery import Nursery
 from erlbridge.node.output import Output
 from erlbridge.node.stacks import StackPipe
+from erlbridge.node.tap import Tap
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import LOG_LEVELS, atom
 
@@ -93,13 +94,18 @@ class Pool:
     """The node's end of every worker.
 
     `on_event` hears of everything that happens, in order; a worker's outcome always before its death. `settings` are
-    those of every worker.
+    those of every worker; who listens at the `tap` hears of every frame.
     """
 
     def __init__(
-        self, selector: selectors.BaseSelector, on_event: Callable[[PoolEvent], None], settings: WorkerSettings
+        self,
+        selector: selectors.BaseSelector,
+        on_event: Callable[[PoolEvent], None],
+        settings: WorkerSettings,
+        tap: Tap | None = None,
     ) -> None:
         self._selector = selector
+        self._tap = tap
         self._on_event = on_event
         self._seats: dict[int, _Seat] = {}
         self._paused = False
@@ -135,7 +141,13 @@ class Pool:
         ours.setblocking(False)
         descriptor = ours.detach()
         channel = Channel(
-            self._selector, descriptor, descriptor, lambda: self._hear(self._seats[number]), MAX_WORKER_FRAME_BYTES
+            self._selector,
+            descriptor,
+            descriptor,
+            lambda: self._hear(self._seats[number]),
+            MAX_WORKER_FRAME_BYTES,
+            tap=self._tap,
+            number=number,
         )
         self._seats[number] = _Seat(number, channel, output, stacks)
         try:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import dspy  # type: ignore[import-untyped]
 from dspy.utils import exceptions as lm_errors  # type: ignore[import-untyped]
 
+from erlbridge.core.secrecy import named_secrets, passwords
 from erlbridge.errors import BridgeError, LMFailed
 
 _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -39,11 +40,6 @@ _FATAL: Final = (
     lm_errors.LMUnsupportedModelError,
     lm_errors.LMUnsupportedFeatureError,
 )
-_NAMES_A_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)\Z", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
-"""A password in an address, such as that of a proxy or a database."""
-
-_SHORTEST_SECRET: Final = 6
 _SHORTEST_NAMED_SECRET: Final = 4
 """A key that the request names is one, however short; below four characters a text would be more holes than text."""
 
@@ -110,15 +106,10 @@ class Secrets:
 
     def __init__(self, environment: Mapping[str, str], named: Iterable[str] = (), given: Iterable[str] = ()) -> None:
         asked, keys = set(named), set(given)
-        values = set(keys)
-        for value in environment.values():
-            values.update(found for found in _PASSWORD.findall(value) if len(found) >= _SHORTEST_SECRET)
-        for name in {name for name in environment if _NAMES_A_SECRET.search(name)} | asked:
-            value = environment.get(name, "").strip()
-            if len(value) >= (_SHORTEST_NAMED_SECRET if name in asked else _SHORTEST_SECRET):
-                values.add(value)
-                if name in asked or name.upper().endswith("API_KEY"):
-                    keys.add(value)
+        found = named_secrets(environment) | {name: environment.get(name, "").strip() for name in asked}
+        found = {name: value for name, value in found.items() if len(value) >= _SHORTEST_NAMED_SECRET}
+        keys |= {value for name, value in found.items() if name in asked or name.upper().endswith("API_KEY")}
+        values = keys | passwords(environment.values()) | set(found.values())
         # The longest first: a key may begin with another one. One pattern each, which is searched three times faster.
         self._patterns = [_spelled(value) for value in sorted(values, key=len, reverse=True)]
         self._keys = [_spelled(value) for value in sorted(keys, key=len, reverse=True)]

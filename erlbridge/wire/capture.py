@@ -123,7 +123,7 @@ def wire_name(wire: int) -> str:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def frame_header(
+def frame_header(  # noqa: PLR0917 - once for each frame, where names cost
     wire: int,
     direction: Direction,
     number: int,

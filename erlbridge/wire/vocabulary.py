@@ -26,6 +26,7 @@ VERBS: Final = (
     "fetch_result",
     "clear_cache",
     "stats",
+    "capture",
     "load_workflow",
     "run_pipeline",
     "data_chunk",

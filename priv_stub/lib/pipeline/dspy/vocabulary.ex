@@ -33,6 +33,7 @@ defmodule Pipeline.DSPy.Vocabulary do
     :cancelled,
     :cancelling,
     :capacity,
+    :capture,
     :checksum,
     :chunk,
     :chunk_index,

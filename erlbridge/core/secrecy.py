@@ -1,0 +1,32 @@
+"""Which values of an environment are secrets: by the name of their variable, or as the password in an address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+_NAMES_A_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)\Z", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+"""A password in an address, such as that of a proxy or a database."""
+
+_SHORTEST_SECRET: Final = 6
+
+
+def named_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose names say that they hold a secret, with what they hold.
+
+    >>> named_secrets({"OPENAI_API_KEY": "sk-123456\\n", "HOME": "/home/a", "SOME_TOKEN": "short"})
+    {'OPENAI_API_KEY': 'sk-123456'}
+    """
+    found = {name: value.strip() for name, value in environment.items() if _NAMES_A_SECRET.search(name)}
+    return {name: value for name, value in found.items() if len(value) >= _SHORTEST_SECRET}
+
+
+def passwords(texts: Iterable[str]) -> set[str]:
+    """The passwords of addresses in these texts.
+
+    >>> passwords(["postgresql://app:hushhush@db/store", "http://a:b@c"])
+    {'hushhush'}
+    """
+    return {found for text in texts for found in _PASSWORD.findall(text) if len(found) >= _SHORTEST_SECRET}
