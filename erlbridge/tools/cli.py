@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -13,6 +13,14 @@ from erlbridge.tools.command import EXIT_CONFIGURATION
 
 FAMILIES: Final = {
     "serve": "serve the wire on standard input and output, as a Port's program",
+    "optimize": "a better program from examples: the main job, from the shell",
+    "evaluate": "score a program on examples",
+    "predict": "ask a program",
+    "run": "run a workflow, or check one",
+    "programs": "what was optimized: list, show, get, put, delete",
+    "demo": "the main job offline, to see it work",
+    "bench": "measure it on this machine, where its sources are",
+    "completion": "what completes these commands in a shell",
     "config": "the settings of a node",
     "dataset": "examples on disk: import files, list, show, export, delete",
     "store": "what lasts: shown, verified, cleared up, and moved in one file",
@@ -33,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         # Before anything else is loaded, since the guardian keeps whatever is.
         guard(*wire(arguments))
-    options, unknown = _parser(arguments).parse_known_args(arguments)
+    options, unknown = _parser(_asked(arguments)).parse_known_args(arguments)
     if unknown:
         return _refused(options, unknown)
     code = options.run(options)
@@ -41,16 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser with every command declared."""
+    return _parser(FAMILIES)
+
+
+def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
+    return tuple(argument for argument in arguments if not argument.startswith("-"))[:1]
+
+
+def _parser(declared: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser; of the families that are not `declared` it knows the names alone."""
     parser = argparse.ArgumentParser(
-        prog="erlbridge", description="Drive DSPy from Elixir over a Port.", allow_abbrev=False
+        prog="erlbridge", description="Drive DSPy from Elixir over a Port, or from here.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"erlbridge {__version__}")
     families = parser.add_subparsers(metavar="COMMAND", required=True)
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, about in FAMILIES.items():
         family = families.add_parser(name, help=about, description=about, allow_abbrev=False)
-        if name == asked:
+        if name in declared:
             import_module(f"erlbridge.tools.commands.{name}").declare(family)
     return parser
 

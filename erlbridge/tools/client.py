@@ -94,7 +94,8 @@ class Client:
         launcher: Sequence[str] = (),
         on_event: Listener | None = None,
     ) -> Self:
-        """Starts `erlbridge serve` with these arguments. It hears no Ctrl-C of this terminal, and ends with this process.
+        """Starts `erlbridge serve` with these arguments. It hears no Ctrl-C of this terminal, and ends with
+        this process.
 
         Args:
             environment: Variables on top of this process's own.
@@ -182,8 +183,8 @@ class Client:
             raise NodeGone(self._code()) from None
 
     def close(self) -> int | None:
-        """Closes the wire, on which the node ends with what it runs, and gives its exit code; None where this client has
-        not started it. One that does not end is killed.
+        """Closes the wire, on which the node ends with what it runs, and gives its exit code; None where this client
+        has not started it. One that does not end is killed.
         """
         self._wire.close_writing()
         if self.process is not None:

@@ -21,7 +21,7 @@ from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.datasets import DatasetStore
 from erlbridge.store.engine import IndexRefused
 from erlbridge.store.store import Store
-from erlbridge.tools.importing.run import ended_by_signals, import_rows
+from erlbridge.tools.importing.run import Tally, ended_by_signals, import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
 from erlbridge.tools.json_view import as_json, line
@@ -44,13 +44,7 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
     Raises `ValidationError` with the place of what is wrong, `TransferError` beyond the quota, `OSError`.
     """
     with opened(config) as store:
-        store.datasets.sweep(TRANSFER_KEPT_S)
-        with ended_by_signals(), DatasetWriter(store.datasets) as writer:
-            tally = import_rows(sources, shape, _Bounded(writer, store, config.dataset_quota_bytes), skip_bad)
-            if not tally.examples:
-                names = ", ".join(source.name for source in sources)
-                raise ValidationError("expected at least one example, got none", names)
-            dataset = writer.finish()
+        dataset, tally = take_in(config, store, sources, shape, skip_bad)
     if json:
         print(line(_described(dataset) | {"skipped": tally.skipped}))
         return 0
@@ -58,6 +52,19 @@ def import_files(config: NodeConfig, sources: Sequence[Source], shape: Shape, sk
     skipped = f", {tally.skipped} rows skipped" if tally.skipped else ""
     sys.stderr.write(f"{dataset.examples} examples, {size(dataset.size_bytes)}{skipped}\n")
     return 0
+
+
+def take_in(
+    config: NodeConfig, store: Store, sources: Sequence[Source], shape: Shape, skip_bad: int = 0
+) -> tuple[Dataset, Tally]:
+    """The dataset that the files make, stored, and what was read. Raises as `import_files`."""
+    store.datasets.sweep(TRANSFER_KEPT_S)
+    with ended_by_signals(), DatasetWriter(store.datasets) as writer:
+        tally = import_rows(sources, shape, _Bounded(writer, store, config.dataset_quota_bytes), skip_bad)
+        if not tally.examples:
+            names = ", ".join(source.name for source in sources)
+            raise ValidationError("expected at least one example, got none", names)
+        return writer.finish(), tally
 
 
 def list_all(config: NodeConfig, *, json: bool) -> int:
@@ -122,7 +129,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
     A job that reads one of them has it open, and reads on.
     """
     with opened(config) as store:
-        meant = dict.fromkeys(_named(store.datasets, name) for name in names)
+        meant = dict.fromkeys(whole_name(store.datasets, name) for name in names)
         for dataset in [store.datasets.describe(name) for name in meant]:
             store.datasets.delete(dataset.name)
             print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
@@ -135,7 +142,7 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
 @contextlib.contextmanager
 def _reading(store: DatasetStore, name: str) -> Iterator[tuple[Dataset, Iterator[object]]]:
     """A dataset and its examples, each checked when it is read. Raises `NotFound`; one that is damaged is set aside."""
-    dataset = store.ready(_named(store, name))
+    dataset = store.ready(whole_name(store, name))
     rows = StoredRows(dataset)
     try:
         yield dataset, (binary_to_term(rows.term(place)) for place in range(dataset.examples))
@@ -146,7 +153,7 @@ def _reading(store: DatasetStore, name: str) -> Iterator[tuple[Dataset, Iterator
         rows.close()
 
 
-def _named(store: DatasetStore, name: str) -> str:
+def whole_name(store: DatasetStore, name: str) -> str:
     """The dataset's name, which may be given by so many of its first digits that no other has the same."""
     digits = name.removeprefix(PREFIX).lower()
     if len(digits) < _LEAST_DIGITS or set(digits) - set("0123456789abcdef"):

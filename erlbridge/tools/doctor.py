@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Final, Self
 
 from erlbridge.codec import IMPLEMENTATION
 from erlbridge.core.events import Booted, Died
@@ -31,10 +31,8 @@ from erlbridge.node.watchdog import memory_bytes
 from erlbridge.store.engine import INDEX_FILE
 from erlbridge.store.files import ASIDE
 from erlbridge.store.store import open_store
-
-OK: Final = "ok"
-WARNING: Final = "warning"
-FAILED: Final = "failed"
+from erlbridge.tools.finding import FAILED, OK, WARNING, Finding
+from erlbridge.tools.surroundings import Endpoints, beam, clock
 
 _LEAST_PYTHON: Final = (3, 11)
 _LEAST_WORKER_BYTES: Final = 512 * 2**20
@@ -42,6 +40,7 @@ _LEAST_WORKER_BYTES: Final = 512 * 2**20
 
 _LEAST_DESCRIPTORS: Final = 256
 _GIB: Final = 2**30
+_LOGGED: Final = "the lines above it in the node's log tell more"
 
 _HOLDS: Final = {
     "no_new_privs": "no program gives a worker more rights, and it gives up those of root",
@@ -55,20 +54,10 @@ _HOLDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is (`OK`, `WARNING`, `FAILED`), what was found, and what to do."""
-
-    name: str
-    state: str
-    found: str
-    advice: str = ""
-
-
-def doctor(config: NodeConfig, *, json: bool) -> int:
+def doctor(config: NodeConfig, *, json: bool, models: Sequence[str] = (), key_variable: str | None = None) -> int:
     """Prints what it finds as lines or as one JSON array of objects; gives 1 when a node would not run, else 0."""
     found = []
-    for finding in findings(config):
+    for finding in findings(config, models, key_variable):
         found.append(finding)
         if not json:
             sys.stdout.write(f"{finding.state:<8} {finding.name}: {finding.found}\n")
@@ -80,8 +69,21 @@ def doctor(config: NodeConfig, *, json: bool) -> int:
     return int(any(finding.state == FAILED for finding in found))
 
 
-def findings(config: NodeConfig) -> Iterator[Finding]:
-    """What is looked at, in this order, each when it is asked for; what takes long comes last."""
+def findings(config: NodeConfig, models: Sequence[str] = (), key_variable: str | None = None) -> Iterator[Finding]:
+    """What is looked at, in this order, each when it is asked for; what takes long comes last.
+
+    Args:
+        models: Names or addresses of models whose endpoints are to be reached.
+        key_variable: What holds their key, in the place of the providers' own variables.
+    """
+    yield from _own(config)
+    yield from beam()
+    endpoints = Endpoints(models, key_variable)
+    yield from endpoints.findings()
+    yield clock(config.data, endpoints.skews_s)
+
+
+def _own(config: NodeConfig) -> Iterator[Finding]:
     yield _python()
     yield _codec()
     yield _memory(config)
@@ -98,12 +100,12 @@ def findings(config: NodeConfig) -> Iterator[Finding]:
         if dspy
         else Finding("dspy", FAILED, "not found", f"install it where {sys.executable} finds it")
     )
-    started = time.monotonic()
-    report, failure = _boot(config)
-    if failure:
-        yield Finding("worker", FAILED, failure, "the lines above it in the node's log tell more")
-    else:
-        yield Finding("worker", OK, f"forked from a process with DSPy loaded, {time.monotonic() - started:.1f} s")
+    boots = _Boots(config)
+    with boots:
+        yield boots.fork("forkserver", "DSPy is loaded, and the first worker ready, within")
+        if boots.report is not None:
+            yield boots.fork("worker", "another one is ready within")
+    report = boots.report
     if report is not None:
         yield from _sandbox(report)
 
@@ -190,28 +192,42 @@ def _asked(name: str, what: str, ask: Callable[[], None], advice: str) -> Findin
     return Finding(name, OK, f"{what}, answers within {(time.monotonic() - started) * 1000:.0f} ms")
 
 
-def _boot(config: NodeConfig) -> tuple[Report | None, str]:
-    """Has one worker start and end: how it is confined, or why it did not start."""
-    happened: deque[PoolEvent] = deque()
-    with selectors.DefaultSelector() as selector:
-        pool = Pool(selector, happened.append, worker_settings(config))
-        try:
-            pool.fork(1)
-            deadline = time.monotonic() + config.boot_timeout_s
-            while (left_s := deadline - time.monotonic()) > 0:
-                for key, ready in selector.select(left_s):
-                    # What one handler closed, another had yet to read: of a worker that is gone, say.
-                    if (current := selector.get_map().get(key.fd)) is not None and current.data == key.data:
-                        key.data(ready)
-                while happened:
-                    match happened.popleft():
-                        case Booted():
-                            return pool.sandbox, ""
-                        case Died(_, cause):
-                            return None, str(cause)
-            return None, f"not ready within {config.boot_timeout_s:.0f} s"
-        finally:
-            pool.close()
+class _Boots:
+    """Workers that start and end: how long that takes, how they are confined (`report`), or why they do not start."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.report: Report | None = None
+        self._patience_s = config.boot_timeout_s
+        self._happened: deque[PoolEvent] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._pool = Pool(self._selector, self._happened.append, worker_settings(config))
+        self._forked = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+        self._selector.close()
+
+    def fork(self, name: str, ready: str) -> Finding:
+        """Has one more worker start."""
+        self._forked += 1
+        self._pool.fork(self._forked)
+        started = time.monotonic()
+        while (left_s := started + self._patience_s - time.monotonic()) > 0:
+            for key, events in self._selector.select(left_s):
+                # What one handler closed, another had yet to read: of a worker that is gone, say.
+                if (current := self._selector.get_map().get(key.fd)) is not None and current.data == key.data:
+                    key.data(events)
+            while self._happened:
+                match self._happened.popleft():
+                    case Booted():
+                        self.report = self._pool.sandbox
+                        return Finding(name, OK, f"{ready} {(time.monotonic() - started) * 1000:.0f} ms")
+                    case Died(_, cause):
+                        return Finding(name, FAILED, str(cause), _LOGGED)
+        return Finding(name, FAILED, f"not ready within {self._patience_s:.0f} s", _LOGGED)
 
 
 def _sandbox(report: Report) -> Iterator[Finding]:

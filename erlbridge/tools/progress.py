@@ -19,8 +19,9 @@ _INTERVAL_S: Final = 0.1
 class Progress:
     """A bar, or where there is no terminal nothing. Cheap enough to be told of every row."""
 
-    def __init__(self, bar: Any = None) -> None:
+    def __init__(self, bar: Any = None, delay_s: float = _DELAY_S) -> None:
         self._bar = bar
+        self._shown_at = time.monotonic() + delay_s
         self._next_at = 0.0 if bar is not None else float("inf")
 
     def reached(self, done: int, note: str = "") -> None:
@@ -32,6 +33,11 @@ class Progress:
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
+    def tick(self) -> None:
+        """Time has passed, and nothing else: the bar says so, once it is there."""
+        if self._bar is not None and time.monotonic() >= self._shown_at:
+            self._bar.refresh()
+
     def say(self, line: str) -> None:
         """A line for standard error, above the bar."""
         if self._bar is None:
@@ -41,7 +47,9 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int | None, unit: str = "B", *, shown: bool | None = None) -> Iterator[Progress]:
+def progress(
+    what: str, total: int | None, unit: str = "B", *, shown: bool | None = None, delay_s: float = _DELAY_S
+) -> Iterator[Progress]:
     """A bar for as long as the block runs.
 
     Args:
@@ -49,6 +57,7 @@ def progress(what: str, total: int | None, unit: str = "B", *, shown: bool | Non
         total: What `reached` counts up to; None when nobody knows, which leaves the count and the rate.
         unit: What is counted; `B` in kilobytes and so on.
         shown: Whether there is a bar at all; None for what standard error is.
+        delay_s: How long there is none, for what may be over by then.
     """
     if not (sys.stderr.isatty() if shown is None else shown):
         yield Progress()
@@ -58,7 +67,7 @@ def progress(what: str, total: int | None, unit: str = "B", *, shown: bool | Non
     tqdm.monitor_interval = 0  # no thread of its own for what is told often enough
     scale = 1024 if unit == "B" else 1000
     with tqdm(
-        desc=what, total=total, unit=unit, unit_scale=True, unit_divisor=scale, delay=_DELAY_S, leave=False,
+        desc=what, total=total, unit=unit, unit_scale=True, unit_divisor=scale, delay=delay_s, leave=False,
         dynamic_ncols=True, file=sys.stderr,
     ) as bar:  # fmt: skip
-        yield Progress(bar)
+        yield Progress(bar, delay_s)
