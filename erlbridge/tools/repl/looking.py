@@ -126,7 +126,7 @@ def _row(frame: Frame) -> Row:
 
 
 def _note(note: Note) -> Row:
-    return Row(("", "", "", "", "", "", "", f"-- {note.text}"), "warning")
+    return Row(("", "", "", "", "", "", "", f"-- {note.text}"), "warning" if note.bad else "dim")
 
 
 def show(frame: Frame, notation: str, *, width: int, limit: int | None) -> Iterator[Block]:
@@ -309,8 +309,14 @@ def stats(tape: Tape, found: Sequence[Frame]) -> Iterator[Block]:
     yield Table(
         tuple(Column(name, name not in ("wire", "verb", "errors"), name == "errors") for name in names), tuple(rows)
     )
+    yield from missing(tape)
+
+
+def missing(tape: Tape) -> Iterator[Text]:
+    """What a capture lacks, and where."""
     for note in tape.notes:
-        yield Text(f"behind #{note.after}: {note.text}", "warning")
+        if note.bad:
+            yield Text(f"behind #{note.after}: {note.text}", "warning")
 
 
 def _times(took: Sequence[int]) -> tuple[str, str, str]:

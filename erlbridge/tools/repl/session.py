@@ -287,6 +287,4 @@ def opening(context: Context) -> Iterator[Block]:
     yield Text(f"{recording.path}: {found} frames, {size(whole)}; `frames` lists them, `help` the rest", "dim")
     if recording.pending_bytes:
         yield Text(f"the file ends inside a record: {recording.pending_bytes} bytes of it are there", "warning")
-    for note in context.tape.notes:
-        if "damaged" in note.text or "lost" in note.text:
-            yield Text(f"behind #{note.after}: {note.text}", "warning")
+    yield from looking.missing(context.tape)

@@ -66,6 +66,7 @@ class Note:
 
     after: int
     text: str
+    bad: bool = True
 
 
 class Tape:
@@ -113,9 +114,9 @@ class Tape:
                 self._answers.setdefault(request, number)
         return frame
 
-    def note(self, text: str) -> None:
-        """Says something about the place behind the newest frame."""
-        self.notes.append(Note(len(self.frames), text))
+    def note(self, text: str, *, bad: bool = True) -> None:
+        """Says something about the place behind the newest frame; `bad` is that something is missing there."""
+        self.notes.append(Note(len(self.frames), text, bad))
 
     def frame(self, number: int) -> Frame | None:
         """The frame with this number."""
