@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import unified_diff
+from itertools import groupby
 from typing import Final
 
 from erlbridge.codec.annotate import annotate
@@ -185,11 +186,12 @@ def timeline(tape: Tape, request: Frame) -> Iterator[Block]:
         long = gap > whole * _LONG_GAP and len(every) > 1
         times = f" x{len(same)}" if len(same) > 1 else ""
         place = "#" + (str(first.number) if first is last else f"{first.number}-{last.number}")
+        wires = ", ".join(dict.fromkeys(frame.wire for frame in same))
         rows.append(
             Row(
                 (
                     f"+{span(first.monotonic_ns - begin)}", span(gap) if rows else "",
-                    _bar(before - begin, first.monotonic_ns - begin, whole), place, first.wire,
+                    _bar(before - begin, first.monotonic_ns - begin, whole), place, wires,
                     "→" if first.inward else "←", says(first) + times, about(last),
                 ),
                 "warning" if long else style(first),
@@ -203,19 +205,21 @@ def timeline(tape: Tape, request: Frame) -> Iterator[Block]:
 
 
 def _alike(every: Sequence[Frame]) -> Iterator[list[Frame]]:
-    """Runs of events of one kind on one wire, together when there are many."""
-    at = 0
-    while at < len(every):
-        first = every[at]
-        end = at + 1
-        if first.said.kind is Kind.EVENT:
-            while end < len(every) and (every[end].said.head, every[end].wire) == (first.said.head, first.wire):
-                end += 1
-        if end - at > _ALIKE:
-            yield list(every[at:end])
+    """Runs of events of one kind together when there are many; the node passes each on from a worker's wire to the
+    host's."""
+    for alike, run in groupby(every, _of_a_kind):
+        same = list(run)
+        if alike and len(same) > _ALIKE:
+            yield same
         else:
-            yield from ([frame] for frame in every[at:end])
-        at = end
+            yield from ([frame] for frame in same)
+
+
+def _of_a_kind(frame: Frame) -> str:
+    """Equal for events that are told in one line, such as progress of one stage; empty for what is none."""
+    if frame.said.kind is not Kind.EVENT:
+        return ""
+    return f"{frame.said.head} {frame.said.summary.partition(' ')[0] if frame.said.head == 'progress' else ''}"
 
 
 def _bar(begin: int, end: int, whole: int) -> str:

@@ -190,6 +190,8 @@ def _text(term: object) -> str:
             return term.decode(errors="replace")
         case Atom():
             return str(term)
+        case float():
+            return f"{term:.4g}"
         case _:
             return short(term)
 
