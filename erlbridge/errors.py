@@ -103,12 +103,14 @@ class NotationError(SerializationError):
     """Text that is no term in the notation it was read in.
 
     Attributes:
+        bare: What is wrong, without the place.
         line: The line at which the text stopped making sense, counted from 1.
         column: The character of that line, counted from 1.
     """
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(f"line {line}, column {column}: {message}", context={"line": line, "column": column})
+        self.bare = message
         self.line = line
         self.column = column
 

@@ -12,7 +12,7 @@ from itertools import chain
 
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.notation.elixir_atoms import is_alias, key_text, literal_text
-from erlbridge.codec.notation.elixir_structs import struct_text
+from erlbridge.codec.notation.elixir_structs import ordered, struct_text
 from erlbridge.codec.notation.elixir_text import quoted, shown_binary
 from erlbridge.codec.notation.identifiers import owner
 from erlbridge.codec.notation.layout import lay_out, separated
@@ -30,12 +30,13 @@ _CHARACTERS = frozenset(chain(range(0x20, 0x7F), (7, 8, 9, 10, 11, 12, 13, 27, 1
 _STRUCT = Atom("__struct__")
 
 
-def to_elixir(term: object, *, limit: int | None = None) -> str:
+def to_elixir(term: object, *, limit: int | None = None, charlists: bool = True) -> str:
     """The term in Elixir's notation, on one line.
 
     Args:
         term: What `binary_to_term` gives, or anything that `term_to_binary` takes without a `default`.
         limit: Leave out what comes after about so many characters; `...` stands for it, and all brackets are closed.
+        charlists: Show lists of printable characters as charlists. Else as lists, as `charlists: :as_lists` does.
 
     Raises:
         EncodeError: A value is no term.
@@ -43,7 +44,13 @@ def to_elixir(term: object, *, limit: int | None = None) -> str:
     >>> to_elixir({Atom("ok"): [b"yes", (1, 2.0)]})
     '%{ok: ["yes", {1, 2.0}]}'
     """
-    return lay_out(term, _describe, limit)
+    return lay_out(term, _describe if charlists else _describe_lists, limit)
+
+
+def _describe_lists(value: object, room: int) -> str | Opened:
+    if type(value) is list and value and not _is_keyword(value):
+        return "[", separated(iter(value), ", "), "]"
+    return _describe(value, room)
 
 
 def _describe(value: object, room: int) -> str | Opened:
@@ -111,7 +118,7 @@ def _map(value: Mapping[Any, object], room: int) -> str | Opened:
         if text is not None:
             return text if isinstance(text, str) else (text[0], separated(iter(text[1]), ", "), text[2])
         opening = f"%{literal_text(module.name)}{{"
-        return opening, _keywords((key, held) for key, held in pairs if key is not _STRUCT), "}"
+        return opening, _keywords(iter(ordered(module.name, value))), "}"
     if all(map(_is_key, value)):
         return opening, _keywords(iter(pairs)), "}"
     return opening, _arrows(iter(pairs)), "}"

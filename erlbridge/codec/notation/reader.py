@@ -21,22 +21,21 @@ if TYPE_CHECKING:
     Reading: TypeAlias = Generator[None, Any, object]
 
 _WORD = re.compile(r"[\w@]+[?!]?")
-_ANY_DIGITS = re.compile(r"[0-9]+(?:_[0-9]+)*")
 
 
 class Cursor:
     """A place in a text, and what may be asked of what stands there."""
 
-    __slots__ = ("_blank", "pos", "text")
+    __slots__ = ("blank", "pos", "text")
 
     def __init__(self, text: str, blank: re.Pattern[str]) -> None:
         self.text = text
         self.pos = 0
-        self._blank = blank
+        self.blank = blank
 
     def skip_blank(self) -> None:
         """Goes on to what is neither blank nor a comment."""
-        found = self._blank.match(self.text, self.pos)
+        found = self.blank.match(self.text, self.pos)
         if found is not None:
             self.pos = found.end()
 
@@ -82,11 +81,13 @@ class Cursor:
         raise NotationError(message, before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1)
 
 
-def read(cursor: Cursor, begin: Callable[[Cursor], object], max_depth: int) -> object:
-    """The one value of the whole text."""
+def read(cursor: Cursor, begin: Callable[[Cursor], object], max_depth: int, *, dot: bool = False) -> object:
+    """The one value of the whole text, which a dot may end."""
     if len(cursor.text) > MAX_NOTATION_CHARACTERS:
         cursor.fail(f"text of {len(cursor.text)} characters, limit {MAX_NOTATION_CHARACTERS}")
     value = read_value(cursor, begin, max_depth)
+    if dot:
+        cursor.take(".")
     cursor.skip_blank()
     if cursor.pos < len(cursor.text):
         cursor.expected("the end of the term")
