@@ -31,11 +31,20 @@ class Capture:
         self.now_ns += int(milliseconds * 1e6)
         return self
 
-    def frame(self, direction: Direction, data: bytes, *, wire: int = HOST, size: int = 0, redacted: bool = False) -> Capture:
+    def frame(
+        self, direction: Direction, data: bytes, *, wire: int = HOST, size: int = 0, redacted: bool = False
+    ) -> Capture:
         self.count += 1
         self.data += encoded(
             Record(
-                self.count, wire, direction, self.now_ns, BEGIN_NS + self.now_ns, size or len(data), data, redacted=redacted
+                self.count,
+                wire,
+                direction,
+                self.now_ns,
+                BEGIN_NS + self.now_ns,
+                size or len(data),
+                data,
+                redacted=redacted,
             )
         )
         return self
@@ -56,7 +65,9 @@ class Capture:
         return self.frame("in", term_to_binary(term), wire=number)
 
     def lost(self, frames: int) -> Capture:
-        self.data += encoded(Note(self.count + 1, "lost", {"frames": frames, "bytes": 10 * frames}, self.now_ns, BEGIN_NS))
+        self.data += encoded(
+            Note(self.count + 1, "lost", {"frames": frames, "bytes": 10 * frames}, self.now_ns, BEGIN_NS)
+        )
         return self
 
     def write(self, path: Path) -> Path:

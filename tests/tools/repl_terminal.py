@@ -12,7 +12,8 @@ import termios
 import time
 from pathlib import Path
 
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
+PROMPT = "erlbridge>"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|\x1b[=>]|\r")
 _LIGHT = {b"\x1b]11;?\x07": b"\x1b]11;rgb:ffff/ffff/ffff\x07", b"\x1b]10;?\x07": b"\x1b]10;rgb:0000/0000/0000\x07"}
 _DARK = {b"\x1b]11;?\x07": b"\x1b]11;rgb:0000/0000/0000\x07", b"\x1b]10;?\x07": b"\x1b]10;rgb:ffff/ffff/ffff\x07"}
@@ -26,8 +27,12 @@ class Terminal:
         self.raw = b""
         self._asked = 0
         self._read = 0
-        variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "TERM": "xterm-256color", "NO_COLOR": ""}
-        kept = {name: value for name, value in os.environ.items() if name not in ("COLORFGBG", "NO_COLOR", "VISUAL")}
+        variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "TERM": "xterm-256color"}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("COLORFGBG", "NO_COLOR", "VISUAL", "COLUMNS", "LINES")
+        }
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             command = [sys.executable, "-m", "erlbridge", "repl", *arguments]
@@ -44,17 +49,19 @@ class Terminal:
         """What is shown from where the last look ended up to a text, without colours."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            shown = _ESCAPES.sub("", self.raw[self._read :].decode(errors="ignore"))
-            if wanted in shown:
-                self._read = len(self.raw)
-                return shown
-            assert time.monotonic() < deadline, f"no {wanted!r} in {shown!r}"
-            assert self._more(deadline), f"ended without {wanted!r}: {shown!r}"
+            screen = _ESCAPES.sub("", self.raw.decode(errors="ignore"))
+            found = screen.find(wanted, self._read)
+            if found >= 0:
+                before, self._read = self._read, found + len(wanted)
+                return screen[before : self._read]
+            left = screen[self._read :]
+            assert time.monotonic() < deadline, f"no {wanted!r} in {left!r}"
+            assert self._more(deadline), f"ended without {wanted!r}: {left!r}"
 
     def ask(self, line: str, wanted: str) -> str:
         """Enters a line and gives what is shown up to a text and the next prompt behind it."""
         self.enter(line)
-        return self.until(wanted) + self.until("erlbridge> ")
+        return self.until(wanted) + self.until(PROMPT)
 
     def _more(self, deadline: float) -> bool:
         readable, _, _ = select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))

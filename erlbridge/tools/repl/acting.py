@@ -43,7 +43,7 @@ def follow(context: Context, text: str) -> Iterator[Block]:
                 yield looking.frames(found, new)
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
-        yield Text(f"{seen} frames", "dim")
+        return
 
 
 def step(context: Context, text: str) -> Iterator[Block]:

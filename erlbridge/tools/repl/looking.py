@@ -94,6 +94,8 @@ def heading(frame: Frame) -> str:
     inner, outer = ("worker", "node") if frame.is_worker else ("node", "host")
     way = f"{outer} → {inner}" if frame.inward else f"{inner} → {outer}"
     line = f"#{frame.number}  {clock(frame.wall_ns)}  {frame.wire}: {way}  {size(frame.size)}  {says(frame)}"
+    if frame.said.id:
+        line += f"  id {frame.said.id}"
     if frame.request and frame.request != frame.number:
         line += f" (request #{frame.request})"
     return line + ("" if frame.took_ns is None else f"  after {span(frame.took_ns)}")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, Protocol, TypeAlias, assert_never
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from erlbridge.tools.repl.blocks import Block, Source, Style, Table, Text, shown_safely
 
 _LAYOUT_WIDTH: Final = 120
 """Of a pipe, where nothing but terms is broken into lines: somebody may search for what stands in one."""
+_GAP: Final = "  "
+_NARROWEST: Final = 8
 Background: TypeAlias = Literal["dark", "light"]
 _STYLES: Final[dict[Background, dict[Style, str]]] = {
     "dark": {
@@ -81,39 +83,42 @@ class Drawing:
         self._console.print(found, soft_wrap=True)
 
     def _table(self, table: Table) -> None:
-        if not self._terminal:
-            _plain(table)
-            return
-        drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=self._styles["dim"])
-        for column in table.columns:
-            drawn.add_column(
-                column.name,
-                justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-                min_width=None if column.gives_way else self._widest(table, column.name),
-            )
-        for row in table.rows:
-            cells = (RichText(shown_safely(cell).replace("\n", " ")) for cell in row.cells)
-            drawn.add_row(*cells, style=self._styles[row.style])
-        self._console.print(drawn)
-
-    def _widest(self, table: Table, name: str) -> int:
-        """Columns that do not give way keep their width, up to half a line."""
-        at = [column.name for column in table.columns].index(name)
-        return min(self.width // 2, max((len(shown_safely(row.cells[at])) for row in table.rows), default=0))
+        lines = _lines(table, self._console.width if self._terminal else None)
+        for line, style in zip(lines, ("dim", *(row.style for row in table.rows)), strict=True):
+            self._console.print(RichText(line, self._styles[style]), soft_wrap=True)
 
 
-def _plain(table: Table) -> None:
-    rows = [[column.name for column in table.columns]]
-    rows += [[shown_safely(cell).replace("\n", " ") for cell in row.cells] for row in table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _lines(table: Table, width: int | None) -> Iterator[str]:
+    """The heading and a line for each row. What is wider than `width` is cut, first in the columns that give way."""
+    rows = [tuple(column.name for column in table.columns)]
+    rows += [tuple(shown_safely(cell).replace("\n", " ") for cell in row.cells) for row in table.rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    if width is not None:
+        _narrowed(widths, table, width)
     for row in rows:
         cells = (
-            cell.rjust(width) if column.right else cell.ljust(width)
-            for cell, width, column in zip(row, widths, table.columns, strict=True)
+            _fitted(cell, widths[at], right=column.right)
+            for at, (cell, column) in enumerate(zip(row, table.columns, strict=True))
         )
-        print("  ".join(cells).rstrip())
+        line = _GAP.join(cells).rstrip()
+        yield line if width is None or cell_len(line) <= width else _fitted(line, width, right=False)
+
+
+def _narrowed(widths: list[int], table: Table, width: int) -> None:
+    giving = [at for at, column in enumerate(table.columns) if column.gives_way]
+    left = width - sum(widths) + sum(widths[at] for at in giving) - len(_GAP) * (len(widths) - 1)
+    for place, at in enumerate(giving):
+        # The last has what those before it leave, which is most of it.
+        share = left if place == len(giving) - 1 else left // 3
+        widths[at] = max(_NARROWEST, min(widths[at], share))
+        left -= widths[at]
+
+
+def _fitted(cell: str, width: int, *, right: bool) -> str:
+    taken = cell_len(cell)
+    if taken > width:
+        return set_cell_size(cell, max(0, width - 1)) + "…"
+    return " " * (width - taken) + cell if right else cell + " " * (width - taken)
 
 
 class JsonLines:
