@@ -1,34 +1,122 @@
-"""Captures as they lie on a disk: opened, read to their end, and followed while a node writes them."""
+"""Captures as they lie on a disk, read to their end or followed while a node writes them; and what stands in for one: a
+dump of frames, the packets of a connection (`packets`). What a file is, its first bytes say.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from erlbridge.wire.capture import CaptureReader, Entry
+from erlbridge.errors import FrameError
+from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.node.capture_files import older_files
+from erlbridge.tools.packets import PACKET_MAGICS, read_packets
+from erlbridge.tools.tcp_streams import frames_of
+from erlbridge.wire.capture import (
+    HOST,
+    MAGIC,
+    MARKER,
+    CaptureError,
+    CaptureReader,
+    Damage,
+    Entry,
+    Record,
+    likely_direction,
+)
+from erlbridge.wire.frames import HEADER_BYTES, FrameReader
 
 _PIECE_BYTES: Final = 1 << 20
 _LOOK_S: Final = 0.1
 
 
 def read_capture(path: Path | str, follow: bool = False) -> Iterator[Entry]:
-    """The entries of a capture in order.
+    """The entries of a capture in order, with those of its files that were set aside before it.
 
     Args:
-        path: The file.
-        follow: Whether to wait for more at its end, for ever, as `tail -f` does.
+        path: A capture, a file of frames (each behind its length in 4 bytes, as they are on the wire), or packets of
+            a connection as pcap or pcapng.
+        follow: Whether to wait for more at a capture's end, for ever, as `tail -F` does; also into the next file.
 
-    Raises `CaptureError` for what is none, `OSError` when it cannot be read.
+    Raises `CaptureError` for what is none of these, `OSError` when it cannot be read.
     """
+    path = Path(path)
+    with _opened(path) as file:
+        head = file.read(_PIECE_BYTES)
+        file.seek(0)
+        if head[: len(MAGIC)] == MAGIC[: len(head)]:
+            for older in older_files(path):
+                with _opened(older) as aside:
+                    yield from _to_the_end(aside, CaptureReader())
+            yield from _followed(path, file) if follow else _to_the_end(file, CaptureReader())
+        elif head.startswith(PACKET_MAGICS):
+            yield from frames_of(read_packets(file))
+        elif MARKER in head:
+            yield from _to_the_end(file, CaptureReader(headless=True))
+        else:
+            yield from _frames(file)
+
+
+def _opened(path: Path) -> BinaryIO:
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise CaptureError(f"{path} is no regular file")
+    return file
+
+
+def _to_the_end(file: BinaryIO, reader: CaptureReader) -> Iterator[Entry]:
+    while piece := file.read(_PIECE_BYTES):
+        reader.feed(piece)
+        yield from reader
+    yield from reader.finish()
+
+
+def _followed(path: Path, file: BinaryIO) -> Iterator[Entry]:
     reader = CaptureReader()
-    with Path(path).open("rb") as file:
-        while True:
-            while piece := file.read(_PIECE_BYTES):
-                reader.feed(piece)
-                yield from reader
-            if not follow:
-                yield from reader.finish()
-                return
+    while True:
+        while piece := file.read(_PIECE_BYTES):
+            reader.feed(piece)
+            yield from reader
+        following = _next_file(path, file)
+        if following is None:
             time.sleep(_LOOK_S)
+            continue
+        yield from _to_the_end(file, reader)  # what came between the last look and the rotation
+        with following:
+            yield from _followed(path, following)
+
+
+def _next_file(path: Path, file: BinaryIO) -> BinaryIO | None:
+    """The file that is written now, if that is another one."""
+    try:
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return None
+        return _opened(path)
+    except FileNotFoundError:
+        return None
+
+
+def _frames(file: BinaryIO) -> Iterator[Entry]:
+    """Frames one behind the other, of either direction. There is no next boundary behind what is none."""
+    reader = FrameReader(MAX_WORKER_FRAME_BYTES)
+    offset = number = 0
+    try:
+        while piece := file.read(_PIECE_BYTES):
+            reader.feed(piece)
+            for frame in reader:
+                number += 1
+                yield Record(number, HOST, likely_direction(frame), 0, 0, len(frame), frame, offset)
+                offset += HEADER_BYTES + len(frame)
+    except FrameError as error:
+        if not number:
+            raise CaptureError(f"neither a capture nor packets, nor frames behind their lengths: {error}") from None
+        yield Damage(offset, os.fstat(file.fileno()).st_size - offset, str(error))
+        return
+    if reader.pending_bytes:
+        if not number:
+            raise CaptureError("neither a capture nor packets, nor a whole frame behind its length")
+        yield Damage(offset, reader.pending_bytes, "the file ends inside a frame")

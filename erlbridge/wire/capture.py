@@ -22,6 +22,7 @@ from zlib import crc32
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.wire.vocabulary import MESSAGES
 
 MAGIC: Final = b"\x8fecap\r\n\x1a"
 """No frame's length and no text: its first byte is above every limit of a frame, and a transfer that changes ends of
@@ -42,6 +43,7 @@ Direction: TypeAlias = Literal["in", "out"]
 """As the node sees it: `in` it has read, `out` it has sent."""
 
 _HEADER: Final = Struct(">4sBBHIQqqIII")
+_CHECKSUM: Final = Struct(">I")
 _FRAME: Final = 1
 _NOTE: Final = 2
 _OUT: Final = 1
@@ -58,7 +60,7 @@ class Record:
     """One frame.
 
     Attributes:
-        number: From 1, over all files of a capture; a gap where frames were lost.
+        number: From 1 since this node began to capture, over all files; a gap where frames were lost.
         wire: `HOST`, or the number of a worker.
         direction: As the node sees it.
         monotonic_ns: Of the node's own clock that never goes back.
@@ -120,6 +122,22 @@ def wire_name(wire: int) -> str:
     return "host" if wire == HOST else f"worker {wire}"
 
 
+def likely_direction(frame: bytes) -> Direction:
+    """The direction of a frame between host and node, where nothing but the frame is known: what begins with the name
+    of a message is the node's.
+
+    >>> [likely_direction(term_to_binary((Atom(name), 1, None))) for name in ("ok", "predict")]
+    ['out', 'in']
+    """
+    return "out" if frame.startswith(_NODES_OWN) else "in"
+
+
+_NODES_OWN: Final = tuple(
+    head + term_to_binary(Atom(name))[1:]
+    for name in MESSAGES
+    for head in (b"\x83h\2", b"\x83h\3", b"\x83h\4", b"\x83h\5")
+)
+
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +154,7 @@ def frame_header(  # noqa: PLR0917 - once for each frame, where names cost
     """What stands in front of a frame's bytes."""
     flags = (_OUT if direction == "out" else 0) | (_REDACTED if redacted else 0)
     head = _HEADER.pack(MARKER, _FRAME, flags, 0, wire, number, monotonic_ns, wall_ns, size, len(kept), crc32(kept))
-    return head + crc32(head).to_bytes(4)
+    return head + _CHECKSUM.pack(crc32(head))
 
 
 def encoded(entry: Record | Note) -> bytes:
@@ -182,14 +200,17 @@ class CaptureReader:
     """Turns the bytes of a file, cut anywhere, into entries. What is damaged is one `Damage`, and reading goes on at
     the next whole record.
 
+    Args:
+        headless: Takes what does not begin as a capture for one whose first bytes are damaged.
+
     Raises `CaptureError` while iterated when the bytes are no capture at all, or one of a later version.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, headless: bool = False) -> None:
         self.offset = 0
         """Of the first byte that no entry has been made of."""
         self._buffer = bytearray()
-        self._begun = False
+        self._begun = headless
         self._damaged_from: int | None = None
         self._problem = ""
 

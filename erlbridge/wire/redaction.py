@@ -42,16 +42,14 @@ from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_FRAME_BYTES
 
 _NAMES: Final = (
-    b"api_key", b"api-key", b"apikey", b"password", b"passwd", b"secret", b"token", b"authorization", b"credential",
-    b"credentials", b"access_key", b"accesskey", b"secret_key", b"private_key", b"privatekey", b"cookie",
+    b"api_key", b"api-key", b"apikey", b"access_key", b"private_key", b"secret_key",
+    b"password", b"passwd", b"secret", b"token", b"authorization", b"credential", b"credentials",
 )  # fmt: skip
-"""How the names of keys end whose values are secrets, in small letters: `openai_api_key`, `accessToken`."""
+"""How the names of keys end whose values are secrets: `openai_api_key`, `X-Api-Key`, `accessToken`."""
 
-_STEMS: Final = (
-    b"api_key", b"api-key", b"apikey", b"passw", b"secret", b"token", b"authoriz", b"credential", b"access_key",
-    b"accesskey", b"private", b"cookie",
-)  # fmt: skip
-"""What stands in all of them, the fewest that do: each is one more search of every frame, 0.05 ms in 100 kB."""
+_KEYS: Final = (b"api_key", b"api-key", b"apikey", b"access_key", b"private_key")
+_STEMS: Final = (b"passw", b"secret", b"token", b"authoriz", b"credential")
+"""What stands in all the names that have no `key`. Each is one more search of every frame: the fewest that do."""
 
 _NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-.")
 _MOST_NAME_BYTES: Final = 44
@@ -125,7 +123,8 @@ class Redaction:
 
     def _may_hold(self, plain: bytes, low: bytes) -> bool:
         return (
-            any(stem in low for stem in _STEMS)
+            (b"key" in low and any(key in low for key in _KEYS))
+            or any(stem in low and _is_no_count(stem, low) for stem in _STEMS)
             or any(secret in plain for secret in self._known)
             or any(secret in plain for secret in self._learned)
         )
@@ -133,6 +132,11 @@ class Redaction:
     def _learn(self, value: bytes) -> None:
         if len(value) >= _SHORTEST_LEARNED and value not in self._learned and value not in self._known:
             self._learned.append(value)
+
+
+def _is_no_count(stem: bytes, low: bytes) -> bool:
+    """Every result has `input_tokens`, which tells nothing."""
+    return stem != b"token" or low.count(b"token") != low.count(b"tokens")
 
 
 def _unpacked(frame: bytes) -> bytes:
@@ -149,7 +153,7 @@ def _names(plain: bytes, low: bytes) -> dict[int, int]:
     """Where texts stand that name a secret: of each the position of its tag, and of what follows. Left out are those
     before a binary that is written over already: with the same key in each request, that is all of them."""
     found: dict[int, int] = {}
-    for stem in _STEMS:
+    for stem in (*_KEYS, *_STEMS):
         at = low.find(stem)
         while at >= 0:
             start, first = at, max(at - _MOST_NAME_BYTES, 2)
