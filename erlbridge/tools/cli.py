@@ -18,6 +18,7 @@ FAMILIES: Final = {
     "predict": "ask a program",
     "run": "run a workflow, or check one",
     "programs": "what was optimized: list, show, get, put, delete",
+    "ask": "any other request of the wire, as JSON",
     "demo": "the main job offline, to see it work",
     "bench": "measure it on this machine, where its sources are",
     "completion": "what completes these commands in a shell",

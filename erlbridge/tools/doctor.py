@@ -91,7 +91,7 @@ def _own(config: NodeConfig) -> Iterator[Finding]:
     data = _data(config)
     yield data
     if data.state == FAILED:
-        yield Finding("worker", FAILED, "not tried without a data directory")
+        yield Finding("forkserver", FAILED, "not tried without a data directory")
         return
     yield from _store(config)
     dspy = About(config).dspy

@@ -14,6 +14,9 @@ from typing import Any, Final
 _DELAY_S: Final = 1.0
 """What is over sooner needs no bar."""
 _INTERVAL_S: Final = 0.1
+_TICK_S: Final = 1.0
+_WORTH_SCALING: Final = 10_000
+"""From so many on a count is in thousands; fewer are counted one by one."""
 
 
 class Progress:
@@ -35,7 +38,9 @@ class Progress:
 
     def tick(self) -> None:
         """Time has passed, and nothing else: the bar says so, once it is there."""
-        if self._bar is not None and time.monotonic() >= self._shown_at:
+        now = time.monotonic()
+        if self._bar is not None and now >= self._shown_at:
+            self._shown_at = now + _TICK_S
             self._bar.refresh()
 
     def say(self, line: str) -> None:
@@ -66,8 +71,9 @@ def progress(
 
     tqdm.monitor_interval = 0  # no thread of its own for what is told often enough
     scale = 1024 if unit == "B" else 1000
+    scaled = unit == "B" or total is None or total >= _WORTH_SCALING
     with tqdm(
-        desc=what, total=total, unit=unit, unit_scale=True, unit_divisor=scale, delay=delay_s, leave=False,
+        desc=what, total=total, unit=unit, unit_scale=scaled, unit_divisor=scale, delay=delay_s, leave=False,
         dynamic_ncols=True, file=sys.stderr,
     ) as bar:  # fmt: skip
         yield Progress(bar, delay_s)

@@ -188,4 +188,4 @@ def test_doctor_says_so_where_dspy_cannot_be_loaded(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert "failed   worker: the worker died: the forkserver ended; its last words:" in ran.stdout
+    assert "failed   forkserver: the worker died: the forkserver ended; its last words:" in ran.stdout

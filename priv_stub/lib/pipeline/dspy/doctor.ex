@@ -149,7 +149,9 @@ defmodule Pipeline.DSPy.Doctor do
       end)
       |> Enum.reverse()
       # Looked at already.
-      |> Enum.reject(fn {_state, name, _found, _advice} -> name == label <> "python" end)
+      |> Enum.reject(fn {_state, name, _found, _advice} ->
+        name in [label <> "python", label <> "elixir", label <> "otp"]
+      end)
 
     if found == [],
       do: [

@@ -1,0 +1,263 @@
+"""Jobs as somebody at a shell has them: files in, a program's name out, and exit codes that scripts go by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from node_client import await_gone, descendants
+
+from erlbridge.codec import Atom, binary_to_term
+from erlbridge.tools.cli import FAMILIES, main, whole_parser
+from erlbridge.tools.client import Client, Listener
+
+SHIPPED = Path(__file__).resolve().parents[2] / "erlbridge" / "data" / "support_tickets.tsv"
+TICKETS = SHIPPED.read_text().splitlines()
+SIGNATURE = {
+    "instructions": "Route the ticket.",
+    "input_fields": ["subject", "body"],
+    "output_fields": [{"name": "category", "enum": ["account", "billing", "shipping", "technical"]}],
+}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A directory with a signature and some tickets."""
+    (tmp_path / "triage.json").write_text(json.dumps(SIGNATURE))
+    (tmp_path / "tickets.tsv").write_text("\n".join(TICKETS[:31]) + "\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Client]]:
+    """One node for all commands of the module that run in this process, and its data directory. That each starts its
+    own is seen where they run in processes of theirs."""
+    data = tmp_path_factory.mktemp("data")
+    with Client.start("--data", str(data), "--workers", "1", "--spare-workers", "0") as client:
+        yield data, client
+
+
+@pytest.fixture
+def run(
+    desk: Path, lent: tuple[Path, Client], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Runs a command on the node of the module; gives its exit code and what it printed."""
+    data, client = lent
+
+    def start(*_: str, on_event: Listener) -> contextlib.nullcontext[Client]:
+        client.on_event = on_event
+        return contextlib.nullcontext(client)
+
+    monkeypatch.setattr(Client, "start", start)
+    monkeypatch.chdir(desk)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--data", str(data)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+OPTIMIZE = ["optimize", "--signature", "triage.json", "--train", "tickets.tsv", "--lm", "offline"]
+
+
+def test_a_program_goes_from_examples_to_answers_and_through_files(run: Run, desk: Path) -> None:
+    code, out, err = run(*OPTIMIZE, "--holdout", "0.3", "--optimizer", "labeled_few_shot", "-o", "triage.etf")
+    assert code == 0
+    program_id = out.removesuffix("\n")
+    assert "score 0." in err
+    assert " before, " in err
+
+    code, out, _ = run("programs", "list", "--json")
+    entry = json.loads(out.splitlines()[0])
+    assert (code, entry["program_id"], entry["optimizer"]) == (0, program_id, "labeled_few_shot")
+
+    code, out, _ = run("programs", "show", program_id[8:14])
+    assert (code, out.splitlines()[0]) == (0, program_id)
+    assert "Route the ticket." in out
+
+    assert run("programs", "get", program_id, "-o", "copy.json")[0] == 0
+    assert json.loads((desk / "copy.json").read_text())["optimizer"] == "labeled_few_shot"
+    assert binary_to_term((desk / "triage.etf").read_bytes())[Atom("optimizer")] == b"labeled_few_shot"
+
+    assert run("programs", "delete", program_id[:20])[:2] == (0, f"deleted {program_id}\n")
+    code, _, err = run("programs", "get", program_id)
+    assert (code, "programs list" in err) == (1, True)
+    assert run("programs", "put", "triage.etf")[:2] == (0, program_id + "\n")
+
+    code, out, _ = run(
+        "evaluate", "--program", program_id, "--examples", "tickets.tsv", "--lm", "offline", "-o", "rows.jsonl"
+    )
+    assert code == 0
+    assert out.startswith(("score 0.", "score 1."))
+    assert len((desk / "rows.jsonl").read_text().splitlines()) == 30
+
+    asks = ["predict", "--program", "copy.json", "--lm", "offline"]
+    code, out, _ = run(*asks, "--input", "subject=Refund", "--input", 'body:="Charged twice"', "--json")
+    assert json.loads(out)["prediction"]["category"] in SIGNATURE["output_fields"][0]["enum"]  # type: ignore[index]
+    code, out, _ = run(*asks, "--inputs", "tickets.tsv")
+    assert (code, len(out.splitlines())) == (0, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (OPTIMIZE[:-2], "--lm: expected a model"),
+        ([*OPTIMIZE, "--node", "wrokers=2"], "did you mean `workers`?"),
+        ([*OPTIMIZE, "--set", "option.num_trials=3"], "unknown key `option`"),
+        ([*OPTIMIZE, "--set", "seed"], "expected KEY=VALUE"),
+        ([*OPTIMIZE[:3], "--train", "nowhere.csv", "--lm", "offline"], "No such file"),
+        (["predict", "--program", "mine.txt", "--input", "a=b", "--lm", "offline"], "expected the id of a stored"),
+        (["predict", "--signature", "a -> b", "--input", "a", "--lm", "offline"], "NAME:=JSON"),
+        (["run", "triage.json", "--check"], "steps"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(run: Run, arguments: list[str], text: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (1 if "nowhere.csv" in arguments else 2, "")
+    assert text in err
+
+
+def test_whatever_the_wire_knows_can_be_asked(run: Run, desk: Path) -> None:
+    job = {"signature": SIGNATURE, "config": {"lm": "offline"}}
+    (desk / "job.json").write_text(json.dumps(job))
+    code, out, _ = run("ask", "predict", "--payload", "job.json", "--entry", 'input:={"subject": "a", "body": "b"}')
+    assert (code, list(json.loads(out)["prediction"])) == (0, ["category"])
+    code, out, _ = run("ask", "train_model", "--payload", "job.json", "--entry", f"training_data=sha256:{64 * '0'}")
+    assert (code, json.loads(out)["error"]["error_type"]) == (1, "not_found")
+    code, out, _ = run("ask", "fly")
+    assert (code, json.loads(out)["error"]["error_type"]) == (2, "unknown_verb")
+
+
+def test_errors_are_json_where_that_is_asked_for(run: Run) -> None:
+    code, out, err = run("predict", "--signature", "a -> b", "--input", "c=1", "--lm", "offline", "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["error"]["error_type"] == "validation_error"
+
+
+def test_a_budget_that_is_spent_leaves_the_best_program(run: Run) -> None:
+    code, out, _ = run(*OPTIMIZE, "--optimizer", "random_search", "--set", "budget.max_lm_calls=100", "--json")
+    found = json.loads(out)
+    assert (code, found["status"]) == (3, "budget_exceeded")
+    assert run("programs", "show", found["program_id"])[0] == 0
+
+
+def test_a_workflow_is_checked_and_run_and_reads_no_file_outside_of_its_directory(run: Run, desk: Path) -> None:
+    step = "    - {name: sort, type: claude, dspy_signature: 'subject, body -> category', prompt: [%s]}\n"
+    text = "workflow:\n  name: triage\n  steps:\n" + step
+    (desk / "flow.yaml").write_text(text % "{type: static, content: Sort it}")
+    inputs = ["--input", "subject=a", "--input", "body=b", "--lm", "offline"]
+    code, out, _ = run("run", "flow.yaml", *inputs)
+    assert (code, list(json.loads(out))) == (0, ["sort"])
+    (desk / "flow.yaml").write_text(text % "{type: file, path: ../../../../etc/passwd}")
+    code, out, err = run("run", "flow.yaml", *inputs)
+    assert (code, out) == (2, "")
+    assert "outside of the workflow's own directory" in err
+
+
+def started(desk: Path, *arguments: str, stderr: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "erlbridge", *OPTIMIZE, "--data", str(desk / "data"), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=desk, bufsize=0, env=environment)
+
+
+def until(descriptor: int, wanted: bytes) -> bytes:
+    """What a terminal shows, until that is in it."""
+    shown, ends = b"", time.monotonic() + 60
+    while wanted not in shown:
+        assert time.monotonic() < ends, shown
+        if select.select([descriptor], [], [], 1)[0]:
+            shown += os.read(descriptor, 4096)
+    return shown
+
+
+def test_a_terminal_shows_the_best_score_and_ctrl_c_keeps_it(desk: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    # Calls that are slow enough for somebody to see the search, which has a score by then.
+    slow = ["--set", "lm.latency_ms=40", "--optimizer", "random_search", "--set", "num_threads=8"]
+    process = started(desk, *slow, stderr=theirs)
+    os.close(theirs)
+    shown = until(ours, b"best 0.")
+    assert b"searching" in shown or b"bootstrapping" in shown
+    process.send_signal(signal.SIGINT)
+    until(ours, b"the best program until then is stored")
+    assert process.wait(60) == 130
+    assert process.stdout is not None
+    assert process.stdout.read().startswith(b"program:")
+    process.stdout.close()
+    os.close(ours)
+
+
+def test_ctrl_c_twice_leaves_at_once_and_nothing_is_left_behind(desk: Path) -> None:
+    reads, writes = os.pipe()
+    process = started(desk, "--set", "lm.latency_ms=60000", "-v", stderr=writes)
+    os.close(writes)
+    until(reads, b"stage: baseline")
+    tree = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    until(reads, b"cancelling")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    await_gone(tree)
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    process.stdout.close()
+    os.close(reads)
+
+
+def test_the_demo_raises_the_score(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "erlbridge", "demo", "labeled_few_shot", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (row,) = json.loads(ran.stdout)
+    assert row["score_after"] > row["score_before"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_benchmarks_are_listed_and_one_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench"]) == 0
+    assert "codec" in capsys.readouterr().out
+    assert main(["bench", "nothing"]) == 1
+    assert "known are codec" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
+def test_a_shell_completes_every_family(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert [name for name in FAMILIES if name not in script] == []
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        asked = 'COMP_WORDS=(erlbridge opt); COMP_CWORD=1; _shtab_erlbridge; echo "${COMPREPLY[@]}"'
+        ran = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
+        assert ran.stdout.split() == ["optimize"]
+
+
+@pytest.mark.parametrize(
+    "family", ["optimize", "evaluate", "predict", "run", "ask", "demo", "bench", "completion", "doctor"]
+)
+def test_the_help_has_examples_that_parse(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main([family, "--help"])
+    assert exited.value.code == 0
+    text = capsys.readouterr().out.partition("examples:\n")[2]
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("erlbridge ")]
+    assert commands
+    for command in commands:
+        whole_parser().parse_args(shlex.split(command.partition(" > ")[0])[1:])
