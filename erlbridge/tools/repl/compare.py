@@ -21,6 +21,8 @@ VOLATILE: Final = frozenset((
 """Fields that say when, how long and by which process: they differ each time and mean nothing by it."""
 MISSING: Final = "(not there)"
 _LIMIT: Final = 200
+_DEPTH: Final = 100
+"""What stands deeper is shown as a whole: each level is compared anew, and nobody reads so long a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,17 @@ def differences(left: object, right: object, *, ignored: Collection[str] = (), l
     """Where two terms differ, at most `limit` places. Fields of `ignored` names are passed over, in maps of any
     depth."""
     found: list[Difference] = []
-    waiting: list[tuple[str, object, object]] = [("", left, right)]
+    waiting: list[tuple[str, object, object, int]] = [("", left, right, 0)]
     while waiting and len(found) < limit:
-        path, one, other = waiting.pop()
+        path, one, other, depth = waiting.pop()
         if one is not _NOTHING and other is not _NOTHING and id_key(one) == id_key(other):
             continue
-        inside = None if one is _NOTHING or other is _NOTHING else _inside(one, other, ignored)
+        whole = one is _NOTHING or other is _NOTHING or depth >= _DEPTH
+        inside = None if whole else _inside(one, other, ignored)
         if inside is None:
             found.append(Difference(path.removeprefix(".") or "(all)", _shown(one), _shown(other)))
         else:
-            waiting += reversed([(path + step, mine, theirs) for step, mine, theirs in inside])
+            waiting += reversed([(path + step, mine, theirs, depth + 1) for step, mine, theirs in inside])
     return found
 
 

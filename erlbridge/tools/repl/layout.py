@@ -90,6 +90,8 @@ class _Layout:
             entries = (self._entry(_short_key(key) if short else key, value, depth) for key, value in term.items())
             return self._bracketed(self.map_open, "}", entries, len(term))
         assert isinstance(term, tuple | list)  # noqa: S101 - nested, and no map
+        if self.short_keys and isinstance(term, list) and all(map(_is_keyword, term)):
+            return self._bracketed("[", "]", (self._entry(_short_key(key), it, depth) for key, it in term), len(term))
         opening, closing = ("{", "}") if isinstance(term, tuple) else ("[", "]")
         return self._bracketed(opening, closing, (self.lines(item, depth + 1) for item in term), len(term))
 
@@ -117,7 +119,7 @@ class _Layout:
 
 class _Elixir(_Layout):
     short_keys = True
-    """As inspect has it: `key: value` where every key is such an atom, else `=>` for all."""
+    """As inspect has it: `key: value` where every key of a map or of pairs in a list is such an atom."""
 
     def text(self, term: object, limit: int) -> str:
         return to_elixir(term, limit=limit)
@@ -132,6 +134,10 @@ class _Erlang(_Layout):
 
 def _is_short(key: object) -> bool:
     return isinstance(key, Atom) and to_elixir({key: None}).endswith(": nil}")
+
+
+def _is_keyword(pair: object) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and _is_short(pair[0])
 
 
 def _short_key(key: object) -> str:

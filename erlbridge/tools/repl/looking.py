@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import unified_diff
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
-from erlbridge.codec.annotate import annotate
+from erlbridge.codec.annotate import Annotation, annotate
 from erlbridge.errors import DecodeError
 from erlbridge.tools.repl.blocks import Block, Column, Row, Source, Style, Table, Text, one_line
 from erlbridge.tools.repl.compare import differences
@@ -25,9 +25,11 @@ _FRAMES: Final = (
 )  # fmt: skip
 _HEX_BYTES: Final = 12
 """So many bytes stand in a line of hex; of a longer piece, such as a text, the first."""
-_HEX_LINES: Final = 200
+HEX_LINES: Final = 200
 _DEPTH: Final = 20
 """What is nested deeper is not indented further."""
+_AROUND: Final = 8
+"""Annotations up to the broken one that are shown with it."""
 _BAR: Final = 24
 _ALIKE: Final = 3
 """More than so many events of a kind in a row are one line of a timeline."""
@@ -39,11 +41,13 @@ _LONG_GAP: Final = 0.2
 
 
 def clock(wall_ns: int) -> str:
-    """The time of day, to the millisecond.
+    """The time of day, to the millisecond; empty where a file holds none.
 
-    >>> len(clock(0))
-    12
+    >>> len(clock(1)), clock(0)
+    (12, '')
     """
+    if not wall_ns:
+        return ""
     return datetime.fromtimestamp(wall_ns / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
@@ -141,29 +145,38 @@ def show(frame: Frame, notation: str, *, width: int, limit: int | None) -> Itera
         yield Text(f"no term: {error.message}", "bad")
         if frame.cut:
             yield Text(f"only the first {len(frame.data)} of its {frame.size} bytes are in the capture", "warning")
-        yield from hexadecimal(frame.data, around=error.offset)
+        yield where_broken(frame.data)
 
 
-def hexadecimal(data: bytes, *, around: int | None = None, lines: int | None = _HEX_LINES) -> Iterator[Block]:
-    """Every byte with its tag and what it means. With `around`, only the lines near that offset; None for `lines` is
-    all."""
-    found = list(annotate(data))
-    if around is not None:
-        near = next((n for n, piece in enumerate(found) if piece.offset + piece.size > around), len(found) - 1)
-        found = found[max(0, near - 6) : near + 3]
+def hexadecimal(data: bytes, *, lines: int | None = HEX_LINES) -> Iterator[Block]:
+    """Every byte with its tag and what it means, at most so many lines; what was unpacked has places of its own, after
+    a `z`."""
+    found = annotate(data)
+    yield _annotated(data, islice(found, lines))
+    if next(found, None) is not None:
+        yield Text("... `hex N all` shows the rest", "dim")
+
+
+def where_broken(data: bytes) -> Table:
+    """The last bytes that make sense, and those that do not."""
+    return _annotated(data, deque(annotate(data), _AROUND))
+
+
+def _annotated(data: bytes, pieces: Iterable[Annotation]) -> Table:
+    columns = (Column("offset"), Column("bytes"), Column("tag"), Column("meaning", gives_way=True))
     rows = [
         Row(
             (
-                f"{piece.offset:06x}", _bytes(data, piece.offset, piece.size), piece.tag,
+                f"z{piece.offset:05x}" if piece.packed else f"{piece.offset:06x}",
+                "" if piece.packed else _bytes(data, piece.offset, piece.size),
+                piece.tag,
                 "  " * min(piece.depth, _DEPTH) + piece.meaning,
             ),
             "bad" if piece.broken else "plain",
         )
-        for piece in found[:lines]
-    ]  # fmt: skip
-    yield Table((Column("offset"), Column("bytes"), Column("tag"), Column("meaning", gives_way=True)), tuple(rows))
-    if lines is not None and len(found) > lines:
-        yield Text(f"... {len(found) - lines} more lines; `hex N all` shows them", "dim")
+        for piece in pieces
+    ]
+    return Table(columns, tuple(rows))
 
 
 def _bytes(data: bytes, offset: int, count: int) -> str:

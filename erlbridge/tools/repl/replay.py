@@ -167,7 +167,8 @@ def judged(step: Step, was: Frame | None, now: Frame | None) -> Verdict:
     except DecodeError as error:
         return Verdict(step, was, now, None, f"the capture's answer is no term: {error}")
     where = tuple(differences(left, right, ignored=VOLATILE))
-    return Verdict(step, was, now, not where, f"differs in {len(where)} places" if where else "", where)
+    places = "1 place" if len(where) == 1 else f"{len(where)} places"
+    return Verdict(step, was, now, not where, f"in {places}" if where else "", where)
 
 
 def _result(frame: Frame) -> object:

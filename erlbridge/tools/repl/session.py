@@ -193,7 +193,7 @@ def _hex(context: Context, text: str) -> Iterator[Block]:
         raise ValidationError("expected a frame's number, and perhaps all", "hex")
     frame = context.frame(word)
     yield Text(looking.heading(frame), "dim")
-    yield from looking.hexadecimal(frame.data, lines=None) if options else looking.hexadecimal(frame.data)
+    yield from looking.hexadecimal(frame.data, lines=None if options else looking.HEX_LINES)
 
 
 def _timeline(context: Context, text: str) -> Iterator[Block]:

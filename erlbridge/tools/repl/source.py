@@ -4,12 +4,14 @@ them."""
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from erlbridge.node.capture_files import older_files
+from erlbridge.tools.captures import read_capture
 from erlbridge.tools.repl.tape import Tape
-from erlbridge.wire.capture import HOST, CaptureReader, Damage, Entry, Note, Record
+from erlbridge.wire.capture import HOST, MAGIC, CaptureError, CaptureReader, Damage, Entry, Note, Record
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -18,14 +20,23 @@ class Recording:
     """A capture on its way to the tape: the files that were set aside, then the one that is written."""
 
     def __init__(self, path: Path, tape: Tape) -> None:
-        """Raises `OSError` when it cannot be opened."""
+        """Raises `OSError` when it cannot be opened, `CaptureError` when it is no regular file."""
         self.path = path
         self._tape = tape
         self._seen: set[tuple[int, int]] = set()
         """Device and inode of every file that was opened: a node renames those that it sets aside."""
-        self._file: BinaryIO = [*older_files(path), path][0].open("rb")
-        self._note_opened()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CaptureError("no regular file")
+        self._file: BinaryIO = path.open("rb")
         self._reader = CaptureReader()
+        head = self._file.read(len(MAGIC))
+        # Of an empty file a node may make a capture yet.
+        self._once = None if head == MAGIC[: len(head)] else read_capture(path)
+        if self._once is None and (older := older_files(path)):
+            self._file.close()
+            self._file = older[0].open("rb")
+        self._file.seek(0)
+        self._note_opened()
 
     @property
     def pending_bytes(self) -> int:
@@ -38,6 +49,10 @@ class Recording:
         Raises `CaptureError` for what is no capture, `OSError` when it cannot be read.
         """
         before = len(self._tape.frames)
+        if self._once is not None:
+            for entry in self._once:
+                self._take(entry)
+            return len(self._tape.frames) - before
         self._drain()
         while (following := self._following()) is not None:
             # It was set aside: what is not whole by now stays so.
