@@ -41,6 +41,9 @@ DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": 
     "pyarrow": "tools",
     "psycopg": "store",
     "fsspec": "store",
+    "prompt_toolkit": "tools",
+    "rich": "tools",
+    "term": "tools",
 }
 
 PACKAGE = Path(__file__).resolve().parents[1] / "erlbridge"

@@ -132,6 +132,29 @@ def test_a_long_term_is_broken_into_lines_and_cut_at_the_limit(ask: Ask) -> None
     assert len(ask("show 1", "frames", "timeline #1", capture=big)) < 20_000
 
 
+def test_hostile_terms_are_looked_at_without_harm(ask: Ask) -> None:
+    deep: object = None
+    for _ in range(9000):
+        deep = (deep,)
+    capture = Capture()
+    for term in (
+        deep,
+        (a("predict"), deep, {}),
+        (a("predict"), 1, deep),
+        {a("message_id"): deep},
+        [],
+        a("x"),
+        b"",
+        1.5,
+    ):
+        capture.host(term).node(term).to_worker(1, term).worker(1, term)
+    capture.node((a("progress"), 1, {a("stage"): deep})).node((a("error"), 1, deep)).node((a("log"), 1, 2, 3))
+    capture.node((a("ok"), 1, 1 << 100_000)).worker(1, (a("run"), a("predict"), {}, deep)).frame("in", b"")
+    views = (f"show {number} {how}" for number in (1, 9, 34, 36) for how in ("elixir", "erlang", "python", "json"))
+    shown = ask("frames", "stats", *views, "hex 1", "hex -1", "timeline #9", "diff 1 9", capture=capture)
+    assert len(shown) < 300_000
+
+
 def test_what_is_laid_out_is_the_notation_itself_apart_from_its_lines() -> None:
     term = {a("a"): [(a("b"), 1), (a("c"), {b"d": [1.5, None, b"\xff"]})], a("E"): {1: 2}, a("f g"): []}
     for notation in ("elixir", "erlang"):
@@ -180,6 +203,7 @@ def test_two_frames_differ_by_path_or_as_text(ask: Ask) -> None:
     assert "-{:predict, 7," in ask("diff 2 8 text")
     assert ask("diff 2 2").strip() == "the same"
     assert differences({a("x"): 1}, {a("x"): 1.0})[0].path == "x"
+    assert [each.path for each in differences({a("x"): 1}, {b"x": 1})] == ["x", '"x"']
     deep: object = 1
     for _ in range(3000):
         deep = [deep]

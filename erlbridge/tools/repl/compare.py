@@ -79,7 +79,8 @@ def _entries(
         name = _name(key)
         if name not in ignored:
             values = (entries[place][1] if place in entries else _NOTHING for entries in (mine, theirs))
-            yield f".{name}", next(values), next(values)
+            # An atom and a binary of the same name are two keys.
+            yield f'."{name}"' if isinstance(key, bytes) else f".{name}", next(values), next(values)
 
 
 def _name(key: object) -> str:

@@ -43,18 +43,25 @@ def laid_out(term: object, notation: str, *, width: int, limit: int | None = Non
         case "erlang":
             return "\n".join(_Erlang(width, limit).lines(term, 0))
         case "python":
-            return _cut(_python(term, width), limit)
+            return _cut(_python(term, width, limit), limit)
         case "json":
-            return _cut(json.dumps(as_json(term, "term", lenient=True), ensure_ascii=False, indent=2), limit)
+            return _cut(_json(term, limit), limit)
         case _:
             raise ValidationError(f"expected one of {', '.join(NOTATIONS)}, got `{notation[:40]}`", "notation")
 
 
-def _python(term: object, width: int) -> str:
+def _python(term: object, width: int, limit: int | None) -> str:
     try:
         return pprint.pformat(term, width=width, sort_dicts=False)
-    except ValueError:  # an integer of more digits than Python spells in good time
-        return to_elixir(term)
+    except (ValueError, RecursionError):  # an integer of more digits, or nesting deeper, than Python takes on
+        return to_elixir(term, limit=limit)
+
+
+def _json(term: object, limit: int | None) -> str:
+    try:
+        return json.dumps(as_json(term, "term", lenient=True), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return json.dumps(to_elixir(term, limit=limit), ensure_ascii=False)
 
 
 def _cut(text: str, limit: int | None) -> str:
