@@ -151,20 +151,17 @@ class _Walk:
                     left, kind = self._stack.pop()
                 role = ("key: ", "value: ")[left & 1] if kind == "map" else "tail: " if kind == "tail" else ""
                 left -= 1
-                opened = None
                 for found, opened in self._value(role):
                     yield found
-                if opened is not None:
-                    self._stack.append((left, kind))
-                    left, kind = opened
+                    if opened is not None:
+                        self._stack.append((left, kind))
+                        left, kind = opened
         except _Stop as stop:
             yield stop.last
 
     def _at(self, size: int, tag: str, meaning: str, *, broken: bool = False, deeper: int = 0) -> Annotation:
         """An annotation of the bytes from here, and on behind them."""
-        found = Annotation(
-            self._pos, size, len(self._stack) + deeper, tag, meaning, broken=broken, packed=self.packed
-        )
+        found = Annotation(self._pos, size, len(self._stack) + deeper, tag, meaning, broken=broken, packed=self.packed)
         self._pos += size
         return found
 
@@ -270,7 +267,9 @@ class _Walk:
         if len(shown) > 255:
             what = f"{role}atom of {len(shown)} characters, limit 255"
             raise _Stop(self._at(1 + width + size, name, what, broken=True))
-        return self._at(1 + width + size, name, role + to_elixir(binary_to_term(b"\x83v" + _utf8(shown))), deeper=deeper)
+        return self._at(
+            1 + width + size, name, role + to_elixir(binary_to_term(b"\x83v" + _utf8(shown))), deeper=deeper
+        )
 
     def _identifier(self, tag: int, name: str, role: str) -> Iterator[tuple[Annotation, None]]:
         words = 0

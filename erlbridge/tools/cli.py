@@ -28,6 +28,8 @@ FAMILIES: Final = {
     "audit": "the log of requests and their outcomes",
     "repl": "what was said on the wires: look, compare, change, send again",
     "doctor": "whether a node would run well here, and what to do where not",
+    "decode": "bytes as terms, in Elixir's, Erlang's or Python's notation, or byte by byte",
+    "encode": "a term in Elixir's or Erlang's notation as bytes",
     "vocabulary": "print the Elixir module of the atoms that the node may emit",
 }
 """Each a module of `commands/`, with what the help says of it: the help of all loads none of them."""

@@ -12,7 +12,7 @@ from itertools import chain
 
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.notation.elixir_atoms import is_alias, key_text, literal_text
-from erlbridge.codec.notation.elixir_structs import ordered, struct_text
+from erlbridge.codec.notation.elixir_structs import ordered, set_members, struct_text
 from erlbridge.codec.notation.elixir_text import quoted, shown_binary
 from erlbridge.codec.notation.identifiers import owner
 from erlbridge.codec.notation.layout import lay_out, separated
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from erlbridge.codec.notation.layout import Opened, Parts
 
-_CHARACTERS = frozenset(chain(range(0x20, 0x7F), (7, 8, 9, 10, 11, 12, 13, 27, 127)))
+_CHARACTERS = frozenset(chain(range(0x20, 0x7F), (7, 8, 9, 10, 11, 12, 13, 27)))
 _STRUCT = Atom("__struct__")
 
 
@@ -71,15 +71,20 @@ def _describe(value: object, room: int) -> str | Opened:
         case int() if kind is int:
             return integer_text(value, "0x", room)
         case float() if kind is float:
-            return float_text(value)
+            return _float(value)
         case list() if kind is list:
             return _list(value, room)
         case tuple() if kind is tuple:
             return "{", separated(iter(value), ", "), "}"
         case Mapping():
-            return _map(value, room)
+            return _map(value)
         case _:
             return _rare(value, room)
+
+
+def _float(value: float) -> str:
+    # Elixir shows whole numbers plain for longer than Erlang does.
+    return f"{int(value)}.0" if 1.0 <= abs(value) < 1.0e16 and value.is_integer() else float_text(value)
 
 
 def _list(value: list[Any], room: int) -> str | Opened:
@@ -109,14 +114,16 @@ def _keywords(pairs: Iterator[tuple[Any, object]]) -> Parts:
         lead = ", "
 
 
-def _map(value: Mapping[Any, object], room: int) -> str | Opened:
+def _map(value: Mapping[Any, object]) -> str | Opened:
     pairs = value.items()
     opening = "%{"
     module = value.get(_STRUCT) if all(map(_is_key, value)) else None
     if type(module) is Atom and is_alias(module.name):
         text = struct_text(module.name, value)
         if text is not None:
-            return text if isinstance(text, str) else (text[0], separated(iter(text[1]), ", "), text[2])
+            return text
+        if (members := set_members(module.name, value)) is not None:
+            return "MapSet.new([", separated(iter(members), ", "), "])"
         opening = f"%{literal_text(module.name)}{{"
         return opening, _keywords(iter(ordered(module.name, value))), "}"
     if all(map(_is_key, value)):

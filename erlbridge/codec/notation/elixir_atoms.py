@@ -10,8 +10,8 @@ from erlbridge.codec.notation.elixir_text import quoted
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_@]*[?!]?")
 _ALIAS = re.compile(r"Elixir(\.[A-Z][A-Za-z0-9_]*)*")
 OPERATORS = frozenset(
-    "! @ % ^ & * - + = | < > . / != && ** -- -> ++ == =~ {} || |> <- <= <> <~ >= .. ~> \\\\ !== %{} &&& --- +++ ==="
-    " ||| <<< <<~ <~> >>> ... ~>> ..// <<>>".split()
+    r"""! @ % ^ & * - + = | < > . / != && ** -- -> ++ == =~ {} || |> <- <= <> <~ >= .. ~> \\ !== %{} &&& --- +++ === |||
+    <<< <<~ <~> >>> ... ~>> ..// <<>>""".split()  # noqa: SIM905 - a list of them takes a page
 )
 
 
@@ -25,7 +25,7 @@ def stands_alone(name: str) -> bool:
     return (
         _WORD.fullmatch(name) is not None
         or name in OPERATORS
-        or (not name.isascii() and name.isidentifier() and is_normalized("NFC", name))
+        or (not name.isascii() and name.isidentifier() and is_normalized("NFKC", name))
     )
 
 

@@ -7,7 +7,7 @@ import re
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.notation.building import Bits, improper, make_map, named
 from erlbridge.codec.notation.elixir_atoms import OPERATORS
-from erlbridge.codec.notation.elixir_structs import SIGILS, range_struct, set_struct
+from erlbridge.codec.notation.elixir_structs import SIGILS, range_struct, set_struct, with_hidden
 from erlbridge.codec.notation.escapes import characters, read_escape, read_heredoc, read_quoted
 from erlbridge.codec.notation.identifiers import read_identifier
 from erlbridge.codec.notation.reader import Cursor, checked_name, digits_value, float_value, read
@@ -16,6 +16,9 @@ from erlbridge.limits import MAX_DEPTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
     from erlbridge.codec.notation.reader import Reading
 
 _BLANK = re.compile(r"(?:\s+|#(?!PID<|Port<|Reference<|Function<|Local<)[^\n]*)+")
@@ -31,6 +34,7 @@ _OPERATOR = re.compile("|".join(re.escape(name) for name in sorted(OPERATORS | {
 _KEY_END = re.compile(r":(?=\s)")
 _SIGIL = re.compile(r"~([a-zA-Z]+)")
 _SIGIL_ENDS = {"(": ")", "[": "]", "{": "}", "<": ">", "/": "/", "|": "|", '"': '"', "'": "'"}
+_LONE_BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
 _ARITY = re.compile(r"/([0-9]{1,3})")
 _WORDS = {"nil": None, "true": True, "false": False}
 
@@ -52,7 +56,7 @@ def from_elixir(text: str, *, max_depth: int = MAX_DEPTH) -> object:
     return read(Cursor(text, _BLANK), _value, max_depth)
 
 
-def _value(cursor: Cursor) -> object:
+def _value(cursor: Cursor) -> object:  # noqa: RET503 - what fails never returns
     cursor.skip_blank()
     start = cursor.pos
     first = cursor.text[start : start + 1]
@@ -159,7 +163,9 @@ def _quoted_name(cursor: Cursor) -> str:
     start = cursor.pos
     quote = cursor.text[start]
     cursor.pos += 1
-    return checked_name(cursor, characters(cursor, read_quoted(cursor, quote), start), start)
+    # `inspect/2` writes a character from U+0080 to U+009F as the one byte that it is not in UTF-8.
+    name = read_quoted(cursor, quote).decode(errors="surrogateescape")
+    return checked_name(cursor, name.translate(_LONE_BYTES), start)
 
 
 def _atom(cursor: Cursor) -> object:
@@ -245,7 +251,7 @@ def _key(cursor: Cursor) -> object:
     cursor.skip_blank()
     start = cursor.pos
     first = cursor.text[start : start + 1]
-    if first == '"' or first == "'":
+    if first in {'"', "'"}:
         end = _end_of_quotes(cursor.text, start)
         if not _KEY_END.match(cursor.text, end):
             return ...
@@ -268,7 +274,7 @@ def _end_of_quotes(text: str, start: int) -> int:
     return found.end() if found else len(text)
 
 
-def _keywords(cursor: Cursor, key: object, end: str) -> Reading:
+def _keywords(cursor: Cursor, key: object, end: str) -> Generator[None, Any, list[tuple[object, object]]]:
     """The pairs from the first key, which is read, to the end of what they stand in."""
     pairs: list[tuple[object, object]] = []
     while True:
@@ -284,7 +290,7 @@ def _keywords(cursor: Cursor, key: object, end: str) -> Reading:
             cursor.expected("a key such as `name: `, as only keys follow the first")
 
 
-def _values(cursor: Cursor, end: str) -> Reading:
+def _values(cursor: Cursor, end: str) -> Generator[None, Any, Any]:
     """The values up to the end of what they stand in; pairs with keys become one list at their end."""
     values: list[object] = []
     if cursor.take(end):
@@ -319,7 +325,7 @@ def _tuple(cursor: Cursor) -> Reading:
     if type(found) is tuple:
         values, pairs = found
         return (*values, pairs)
-    return tuple(found)  # type: ignore[arg-type]
+    return tuple(found)
 
 
 def _map(cursor: Cursor) -> Reading:
@@ -336,8 +342,8 @@ def _map(cursor: Cursor) -> Reading:
     while True:
         key = _key(cursor)
         if key is not ...:
-            more = yield from _keywords(cursor, key, "}")
-            return make_map(cursor, pairs + more, start)  # type: ignore[operator]
+            pairs += yield from _keywords(cursor, key, "}")
+            return make_map(cursor, with_hidden(pairs), start)
         key = yield
         cursor.need("=>", "behind a key")
         value = yield

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from erlbridge.codec.atoms import Atom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
     Struct = dict[object, object]
 
@@ -23,7 +24,7 @@ _UTC: dict[object, object] = {
     Atom("utc_offset"): 0,
     Atom("std_offset"): 0,
 }
-_FIELDS = {
+_FIELDS: dict[str, set[object]] = {
     "Elixir.Date": {*_DATE},
     "Elixir.Time": {*_TIME, _MICROSECOND},
     "Elixir.NaiveDateTime": {*_DATE, *_TIME, _MICROSECOND},
@@ -51,18 +52,31 @@ def ordered(module: str, fields: Mapping[object, object]) -> list[tuple[object, 
     return [(key, fields[key]) for key in map(Atom, names.split()) if key is not hidden or fields[key] is not None]
 
 
-def struct_text(module: str, fields: Mapping[object, object]) -> str | tuple[str, Iterable[object], str] | None:
-    """The struct's own form: as text, or as what stands around its values; None if it has none."""
+def with_hidden(pairs: list[tuple[object, object]]) -> list[tuple[object, object]]:
+    """A struct's fields with the one that is not shown when it is nil."""
+    module = pairs[0][1]
+    hidden = _HIDDEN.get(module.name) if pairs[0][0] is _STRUCT and type(module) is Atom else None
+    if hidden is None or any(key is hidden for key, _ in pairs):
+        return pairs
+    return [*pairs, (hidden, None)]
+
+
+def struct_text(module: str, fields: Mapping[object, object]) -> str | None:
+    """The struct's own form, if it is a date, a time or a range."""
     if module in _LETTERS:
         text = _moment(module, fields)
         return None if text is None else f"~{_LETTERS[module]}[{text}]"
     if module == "Elixir.Range" and len(fields) == 4:
         return _range(fields.get(_FIRST), fields.get(_LAST), fields.get(_STEP))
-    if module == "Elixir.MapSet" and fields.get(_VERSION) == 2 and len(fields) == 3:
-        members = fields.get(_MAP)
-        if hasattr(members, "items") and all(value == [] for value in members.values()):
-            return "MapSet.new([", members, "])"  # type: ignore[return-value]
     return None
+
+
+def set_members(module: str, fields: Mapping[object, object]) -> Mapping[object, object] | None:
+    """The members of a MapSet, as keys; None if the struct is none."""
+    members = fields.get(_MAP)
+    if module != "Elixir.MapSet" or fields.get(_VERSION) != 2 or len(fields) != 3 or not isinstance(members, Mapping):
+        return None
+    return members if all(value == [] for value in members.values()) else None
 
 
 def _range(first: object, last: object, step: object) -> str | None:
@@ -74,14 +88,13 @@ def _range(first: object, last: object, step: object) -> str | None:
 
 
 def _moment(module: str, fields: Mapping[object, object]) -> str | None:
-    if fields.get(_CALENDAR) is not _ISO or len(fields) != len(_FIELDS[module]) + 2:
-        return None
-    if any(key not in fields for key in _FIELDS[module]):
+    wanted = _FIELDS[module]
+    if fields.get(_CALENDAR) is not _ISO or set(fields) != wanted | {_STRUCT, _CALENDAR}:
         return None
     numbers: dict[str, int] = {}
     for key in (*_DATE, *_TIME):
         value = fields.get(key)
-        if key in _FIELDS[module]:
+        if key in wanted:
             if type(value) is not int or not (-9999 if key.name == "year" else 0) <= value <= _MOST.get(key.name, 9999):
                 return None
             numbers[key.name] = value

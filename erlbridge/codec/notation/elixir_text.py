@@ -20,9 +20,7 @@ ESCAPES = {
 }
 
 _UNPRINTABLE = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f\x80-\x9f\ud800-\udfff\ufffe\uffff]")
-_ESCAPED = {
-    quote: re.compile(rf"[\x00-\x1f\x7f-\x9f\\\ufeff\ufffe\uffff{quote}]|#(?={{)") for quote in ('"', "'")
-}
+_ESCAPED = {quote: re.compile(rf"[\x00-\x1f\x7f-\x9f\\\ufeff\ufffe\uffff{quote}]|#(?={{)") for quote in ('"', "'")}
 
 
 def quoted(text: str, quote: str, room: int) -> str:

@@ -15,6 +15,9 @@ from erlbridge.limits import MAX_DEPTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
     from erlbridge.codec.notation.reader import Reading
 
 _BLANK = re.compile(r"(?:\s+|%[^\n]*)+")
@@ -45,7 +48,7 @@ def from_erlang(text: str, *, max_depth: int = MAX_DEPTH) -> object:
     return read(cursor, _value, max_depth, dot=True)
 
 
-def _value(cursor: Cursor) -> object:
+def _value(cursor: Cursor) -> object:  # noqa: RET503 - what fails never returns
     cursor.skip_blank()
     start = cursor.pos
     first = cursor.text[start : start + 1]
@@ -148,7 +151,7 @@ def _string(cursor: Cursor) -> list[object]:
     return codes
 
 
-def _values(cursor: Cursor, end: str) -> Reading:
+def _values(cursor: Cursor, end: str) -> Generator[None, Any, Any]:
     values: list[object] = []
     if cursor.take(end):
         return values
@@ -169,7 +172,7 @@ def _list(cursor: Cursor) -> Reading:
 
 def _tuple(cursor: Cursor) -> Reading:
     values = yield from _values(cursor, "}")
-    return tuple(values)  # type: ignore[arg-type]
+    return tuple(values)
 
 
 def _map(cursor: Cursor, start: int) -> Reading:
@@ -209,7 +212,7 @@ def _bits(cursor: Cursor, start: int) -> Reading:
         cursor.need(",", "or `>>` behind a value")
 
 
-def _add_string(cursor: Cursor, bits: Bits, codes: list[int], utf8: bool, at: int) -> None:  # noqa: FBT001
+def _add_string(cursor: Cursor, bits: Bits, codes: list[int], utf8: bool, at: int) -> None:
     if utf8:
         bits.extend("".join(map(chr, codes)).encode())
         return

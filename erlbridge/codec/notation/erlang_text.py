@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 _BARE_ATOM = re.compile(r"[a-z\xdf-\xf6\xf8-\xff][A-Za-z0-9_@\xc0-\xd6\xd8-\xf6\xf8-\xff]*")
 RESERVED = frozenset(
-    "after and andalso band begin bnot bor bsl bsr bxor case catch cond div end fun if let not of or orelse receive rem"
-    " try when xor".split()
+    """after and andalso band begin bnot bor bsl bsr bxor case catch cond div end fun if let not of or orelse receive
+    rem try when xor""".split()  # noqa: SIM905 - a list of them takes a page
 )
 _PRINTABLE = re.compile(r"[\x08-\x0d\x1b\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 _ESCAPED = {quote: re.compile(rf"[\x00-\x1f\x7f-\x9f\\{quote}]") for quote in ('"', "'")}
@@ -53,24 +53,12 @@ def shown_binary(data: bytes, room: int) -> str:
     """A binary as a string if all of it is printable, else as its bytes."""
     if not data:
         return "<<>>"
-    latin = data.decode("latin-1")
-    if _PRINTABLE.fullmatch(latin):
-        pass
-    if data.isascii():
-        if _PRINTABLE.fullmatch(latin):
-            return f"<<{quoted(latin, QUOTE, room)}>>"
-    else:
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            text = ""
-        if text and _PRINTABLE.fullmatch(text):
-            return f"<<{quoted(text, QUOTE, room)}/utf8>>"
-        if not text and _PRINTABLE.fullmatch(latin):
-            return f"<<{quoted(latin, QUOTE, room)}>>"
+    try:
+        text, kind = data.decode(), "" if data.isascii() else "/utf8"
+    except UnicodeDecodeError:
+        text, kind = data.decode("latin-1"), ""
+    if _PRINTABLE.fullmatch(text):
+        return "<<" + quoted(text, '"', room) + kind + ">>"
     if len(data) > room:
         return f"<<{','.join(map(str, data[:room]))},...>>"
     return f"<<{','.join(map(str, data))}>>"
-
-
-QUOTE = '"'

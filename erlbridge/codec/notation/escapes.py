@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from erlbridge.errors import NotationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from erlbridge.codec.notation.reader import Cursor
@@ -100,8 +102,6 @@ def read_heredoc(cursor: Cursor, end: str) -> bytes:
         body = re.sub(rf"^[ \t]{{1,{indent}}}", "", body, flags=re.MULTILINE)
     inner = type(cursor)(body + end, cursor.blank)
     cursor.pos = last.end()
-    from erlbridge.errors import NotationError  # noqa: PLC0415
-
     try:
         return read_quoted(inner, end)
     except NotationError as error:

@@ -44,17 +44,17 @@ def read_identifier(cursor: Cursor) -> Pid | Port | Reference | Local:
         cursor.expected("a process, port or reference such as `<0.7.8>` or `<a@b/5.7.8>`, 5 being its node's creation")
     numbers = [int(number) for number in found[4][1:].split(".")]
     try:
-        node = Atom(_node_name(found[2]))
-        creation = int(found[3] or 0)
-        if found[1] == "#Port" and len(numbers) == 1:
-            return Port(node, numbers[0], creation)
-        if found[1] in ("", "#PID") and len(numbers) == 2:
-            return Pid(node, numbers[0], numbers[1], creation)
-        if found[1] in ("#Ref", "#Reference"):
-            return Reference(node, creation, reversed(numbers))
+        return _identifier(found[1], Atom(_node_name(found[2])), int(found[3] or 0), numbers)
     except ValueError as error:
         cursor.fail(str(error), start)
-    cursor.fail(f"a port has one number behind its node, a process two, a reference up to five; got {len(numbers)}", start)
+
+
+def _identifier(kind: str, node: Atom, creation: int, numbers: list[int]) -> Pid | Port | Reference:
+    if kind in ("#Ref", "#Reference"):
+        return Reference(node, creation, reversed(numbers))
+    if len(numbers) != (1 if kind == "#Port" else 2):
+        raise ValueError(f"a port has one number behind its node and a process two, got {len(numbers)}")
+    return Port(node, numbers[0], creation) if kind == "#Port" else Pid(node, numbers[0], numbers[1], creation)
 
 
 def _node_name(shown: str | None) -> str:

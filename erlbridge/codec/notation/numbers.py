@@ -28,7 +28,9 @@ def integer_text(value: int, hexadecimal: str, room: int) -> str:
     sign = "-" if value < 0 else ""
     if bits <= MAX_DECIMAL_BYTES * 8 and bits * 0.30103 <= room:
         with decimal.localcontext(
-            decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.Inexact])
+            decimal.Context(
+                prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.Inexact]
+            )
         ):
             return sign + str(_as_decimal(abs(value), bits, {}))
     digits = (bits + 3) // 4
@@ -55,7 +57,8 @@ def read_decimal(digits: str) -> int:
     if len(digits) <= 4000:
         return int(digits)
     half = len(digits) >> 1
-    return read_decimal(digits[:-half]) * 10**half + read_decimal(digits[-half:])
+    scale: int = 10**half
+    return read_decimal(digits[:-half]) * scale + read_decimal(digits[-half:])
 
 
 def float_text(value: float) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from types import GeneratorType
 
+from erlbridge.codec.notation.numbers import read_decimal
 from erlbridge.errors import NotationError
 from erlbridge.limits import MAX_ATOM_CHARACTERS, MAX_DECIMAL_DIGITS, MAX_NOTATION_CHARACTERS
-from erlbridge.codec.notation.numbers import read_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
