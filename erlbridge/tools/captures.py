@@ -5,7 +5,6 @@ dump of frames, the packets of a connection (`packets`). What a file is, its fir
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO, Final
 
 from erlbridge.errors import FrameError
 from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.node.audit_files import opened_to_read
 from erlbridge.node.capture_files import older_files
 from erlbridge.tools.packets import PACKET_MAGICS, read_packets
 from erlbridge.tools.tcp_streams import frames_of
@@ -50,6 +50,8 @@ def read_capture(path: Path | str, follow: bool = False) -> Iterator[Entry]:
         if head[: len(MAGIC)] == MAGIC[: len(head)]:
             for older in older_files(path):
                 with _opened(older) as aside:
+                    if os.path.samestat(os.fstat(aside.fileno()), os.fstat(file.fileno())):
+                        break  # it has been set aside this very moment
                     yield from _to_the_end(aside, CaptureReader())
             yield from _followed(path, file) if follow else _to_the_end(file, CaptureReader())
         elif head.startswith(PACKET_MAGICS):
@@ -61,11 +63,7 @@ def read_capture(path: Path | str, follow: bool = False) -> Iterator[Entry]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise CaptureError(f"{path} is no regular file")
-    return file
+    return os.fdopen(opened_to_read(path), "rb")
 
 
 def _to_the_end(file: BinaryIO, reader: CaptureReader) -> Iterator[Entry]:
@@ -91,12 +89,14 @@ def _followed(path: Path, file: BinaryIO) -> Iterator[Entry]:
 
 
 def _next_file(path: Path, file: BinaryIO) -> BinaryIO | None:
-    """The file that is written now, if that is another one."""
+    """The file behind this one, None while this is the last. Where it has been forgotten: the oldest that is left."""
     try:
-        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        if os.path.samestat(path.stat(), mine := os.fstat(file.fileno())):
             return None
-        return _opened(path)
-    except FileNotFoundError:
+        files = [*older_files(path), path]
+        places = [place for place, beside in enumerate(files) if os.path.samestat(beside.stat(), mine)]
+        return _opened(files[places[0] + 1 if places else 0])
+    except FileNotFoundError:  # the next one is being made, or the oldest was forgotten
         return None
 
 

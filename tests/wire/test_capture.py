@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from struct import pack
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -107,9 +109,6 @@ RECORDS_AT = [entry.offset for entry in ENTRIES if isinstance(entry, Record)]
 
 
 def test_a_kind_of_record_that_is_not_known_is_passed_over() -> None:
-    from struct import pack  # noqa: PLC0415
-    from zlib import crc32  # noqa: PLC0415
-
     head = bytearray(encoded(RECORDS[0])[:48])
     head[4] = 77
     unknown = bytes(head) + pack(">I", crc32(head)) + RECORDS[0].frame

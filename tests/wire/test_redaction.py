@@ -24,8 +24,8 @@ def cleaned(term: Any, *secrets: bytes) -> Any:
 @pytest.mark.parametrize(
     "key",
     [
-        Atom("api_key"), b"api_key", b"OPENAI_API_KEY", Atom("password"), b"X-Api-Key", b"accessToken", b"Authorization",
-        Atom("client_secret"), b"private_key", Atom("credentials"), b"db_passwd",
+        Atom("api_key"), b"api_key", b"OPENAI_API_KEY", Atom("password"), b"X-Api-Key", b"accessToken",
+        b"Authorization", Atom("client_secret"), b"private_key", Atom("credentials"), b"db_passwd",
     ],
 )  # fmt: skip
 def test_what_stands_under_a_key_of_secrets_is_written_over(key: Any) -> None:

@@ -299,6 +299,24 @@ defmodule Pipeline.DSPy.PythonBridge do
   @spec clear_cache(bridge, keyword) :: answer
   defdelegate clear_cache(bridge \\ __MODULE__, opts \\ []), to: Results
 
+  # -- what the node tells of itself
+
+  @doc """
+  Has the node write every frame of its wires to a file, or end that, or say how far it is.
+
+  Options: `mode: :on` or `:off`; with `:on` also `:name`, that of a file in `captures/` of the node's data directory. Keys and
+  passwords are written over in it. `erlbridge repl FILE` shows it. Default timeout: 30000 ms.
+
+      PythonBridge.capture(bridge, mode: :on, name: "monday.ecap")
+      #=> {:ok, %{status: :success, mode: :on, file: "/var/lib/erlbridge/captures/monday.ecap", count: 0, bytes: 121, lost: 0}}
+      PythonBridge.capture(bridge, mode: :off)
+      #=> {:ok, %{status: :success, mode: :off, file: "/var/lib/erlbridge/captures/monday.ecap", count: 12, bytes: 4711, lost: 0}}
+
+  Of a pool it is one of its nodes that answers; give the option of a node, `settings: [capture: path]`, to capture all.
+  """
+  @spec capture(bridge, keyword) :: answer
+  def capture(bridge \\ __MODULE__, opts \\ []), do: request(bridge, :capture, [], opts)
+
   # -- requests that run already
 
   @doc """

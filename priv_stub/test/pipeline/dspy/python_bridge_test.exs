@@ -82,6 +82,22 @@ defmodule Pipeline.DSPy.PythonBridgeTest do
   end
 
   describe "jobs" do
+    test "its frames are captured between on and off, without what is secret in them", %{
+      bridge: bridge
+    } do
+      assert {:ok, %{mode: :off}} = PythonBridge.capture(bridge)
+
+      assert {:ok, %{mode: :on, file: file}} =
+               PythonBridge.capture(bridge, mode: :on, name: "bridge.ecap")
+
+      assert {:error, _refused} = PythonBridge.request(bridge, :predict, %{password: "hushhush"})
+      assert {:ok, %{mode: :off, file: ^file, lost: 0}} = PythonBridge.capture(bridge, mode: :off)
+
+      captured = File.read!(file)
+      assert captured =~ "predict" and captured =~ "password" and captured =~ "********"
+      refute captured =~ "hushhush"
+    end
+
     test "a signature is optimized, with progress, and the program evaluates and predicts", %{
       bridge: bridge
     } do

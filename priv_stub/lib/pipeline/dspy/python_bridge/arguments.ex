@@ -88,6 +88,11 @@ defmodule Pipeline.DSPy.PythonBridge.Arguments do
     {Enum.into(payload, %{idempotency_key: idempotency_key}), request_opts}
   end
 
+  def payload(:capture, [], opts) do
+    {payload, request_opts} = Keyword.split(opts, [:mode, :name])
+    {Map.new(payload), request_opts}
+  end
+
   def payload(:put_program, [program], opts), do: {%{program: program}, opts}
   def payload(:cancel, [ref], opts), do: {%{id: ref}, opts}
 
