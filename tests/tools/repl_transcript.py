@@ -16,11 +16,11 @@ COMMANDS = (
     ("The last of what was said, then what went wrong.", ("frames last=12", "frames error")),
     ("How long which verbs took.", ("stats",)),
     (
-        "One request from its arrival to its answer, on the host's wire and the worker's. The gap shows where its time went: "
-        "the node's worker had to boot first.",
+        "One request from its arrival to its answer, on the host's wire and the worker's. The gap shows where its time "
+        "went: the node's worker had to boot first.",
         ("timeline 1",),
     ),
-    ("A frame in both notations.", ("show 3 erlang", "show -2")),
+    ("A frame in both notations.", ("show {second}", "show -2 erlang")),
     ("Bytes that are no term: where they stop making sense, and what was expected there.", ("hex {broken}",)),
     ("Where two answers differ.", ("diff {first} {second}",)),
     (
@@ -32,8 +32,9 @@ COMMANDS = (
 _HEAD = """\
 # A session of the REPL
 
-Made by `scripts/repl_transcript` from a real node: its worker optimizes a program offline and answers with it, a request is refused, and bytes come
-that are no term. In a terminal it has colours, and lines are cut at its width; here they are cut at 150 characters.
+Made by `scripts/repl_transcript` from a real node: its worker optimizes a program offline and answers with it, a
+request is refused, and bytes come that are no term. In a terminal it has colours, and lines are cut at its width;
+here they are cut at 150 characters.
 """
 _WIDTH = 150
 _LINES = 40

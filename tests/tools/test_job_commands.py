@@ -120,6 +120,8 @@ def test_a_program_goes_from_examples_to_answers_and_through_files(run: Run, des
         ([*OPTIMIZE, "--node", "wrokers=2"], "did you mean `workers`?"),
         ([*OPTIMIZE, "--set", "option.num_trials=3"], "unknown key `option`"),
         ([*OPTIMIZE, "--set", "seed"], "expected KEY=VALUE"),
+        ([*OPTIMIZE, "-o", "program.txt"], ".etf or .json"),
+        ([*OPTIMIZE, "-o", "nowhere/program.etf"], "no such directory"),
         ([*OPTIMIZE[:3], "--train", "nowhere.csv", "--lm", "offline"], "No such file"),
         (["predict", "--program", "mine.txt", "--input", "a=b", "--lm", "offline"], "expected the id of a stored"),
         (["predict", "--signature", "a -> b", "--input", "a", "--lm", "offline"], "NAME:=JSON"),
@@ -130,6 +132,33 @@ def test_what_cannot_be_is_refused_with_its_reason(run: Run, arguments: list[str
     code, out, err = run(*arguments)
     assert (code, out) == (1 if "nowhere.csv" in arguments else 2, "")
     assert text in err
+
+
+def test_a_text_is_printed_as_it_is_streamed_and_only_once(run: Run) -> None:
+    asked = [
+        "predict",
+        "--signature",
+        "text -> summary, short: boolean",
+        "--input",
+        "text=It rains.",
+        "--lm",
+        "offline",
+    ]
+    code, whole, _ = run(*asked)
+    assert code == 0
+    code, streamed, _ = run(*asked, "--stream", "--set", "cache=false")
+    assert (code, streamed) == (0, whole)
+    assert [line.partition(":")[0] for line in whole.splitlines()] == ["summary", "short"]
+
+
+def test_what_a_program_holds_does_nothing_to_a_terminal(run: Run, desk: Path) -> None:
+    hostile = "Clear\x1b[2J\x9b1m it\u202e."
+    (desk / "hostile.json").write_text(json.dumps(SIGNATURE | {"instructions": hostile}))
+    code, out, _ = run("optimize", "--signature", "hostile.json", *OPTIMIZE[3:], "--optimizer", "labeled_few_shot")
+    assert code == 0
+    code, out, _ = run("programs", "show", out.strip())
+    assert "Clear\\x1b[2J\\x9b1m it\\u202e." in out
+    assert set(out) & set("\x1b\x9b\u202e") == set()
 
 
 def test_whatever_the_wire_knows_can_be_asked(run: Run, desk: Path) -> None:

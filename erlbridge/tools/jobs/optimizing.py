@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from erlbridge.codec import term_to_binary
 from erlbridge.errors import BridgeError, BudgetExceeded, Cancelled, DeadlineExceeded, ValidationError
@@ -12,7 +13,8 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.tools.jobs import inputs
 from erlbridge.tools.jobs.running import Session, error_json, exit_code, success, with_node
 from erlbridge.tools.json_view import as_json, line
-from erlbridge.tools.opening import written
+from erlbridge.tools.opening import STANDARD, written
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named, text
 
 
@@ -22,6 +24,8 @@ def optimize(options: argparse.Namespace) -> int:
 
 
 def _optimize(options: argparse.Namespace, session: Session, config: NodeConfig) -> int:
+    if options.output is not None:
+        check_target(options.output)
     settings = inputs.config(options)
     training = inputs.dataset(config, options.train, "--train")
     payload = {**inputs.source(options), "config": settings}
@@ -36,13 +40,13 @@ def _optimize(options: argparse.Namespace, session: Session, config: NodeConfig)
         result = session.ask("optimize_signature", payload, inputs.meta(options))
     except (Cancelled, DeadlineExceeded, BudgetExceeded) as error:
         return _cut_short(options, session, error)
-    if options.output is not None:
-        write_program(options.output, result["program"])
     if options.json:
         print(line(success(result)))
-        return 0
-    print(text(result["program_id"]))
-    said(result)
+    else:
+        print(text(result["program_id"]))
+        said(result)
+    if options.output is not None:  # last: what was paid for is named by then, whatever the disk says
+        write_program(options.output, result["program"])
     return 0
 
 
@@ -55,19 +59,19 @@ def _cut_short(options: argparse.Namespace, session: Session, error: BridgeError
     else:
         program, score = error.context.get("best_program"), error.context.get("best_score")
         program_id = None if program is None else session.ask("put_program", {"program": program})["program_id"]
-    if program is not None and options.output is not None:
-        write_program(options.output, program)
     found = None if program_id is None else text(program_id)
     if options.json:
         print(line({"status": error.error_type, "program_id": found, "best_score": score, "error": error_json(error)}))
-        return code
-    sys.stderr.write(f"{options.command}: {error.error_type}: {error.message}\n")
-    if found is None:
-        sys.stderr.write("no program had been found by then\n")
-        return code
-    print(found)
-    best = f", score {score:.3f}" if isinstance(score, int | float) else ""
-    sys.stderr.write(f"the best program until then is stored{best}\n")
+    else:
+        sys.stderr.write(f"{options.command}: {error.error_type}: {plain(error.message)}\n")
+        if found is None:
+            sys.stderr.write("no program had been found by then\n")
+        else:
+            print(found)
+            best = f", score {score:.3f}" if isinstance(score, int | float) else ""
+            sys.stderr.write(f"the best program until then is stored{best}\n")
+    if program is not None and options.output is not None:
+        write_program(options.output, program)
     return code
 
 
@@ -84,7 +88,7 @@ def warned(result: Mapping[str, object]) -> None:
     """The warnings of a result, on standard error."""
     warnings = result.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():
-        sys.stderr.write(f"warning: {text(warning)}\n")
+        sys.stderr.write(f"warning: {plain(text(warning))}\n")
 
 
 def costs(metrics: Mapping[str, object]) -> str:
@@ -106,15 +110,24 @@ def costs(metrics: Mapping[str, object]) -> str:
     )
 
 
+def check_target(target: str) -> None:
+    """Refuses what no program can be written to, before anything is paid for. Raises `ValidationError`."""
+    if target == STANDARD:
+        return
+    if not target.endswith((".etf", ".json")):
+        raise ValidationError("expected a file that ends in .etf or .json", target)
+    if not Path(target).absolute().parent.is_dir():
+        raise ValidationError("there is no such directory", target)
+
+
 def write_program(target: str, program: object) -> None:
-    """A program as a file: `.json` for people; any other is the term itself, which keeps the program's id.
+    """A program as a file: `.json` for people; `.etf` is the term itself, which keeps the program's id.
 
     Raises `OSError`, `ValidationError`.
     """
+    check_target(target)
     with written(target) as file:
-        if target.endswith(".json") or target == "-":
-            file.write(f"{line(as_json(program, 'program'))}\n".encode())
-        elif target.endswith(".etf"):
+        if target.endswith(".etf"):
             file.write(term_to_binary(program))
         else:
-            raise ValidationError("expected a file that ends in .etf or .json", target)
+            file.write(f"{line(as_json(program, 'program'))}\n".encode())

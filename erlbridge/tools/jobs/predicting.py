@@ -12,14 +12,15 @@ from erlbridge.tools.jobs.optimizing import warned
 from erlbridge.tools.jobs.running import Session, success, with_node
 from erlbridge.tools.json_view import as_json, line
 from erlbridge.tools.opening import written
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named
 
 
 def predict(options: argparse.Namespace) -> int:
     """Prints the outputs of one input by name; those of rows of files as JSON lines, in order."""
     pieces = _Pieces()
-    streamed = {"on_chunk": pieces} if options.stream and not options.json else {}
-    return with_node(options, lambda session, _: _predict(options, session, pieces), **streamed)
+    shown = pieces if options.stream and not options.json else None
+    return with_node(options, lambda session, _: _predict(options, session, pieces), shown)
 
 
 def _predict(options: argparse.Namespace, session: Session, pieces: _Pieces) -> int:
@@ -51,7 +52,7 @@ def _predict(options: argparse.Namespace, session: Session, pieces: _Pieces) -> 
 def _print_fields(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         shown = as_json(value, name, lenient=True)
-        print(f"{name}: {shown if isinstance(shown, str) else line(shown)}")
+        print(f"{name}: {plain(shown if isinstance(shown, str) else line(shown))}")
 
 
 class _Pieces:
@@ -65,7 +66,7 @@ class _Pieces:
             self.end()
             self.told[field] = None
             sys.stdout.write(f"{field}: ")
-        sys.stdout.write(text)
+        sys.stdout.write(plain(text))
         sys.stdout.flush()
 
     def end(self) -> None:

@@ -10,7 +10,7 @@ from erlbridge.tools.jobs import inputs
 from erlbridge.tools.jobs.optimizing import write_program
 from erlbridge.tools.jobs.running import Session, success, with_node
 from erlbridge.tools.json_view import as_json, line
-from erlbridge.tools.wording import moment, size
+from erlbridge.tools.wording import moment, plain, size
 from erlbridge.wire.answers import named, text
 
 _PREFIX = "program:"
@@ -67,7 +67,7 @@ def _show(options: argparse.Namespace, session: Session) -> int:
     print(program_id)
     for name in ("name", "module", "optimizer", "dspy", "dataset"):
         if (value := entries.get(name)) is not None:
-            print(f"  {name}: {text(value)}")
+            print(f"  {name}: {plain(text(value))}")
     for name in ("scores", "usage"):
         figures = {key: value for key, value in named(entries.get(name)).items() if value is not None}
         if figures:
@@ -78,13 +78,13 @@ def _show(options: argparse.Namespace, session: Session) -> int:
 
 
 def _print_predictor(name: str, state: Mapping[str, object]) -> None:
-    print(f"  {name}:")
+    print(f"  {plain(name)}:")
     instructions = named(state.get("signature")).get("instructions")
     if instructions is not None:
-        print("".join(f"    {part}\n" for part in text(instructions).splitlines()), end="")
+        print("".join(f"    {plain(part)}\n" for part in text(instructions).splitlines()), end="")
     demos = state.get("demos")
     for demo in demos if isinstance(demos, list) else ():
-        print(f"    demo {line(as_json(demo, 'demo', lenient=True))}")
+        print(f"    demo {plain(line(as_json(demo, 'demo', lenient=True)))}")
 
 
 def _get(options: argparse.Namespace, session: Session) -> int:
@@ -140,4 +140,4 @@ def _whole(name: str, known: list[str]) -> str:
 
 def _word(entry: Mapping[str, object], name: str) -> str:
     value = entry.get(name)
-    return "-" if value is None else text(value)
+    return "-" if value is None else plain(text(value))

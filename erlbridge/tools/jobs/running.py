@@ -12,7 +12,6 @@ from erlbridge.errors import (
     BudgetExceeded,
     Cancelled,
     DeadlineExceeded,
-    ShuttingDown,
     UnknownVerb,
     ValidationError,
 )
@@ -23,6 +22,7 @@ from erlbridge.tools.jobs.inputs import node_settings
 from erlbridge.tools.jobs.interrupts import Interrupts
 from erlbridge.tools.jobs.watching import Watching
 from erlbridge.tools.json_view import as_json, line
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named
 
 EXIT_PARTIAL: Final = 3
@@ -54,27 +54,32 @@ class Session:
 
         Raises as `Client.ask`, and `KeyboardInterrupt`.
         """
+        cancelled = 0
         with Interrupts() as interrupts:
             number = self.client.request(verb, payload, **(meta or {}))
             while not self.client.answered(number):
                 self.client.step(_TICK_S, interrupts.fd)
                 self.watching.tick()
                 if (heard := interrupts.heard()) and not self.interrupted:
-                    self.interrupted = interrupts.code
+                    cancelled, self.interrupted = 1, interrupts.code
                     self.watching.say("cancelling, which keeps the best so far; once more leaves without it")
                     self.client.cancel(number)
-                elif heard > 1:
+                elif heard > cancelled:
                     raise KeyboardInterrupt
         self.watching.over()
         return named(self.client.answer(number))
 
 
-def with_node(options: argparse.Namespace, work: Callable[[Session, NodeConfig], int], **shown: object) -> int:
+def with_node(
+    options: argparse.Namespace,
+    work: Callable[[Session, NodeConfig], int],
+    on_chunk: Callable[[str, str], None] | None = None,
+) -> int:
     """Carries out a command with a node of its own and gives the exit code; see `arguments.EXITS`.
 
     Args:
         options: With what `takes_node` and `takes_json` declare.
-        shown: `on_chunk` of `Watching`.
+        on_chunk: As `Watching` has it.
     """
     try:
         settings = node_settings(options)
@@ -85,12 +90,18 @@ def with_node(options: argparse.Namespace, work: Callable[[Session, NodeConfig],
     verbose = getattr(options, "verbose", False)
 
     def run(config: NodeConfig) -> int:
-        watching = Watching(verbose=verbose, **shown)  # type: ignore[arg-type]
+        watching = Watching(verbose=verbose, on_chunk=on_chunk)
+        interrupted = 0
         try:
             with Client.start(*_arguments(options, settings), on_event=watching) as client:
-                return work(Session(client, watching), config)
+                session = Session(client, watching)
+                try:
+                    return work(session, config)
+                finally:
+                    interrupted = session.interrupted
         except BridgeError as error:
-            return _said(options, error)
+            code = _said(options, error)
+            return interrupted or code
         finally:
             watching.over()
 
@@ -108,8 +119,6 @@ def exit_code(error: BridgeError) -> int:
             return EXIT_PARTIAL
         case NodeGone():
             return EXIT_NODE
-        case ShuttingDown():
-            return EXIT_LATER
         case _:
             return EXIT_LATER if error.retryable else EXIT_FAILED
 
@@ -139,9 +148,9 @@ def _said(options: argparse.Namespace, error: BridgeError) -> int:
         print(line({"error": error_json(error)}))
     else:
         if error.traceback and getattr(options, "verbose", False):
-            sys.stderr.write(error.traceback.rstrip() + "\n")
+            sys.stderr.write(plain(error.traceback.rstrip()) + "\n")
         wait = f"; try again in {error.retry_after_ms / 1000:.0f} s" if error.retry_after_ms else ""
-        sys.stderr.write(f"{options.command}: {error.error_type or 'error'}: {error.message}{wait}\n")
+        sys.stderr.write(f"{options.command}: {error.error_type or 'node_gone'}: {plain(error.message)}{wait}\n")
     return exit_code(error)
 
 

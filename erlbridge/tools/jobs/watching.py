@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from erlbridge.tools.client import Event
 from erlbridge.tools.progress import Progress, progress
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named, text
 
+_DELAY_S: Final = 1.0
+"""What is over sooner needs no bar."""
 _WORTH_SAYING: Final = ("warning", "error")
 
 
@@ -24,6 +28,7 @@ class Watching:
         self._verbose = verbose
         self._on_chunk = on_chunk
         self._stage = ""
+        self._show_at = 0.0
         self._bar = Progress()
         self._open = contextlib.ExitStack()
 
@@ -32,7 +37,7 @@ class Watching:
             case ("progress", (_, _, state)):
                 self._told(named(state))
             case ("log", (_, level, line, *_)) if self._verbose or text(level) in _WORTH_SAYING:
-                self.say(f"{text(level)}: {text(line)}")
+                self.say(f"{text(level)}: {plain(text(line))}")
             case ("chunk", (_, _, piece)) if self._on_chunk is not None:
                 entries = named(piece)
                 self._on_chunk(text(entries.get("field")), text(entries.get("text")))
@@ -54,7 +59,10 @@ class Watching:
         stage, total = text(state.get("stage")), state.get("total")
         if stage != self._stage:
             # Once somebody has waited for a second, each further stage shows at once.
-            delay_s = 0.0 if self._stage else 1.0
+            now = time.monotonic()
+            if not self._stage:
+                self._show_at = now + _DELAY_S
+            delay_s = max(0.0, self._show_at - now)
             self._open.close()
             known = total if isinstance(total, int) else None
             self._bar = self._open.enter_context(progress(stage, known, " steps", delay_s=delay_s))

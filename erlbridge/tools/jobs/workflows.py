@@ -16,6 +16,7 @@ from erlbridge.tools.jobs.optimizing import costs, warned
 from erlbridge.tools.jobs.running import Session, success, with_node
 from erlbridge.tools.json_view import as_json, line
 from erlbridge.tools.opening import written
+from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named, text
 
 
@@ -90,11 +91,11 @@ def _print_plan(options: argparse.Namespace, loaded: Mapping[str, object]) -> in
     if options.json:
         print(line(success(loaded)))
         return 0
-    print(f"{text(loaded['name'])}: nothing is wrong with it")
+    print(f"{plain(text(loaded['name']))}: nothing is wrong with it")
     steps = loaded.get("steps")
     for step in steps if isinstance(steps, list) else ():
         entries = named(step)
-        print(f"  {text(entries['name'])}  {text(entries['type'])}, {text(entries['kind'])}")
+        print("  " + plain(f"{text(entries['name'])}  {text(entries['type'])}, {text(entries['kind'])}"))
     warned(loaded)
     return 0
 
@@ -106,4 +107,4 @@ def _print_problems(options: argparse.Namespace, error: ValidationError) -> None
         return
     for problem in map(named, problems):
         at = f"{options.workflow}:{problem['line']}" if problem.get("line") else str(options.workflow)
-        sys.stderr.write(f"{at}: {text(problem.get('path'))}: {text(problem.get('message'))}\n")
+        sys.stderr.write(f"{at}: {plain(text(problem.get('path')))}: {plain(text(problem.get('message')))}\n")
