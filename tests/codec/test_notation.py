@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlbridge.codec import Atom, BitString, EncodeError, Export, ImproperList, Pid, TermMap, term_to_binary
@@ -166,6 +166,7 @@ TERMS = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(TERMS)
 def test_every_term_is_read_back_from_both_notations(term: object) -> None:
     data = term_to_binary(term, deterministic=True)

@@ -366,12 +366,19 @@ def _set(cursor: Cursor) -> Reading:
 
 _SIZE = re.compile(r"\s*::\s*(?:(?:integer-)?size\(\s*([0-9]{1,9})\s*\)|([0-9]{1,9})|(utf8|binary|integer)(?!\w))")
 
+_BYTES = re.compile(r"(?:\s*[0-9]{1,3}\s*,)+")
+"""Bytes that others follow, of which long binaries are made."""
+
 
 def _bits(cursor: Cursor, start: int) -> Reading:
     bits = Bits(cursor, start)
     if cursor.take(">>"):
         return bits.value()
     while True:
+        run = cursor.match(_BYTES)
+        if run is not None:
+            for number in run[0].split(",")[:-1]:
+                bits.add(int(number), 8, cursor.pos)
         cursor.skip_blank()
         at = cursor.pos
         value = yield

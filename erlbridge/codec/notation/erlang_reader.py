@@ -29,6 +29,8 @@ _NUMBER = re.compile(
 _NAME = re.compile(r"[a-z\xdf-\xf6\xf8-\xff][A-Za-z0-9_@\xc0-\xd6\xd8-\xf6\xf8-\xff]*")
 _VARIABLE = re.compile(r"[A-Z_\xc0-\xd6\xd8-\xde][\w@]*")
 _SIZE = re.compile(r"\s*:\s*([0-9]{1,9})|\s*/\s*(utf8|binary|integer|unsigned-integer)(?!\w)")
+_BYTES = re.compile(r"(?:\s*[0-9]{1,3}\s*,)+")
+"""Bytes that others follow, of which long binaries are made."""
 _ARITY = re.compile(r"/([0-9]{1,3})")
 
 
@@ -194,6 +196,10 @@ def _bits(cursor: Cursor, start: int) -> Reading:
     if cursor.take(">>"):
         return bits.value()
     while True:
+        run = cursor.match(_BYTES)
+        if run is not None:
+            for number in run[0].split(",")[:-1]:
+                bits.add(int(number), 8, cursor.pos)
         cursor.skip_blank()
         at = cursor.pos
         is_string = cursor.text.startswith('"', at)
