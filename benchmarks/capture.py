@@ -2,14 +2,15 @@
 
     python benchmarks/capture.py [ROUNDS]
 
-Three loads, each with 32 requests in flight: health checks, which the node answers itself and which show the worst that
-can be; predictions with a model that answers at once; chunks of a transfer. A round is one slice without and one with a
-capture, in changing order; told is the median of the rounds' ratios, with its quartiles, and the processor time of the
-node and its workers, in which a machine with other work shows less.
+Three loads, each with 16 requests in flight: health checks, which the node answers itself and which show the worst that
+can be; predictions with a model that answers at once; chunks of a transfer, 1 MiB each. A round is one slice without
+and one with a capture, in changing order; told is the median of the rounds' ratios, with its quartiles, and the
+processor time of node and workers, in which other work of the machine shows less.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -24,10 +25,9 @@ import psutil  # noqa: E402
 from node_client import NodeClient  # noqa: E402
 from tickets import prediction  # noqa: E402
 
-from erlbridge.codec import Atom  # noqa: E402
+from erlbridge.codec import Atom, term_to_binary  # noqa: E402
 
-IN_FLIGHT = 32
-CHUNK = bytes(range(256)) * 4096
+IN_FLIGHT = 16
 
 
 def flood(node: NodeClient, requests: Iterator[tuple[str, object]], count: int) -> float:
@@ -39,8 +39,9 @@ def flood(node: NodeClient, requests: Iterator[tuple[str, object]], count: int) 
         while sent < count and sent - answered < IN_FLIGHT:
             node.request(*next(requests))
             sent += 1
-        kind = str(next(terms)[0])
-        assert kind != "error"
+        answer = next(terms)
+        kind = str(answer[0])
+        assert kind != "error", answer
         answered += kind == "ok"
     return count / (time.perf_counter() - began)
 
@@ -57,26 +58,19 @@ def predictions() -> Iterator[tuple[str, object]]:
 
 
 def chunks() -> Iterator[tuple[str, object]]:
-    """Datasets of sixteen lines of 64 KiB, one chunk each."""
-    index = 0
-    while True:
-        data = b"".join(b'{"question": "%d %s"}\n' % (index * 16 + line, b"x" * 65_000) for line in range(16))
-        yield (
-            "data_chunk",
-            {
-                Atom("transfer"): b"bench-%d" % index,
-                Atom("chunk_index"): 0,
-                Atom("data"): data,
-                Atom("is_final"): True,
-            },
-        )
-        index += 1
+    example = term_to_binary({Atom("question"): b"what is it " * 90})
+    data = (len(example).to_bytes(4) + example) * 1000
+    for index in itertools.count():
+        chunk = {"transfer": b"a dataset", "chunk_index": index, "data": data, "compression": Atom("none")}
+        yield "data_chunk", {Atom(name): value for name, value in chunk.items()}
 
 
 LOADS: dict[str, tuple[Callable[[], Iterator[tuple[str, object]]], int]] = {
     "health_check": (health_checks, 4000),
     "predict": (predictions, 300),
+    "data_chunk": (chunks, 100),
 }
+"""What is asked, and how often in a slice."""
 
 
 def cpu_s(node: NodeClient) -> float:
@@ -93,7 +87,8 @@ def switch(node: NodeClient, mode: str) -> dict[object, object]:
 
 
 def measure(rounds: int) -> None:
-    data = Path(tempfile.mkdtemp())
+    directory = tempfile.TemporaryDirectory()
+    data = Path(directory.name)
     node = NodeClient("--workers", "2", "--spare-workers", "0", "--credit", "1000000", data=data)
     node.ready()
     node.wait_until_healthy()
@@ -114,13 +109,13 @@ def measure(rounds: int) -> None:
             plain.append(rates["off"])
             ratios.append(rates["on"] / rates["off"])
         low, middle, high = statistics.quantiles(ratios, n=4)
+        plain_us, more_us = (seconds / count / rounds * 1e6 for seconds in (spent["off"], spent["on"] - spent["off"]))
         print(
-            f"{name:13} {statistics.median(plain):9.0f}/s without; with a capture {middle:6.1%} of that "
-            f"({low:.1%} to {high:.1%}), {lost} frames lost; "
-            f"processor time {spent['on'] / spent['off']:.1%}, "
-            f"{(spent['on'] - spent['off']) / count / rounds * 1e6:.1f} µs more of {spent['off'] / count / rounds * 1e6:.0f}"
+            f"{name:13} {statistics.median(plain):7.0f}/s without; with a capture {middle:6.1%} of that "
+            f"({low:.1%} to {high:.1%}); processor time {plain_us:.0f} µs, {more_us:+.1f} µs; {lost} frames lost"
         )
     node.close()
+    directory.cleanup()
 
 
 if __name__ == "__main__":

@@ -111,7 +111,11 @@ class Capture:
         files.open()
         facts = {"node_version": __version__, "dspy": self._about.dspy or "none", "os_pid": os.getpid()}
         redaction = Redaction(_spelled(_secrets(config))) if config.capture_redact else None
-        log = self._log = CaptureLog(files, redaction, config.capture_frame_bytes, facts)
+        try:
+            log = self._log = CaptureLog(files, redaction, config.capture_frame_bytes, facts)
+        except BaseException:  # the disk is full, or there is no room for a thread
+            files.close()
+            raise
         self._tap.hear = log.add
         return log
 
