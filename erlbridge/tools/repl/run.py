@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from erlbridge.errors import ValidationError
 from erlbridge.tools.command import EXIT_FAILED
@@ -16,6 +16,9 @@ from erlbridge.tools.repl.live import Live
 from erlbridge.tools.repl.session import Leave, Session, opening
 from erlbridge.tools.repl.source import Recording
 from erlbridge.tools.repl.tape import Tape
+
+if TYPE_CHECKING:
+    from erlbridge.tools.repl.printing import Printer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def run(arguments: Arguments) -> int:
     Raises `ImportError` where the extra `repl` is not installed, `OSError` and `CaptureError` for a file that cannot be
     read.
     """
-    from erlbridge.tools.repl.printing import Drawing, JsonLines, Printer  # noqa: PLC0415 - rich, once it is needed
+    from erlbridge.tools.repl.printing import Drawing, JsonLines  # noqa: PLC0415 - rich, once it is needed
 
     typed = not arguments.commands and sys.stdin.isatty()
     terminal = sys.stdout.isatty() and not arguments.json
@@ -47,7 +50,7 @@ def run(arguments: Arguments) -> int:
     tape = Tape()
     live = Live(tape, arguments.node)
     recording = Recording(arguments.capture, tape) if arguments.capture else None
-    context = Context(tape, live, _Hands(printer.width, terminal=typed and terminal), recording)
+    context = Context(tape, live, _Hands(printer, terminal=typed and terminal), recording)
     if not terminal:
         context.settings.rows = None
     session = Session(context)
@@ -94,9 +97,13 @@ def _background(asked: str | None, *, typed: bool) -> Literal["dark", "light"]:
 
 
 class _Hands:
-    def __init__(self, width: int, *, terminal: bool) -> None:
-        self.width = width
+    def __init__(self, printer: Printer, *, terminal: bool) -> None:
+        self._printer = printer
         self._terminal = terminal
+
+    @property
+    def width(self) -> int:
+        return self._printer.width
 
     def edit(self, text: str, suffix: str) -> str | None:
         from erlbridge.tools.repl.editor import edit_text  # noqa: PLC0415
