@@ -46,6 +46,9 @@ DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": 
     "prometheus_client": "node",
     "opentelemetry": "programs",
     "fsspec": "store",
+    "prompt_toolkit": "tools",
+    "rich": "tools",
+    "term": "tools",
 }
 
 PACKAGE = Path(__file__).resolve().parents[1] / "erlbridge"

@@ -27,6 +27,7 @@ FAMILIES: Final = {
     "store": "what lasts: shown, verified, cleared up, and moved in one file",
     "report": "how an optimization went: one HTML file, charts as Vega-Lite, SVG or PNG",
     "audit": "the log of requests and their outcomes",
+    "repl": "what was said on the wires: look, compare, change, send again",
     "doctor": "whether a node would run well here, and what to do where not",
     "decode": "bytes as terms, in Elixir's, Erlang's or Python's notation, or byte by byte",
     "encode": "a term in Elixir's or Erlang's notation as bytes",
