@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import erlbridge.programs.environment  # noqa: F401 - before a test imports DSPy
 import pytest
 from node_client import NodeClient
 from postgres_server import PostgresServer, programs
+
+sys.dont_write_bytecode = False  # test modules, as pytest rewrites them, are kept: half of the time of finding the tests
 
 ROOT = Path(__file__).resolve().parents[1]
 
