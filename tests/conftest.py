@@ -14,7 +14,8 @@ import pytest
 from node_client import NodeClient
 from postgres_server import PostgresServer, programs
 
-sys.dont_write_bytecode = False  # test modules, as pytest rewrites them, are kept: half of the time of finding the tests
+# Test modules, as pytest rewrites them, are kept: more than half of the time that finding the tests takes.
+sys.dont_write_bytecode = False
 
 ROOT = Path(__file__).resolve().parents[1]
 
