@@ -139,7 +139,7 @@ MAX_REASON_CHARACTERS: Final = 2000
 CANCEL_GRACE_S: Final = 3.0
 """How long a cancelled job may take to stop at its next model call before its worker is killed."""
 
-TRACE_GRACE_S: Final = 0.12
+TRACE_GRACE_S: Final = 0.2
 """How long an answer or a kill waits for the stack of a worker that is late or stalled."""
 
 DEATH_GRACE_S: Final = 2.0

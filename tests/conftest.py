@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,16 @@ import pytest
 from node_client import NodeClient
 from postgres_server import PostgresServer, programs
 
+# Test modules, as pytest rewrites them, are kept: more than half of the time that finding the tests takes.
+sys.dont_write_bytecode = False
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """What all tests have imported, DSPy among it, is no longer gone through whenever one looks for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

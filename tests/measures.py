@@ -7,7 +7,8 @@ import os
 from typing import Final, Literal
 
 LONG: Final = bool(os.environ.get("ERLBRIDGE_LONG"))
-"""Whether the fault matrix has its own sizes, such as 30 seconds and 100,000 requests; otherwise they are small."""
+"""Whether the fault matrix has its own sizes, such as 30 seconds and 100,000 requests, and random tests their full
+number of examples; otherwise they are small. `scripts/long` asks for it."""
 
 Unit = Literal["s", "bytes", "count", "times"]
 

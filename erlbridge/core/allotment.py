@@ -11,6 +11,8 @@ from erlbridge.wire.messages import Term
 
 STACKS_SIGNAL: Final = signal.SIGUSR2
 """The signal at which a thread of a worker writes its stack, where the worker itself does not answer."""
+STACKS_END: Final = b"\0"
+"""What a worker that does answer writes behind its stacks: no file, function or thread has it in its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,13 +108,17 @@ class Nursery:
         else:
             self._lose("the forkserver did not load in time")
 
-    def trace(self, number: int) -> None:
-        """Has those threads of a worker write their stacks that hold the others up, whatever they are doing."""
+    def trace(self, number: int) -> Iterator[int]:
+        """Has those threads of a worker write their stacks that hold the others up, whatever they are doing: one with
+        each step."""
         ward = self._wards.get(number)
         pid = None if ward is None or ward.pidfd is None else process_of(ward.pidfd)
         if pid is not None:
             for thread in threads_at_work(pid):
+                if self._wards.get(number) is not ward:
+                    return
                 _signal_thread(pid, thread, STACKS_SIGNAL)
+                yield thread
 
     def next_look(self) -> float | None:
         """When `look` has something to do; None while only the forkserver or a worker's end can bring that."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from erlbridge.limits import MAX_STACK_CHARACTERS
+from erlbridge.core.allotment import STACKS_END
+from erlbridge.limits import MAX_STACK_CHARACTERS, TRACE_GRACE_S
 
 _ANSWER_S: Final = 0.04
 """How long a worker may take to begin with its stacks before its threads are asked one by one: something keeps the
 interpreter's lock."""
-_PATIENCE_S: Final = 0.15
-"""How long a stack may take to begin. A deadline is answered at most so much late because of it."""
+_PATIENCE_S: Final = TRACE_GRACE_S - 0.02
+"""How long stacks may take in all: what is there by then reaches whoever waits for it."""
 _QUIET_S: Final = 0.02
-"""A stack has no end mark; it is taken to be whole when nothing more of it has come for so long."""
+"""A thread's own stack has no end mark; it is taken to be whole when nothing more of it has come for so long."""
 _READ_BYTES: Final = 64 * 1024
 _MOST_BYTES: Final = 256 * 1024
 _HALF: Final = MAX_STACK_CHARACTERS // 2
@@ -27,20 +29,26 @@ class StackPipe:
     """Where one worker writes its stacks. `theirs` is its end, which the owner hands over and then calls `handed_over`.
 
     `on_stack` is called once for each `expect`, also when nothing comes: then with an empty text. `on_silence` is
-    called before that, when nothing has begun to come.
+    called before that when nothing has begun to come; each step through what it gives asks one thread for its own
+    stack. They are asked in turn: of two that write at once the interpreter leaves out the second.
     """
 
     def __init__(
-        self, selector: selectors.BaseSelector, on_stack: Callable[[str], None], on_silence: Callable[[], None]
+        self,
+        selector: selectors.BaseSelector,
+        on_stack: Callable[[str], None],
+        on_silence: Callable[[], Iterator[int]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ours, self.theirs = os.pipe()
         os.set_blocking(self._ours, False)
         self._selector = selector
         self._on_stack = on_stack
         self._on_silence = on_silence
-        self._answer_by: float | None = None
+        self._clock = clock
+        self._threads: Iterator[int] | None = None
+        self._look_at = self._end_at = math.inf
         self._text = bytearray()
-        self._end_at: float | None = None
         selector.register(self._ours, selectors.EVENT_READ, lambda _events: self._read())
         self._open = True
 
@@ -50,26 +58,31 @@ class StackPipe:
 
     def expect(self) -> bool:
         """A stack has been asked for; False when one is on its way already."""
-        if self._end_at is not None:
+        if self._end_at < math.inf:
             return False
         self._text.clear()
-        now = time.monotonic()
-        self._answer_by, self._end_at = now + _ANSWER_S, now + _PATIENCE_S
+        self._threads = None
+        now = self._clock()
+        self._look_at, self._end_at = now + _ANSWER_S, now + _PATIENCE_S
         return True
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do."""
-        return self._answer_by or self._end_at
+        return min(self._look_at, self._end_at) if self._end_at < math.inf else None
 
     def expire(self, now: float) -> None:
-        """Gives the stack that was waited for, if it is whole or will not come."""
-        if self._answer_by is not None and self._answer_by <= now:
-            self._answer_by = None
-            self._on_silence()
-        if self._end_at is not None and self._end_at <= now:
-            self._answer_by = self._end_at = None
-            stack = self._taken()
-            self._on_stack(stack)
+        """Asks the next thread, and gives what was waited for, if it is whole or will not come."""
+        if self._look_at <= now:
+            if self._threads is None:
+                self._threads = self._on_silence()
+            if next(self._threads, None) is not None:
+                self._look_at = now + _ANSWER_S
+            elif self._text:
+                self._end_at = now
+            else:
+                self._look_at = math.inf
+        if self._end_at <= now:
+            self._give()
 
     def close(self) -> str:
         """The worker is gone; gives what it has written since it was last asked, such as the stack of its crash."""
@@ -80,8 +93,12 @@ class StackPipe:
         os.close(self._ours)
         return self._taken()
 
+    def _give(self) -> None:
+        self._look_at = self._end_at = math.inf
+        self._on_stack(self._taken())
+
     def _taken(self) -> str:
-        text = self._text.decode(errors="replace").strip()
+        text = self._text.replace(STACKS_END, b"").decode(errors="replace").strip()
         self._text.clear()
         return text if len(text) <= MAX_STACK_CHARACTERS else f"{text[:_HALF]}\n  …\n{text[-_HALF:]}"
 
@@ -95,6 +112,9 @@ class StackPipe:
             self._selector.unregister(self._ours)
             return
         self._text += data[: _MOST_BYTES - len(self._text)]
-        if self._end_at is not None:
-            self._answer_by = None
-            self._end_at = time.monotonic() + _QUIET_S
+        if self._end_at == math.inf:
+            return
+        if data.endswith(STACKS_END):
+            self._give()
+        else:
+            self._look_at = math.inf if self._threads is None else self._clock() + _QUIET_S

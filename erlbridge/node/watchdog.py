@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -86,16 +86,15 @@ def process_of(pidfd: int) -> int | None:
     return None
 
 
-def threads_at_work(pid: int) -> list[int]:
-    """The threads of a process that wait for none of its others, and its main thread behind them. Where one keeps
-    the interpreter's lock, it is among them, running or waiting in the kernel for something else."""
-    found: list[int] = []
+def threads_at_work(pid: int) -> Iterator[int]:
+    """A process's main thread, and each other that waits for none of them when its turn comes. Where one keeps the
+    interpreter's lock, it is among them, running or waiting in the kernel for something else."""
+    yield pid
     with suppress(OSError):
         for thread in map(int, os.listdir(f"/proc/{pid}/task")):
             with suppress(OSError):
                 if thread != pid and _FUTEX not in Path(f"/proc/{pid}/task/{thread}/wchan").read_text():
-                    found.append(thread)
-    return [*found, pid]
+                    yield thread
 
 
 def memory_bytes() -> int:

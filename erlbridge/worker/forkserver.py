@@ -71,6 +71,7 @@ def main() -> NoReturn:
     for number in _LAST:
         signal.signal(number, lambda *_: _end(keeper))
     signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid, keeper))
+    gc.disable()  # what is loaded stays, and is gone through once below instead of again and again meanwhile
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
     from erlbridge.programs.traces import load  # noqa: PLC0415
 
@@ -78,6 +79,7 @@ def main() -> NoReturn:
 
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
+    gc.enable()
     with suppress(BrokenPipeError, ConnectionResetError):  # gone while it was told something
         _Forkserver(control, settings, keeper).serve()
     _end(keeper)

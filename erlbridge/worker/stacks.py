@@ -7,11 +7,12 @@ cannot have the lock, because something hangs in C with it, a signal has each th
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 
-from erlbridge.core.allotment import STACKS_SIGNAL
+from erlbridge.core.allotment import STACKS_END, STACKS_SIGNAL
 
 
 class Stacks:
@@ -26,8 +27,10 @@ class Stacks:
         faulthandler.enable(file=descriptor, all_threads=True)
 
     def write(self) -> None:
-        """Writes the stack of every thread."""
+        """Writes the stack of every thread, and that this was all."""
         faulthandler.dump_traceback(self._descriptor, all_threads=True)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._descriptor, STACKS_END)
 
 
 def ignore_asking() -> None:

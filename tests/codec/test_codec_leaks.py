@@ -140,6 +140,21 @@ def test_stepping_over_a_golden_leaves_nothing_behind_whole_or_cut(name: str) ->
     stays(call, CALLS // 10)
 
 
+def test_finding_where_terms_begin_leaves_nothing_in_the_interpreters_cache_of_methods() -> None:
+    """Which keeps each name that it has not seen, were it made anew for every call."""
+    scan, offsets = Scan(1), array("Q")
+    grown = []
+    for _ in range(20):
+        sys._clear_type_cache()
+        blocks = sys.getallocatedblocks()
+        for _ in range(5):
+            scan.restart(1)
+            scan.starts(b"\x83a\1", 1, offsets)
+        grown.append(sys.getallocatedblocks() - blocks)
+        del offsets[:]
+    assert min(grown) == 0
+
+
 def test_refused_scans_leave_nothing_behind() -> None:
     for data in (b"\xff", b"h\2a\1\xff", b"h\1" * 40 + b"r\0\7", b"p" + b"\xff" * 40, b"q" + b"j" * 9):
         stays(lambda data=data: Scan(0).advance(data), CALLS // 5)  # type: ignore[misc]

@@ -8,6 +8,7 @@ import erlang
 import erlastic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measures import LONG
 
 from erlbridge.codec import (
     Atom,
@@ -24,7 +25,7 @@ from erlbridge.codec import (
 )
 from erlbridge.codec.order import sort_key
 
-SETTINGS = settings(max_examples=200, deadline=None)
+SETTINGS = settings(max_examples=200 if LONG else 100, deadline=None)
 
 atoms = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(lambda name: Atom("a" + name))
 words = st.integers(0, 2**32 - 1)

@@ -20,6 +20,7 @@ import pytest
 from codec_mutations import mutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measures import LONG
 from test_codec_hostile import GOLDENS, golden
 from test_codec_properties import terms
 
@@ -29,7 +30,7 @@ compiled = pytest.importorskip("erlbridge.codec._compiled", reason="the compiled
 
 from codec_twins import decoded_alike, encoded_alike, outcome, records  # noqa: E402 - needs the compiled twin
 
-SETTINGS = settings(max_examples=300, deadline=None)
+SETTINGS = settings(max_examples=300 if LONG else 120, deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +149,7 @@ def test_maps_whose_shapes_repeat_come_back_identical_for_the_beam(
 def test_mutated_encodings_are_read_and_written_alike_for_some_seconds() -> None:
     rng = random.Random(20240229)
     seeds = [golden(name) for name in GOLDENS] + [_pure.term_to_binary(records(rng)) for _ in range(20)]
-    end = time.monotonic() + 4
+    end = time.monotonic() + (4 if LONG else 2)
     for count, data in enumerate(mutations(rng, [data for data in seeds if len(data) < 5000])):
         decoded_alike(data, **rng.choice(({}, {"text": True}, {"max_depth": rng.randrange(6)}, {"max_bytes": 100})))
         if count % 256 == 0 and time.monotonic() > end:

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from measures import LONG
 from test_scheduler import CRASH
 
 from erlbridge.core.events import (
@@ -358,5 +359,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 def test_random_histories_answer_every_request_exactly_once_and_keep_every_limit() -> None:
     run_state_machine_as_test(
-        SchedulerMachine, settings=settings(max_examples=250, stateful_step_count=60, deadline=None)
+        SchedulerMachine, settings=settings(max_examples=250 if LONG else 100, stateful_step_count=60, deadline=None)
     )

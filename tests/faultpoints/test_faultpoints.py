@@ -81,7 +81,7 @@ def test_another_host_goes_on_with_what_a_killed_owner_of_a_port_has_sent(record
 
 
 def test_two_nodes_on_one_store_keep_their_promises_under_load() -> None:
-    loaded = load(3.0, SEED, kill_every_s=1.5)
+    loaded = load(2.0, SEED, kill_every_s=1.0)
     assert loaded.broken == []
     assert sum(loaded.done.values()) > 10
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,25 @@ from victims import busy_worker, forkserver_of, slow_job
 from erlbridge.codec import Atom
 
 
-def test_a_killed_worker_is_one_typed_error_and_the_next_request_is_served(
-    start_node: Callable[..., NodeClient],
-) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
+    client = NodeClient("--workers", "1", "--max-queue", "2", data=tmp_path_factory.mktemp("data"))
+    client.ready()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def node(lasting: NodeClient) -> NodeClient:
+    """A node of one worker, shared by the tests that it outlives; the worker is there, and nothing is left to hear."""
+    lasting.wait_until_healthy()
+    lasting.send((Atom("credit"), 200))
+    lasting.events.clear()
+    return lasting
+
+
+def test_a_killed_worker_is_one_typed_error_and_the_next_request_is_served(node: NodeClient) -> None:
+    restarts = node.health()[Atom("restarts")]
     number = node.request("optimize_signature", slow_job(50))
     os.kill(busy_worker(node, number), signal.SIGKILL)
     tag, error = node.answer(number)
@@ -29,7 +43,7 @@ def test_a_killed_worker_is_one_typed_error_and_the_next_request_is_served(
     assert error[Atom("context")][Atom("signal_name")] == b"SIGKILL"
     assert node.ask("predict", prediction())[0] == "ok"
     health = node.wait_until_healthy()
-    assert health[Atom("restarts")] == 1
+    assert health[Atom("restarts")] == restarts + 1
 
 
 def test_a_killed_worker_does_not_disturb_the_other(start_node: Callable[..., NodeClient]) -> None:
@@ -61,9 +75,8 @@ def test_a_killed_forkserver_is_replaced_and_its_jobs_answered(start_node: Calla
     assert node.ask("predict", prediction())[0] == "ok"
 
 
-def test_a_running_job_is_cancelled_at_its_next_model_call(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
+def test_a_running_job_is_cancelled_at_its_next_model_call(node: NodeClient) -> None:
+    restarts = node.health()[Atom("restarts")]
     number = node.request("optimize_signature", slow_job(20, optimizer=Atom("mipro_v2")))
     worker = busy_worker(node, number)
     node.until(lambda term: str(term[0]) == "progress" and term[1] == number and term[2][Atom("lm_calls")] > 0)
@@ -74,12 +87,10 @@ def test_a_running_job_is_cancelled_at_its_next_model_call(start_node: Callable[
     assert error[Atom("context")][Atom("lm_calls")] > 0
     assert alive(worker), "a cooperative cancel keeps its worker"
     assert node.ask("predict", prediction())[0] == "ok"
-    assert node.health()[Atom("restarts")] == 0
+    assert node.health()[Atom("restarts")] == restarts
 
 
-def test_a_job_that_does_not_stop_is_ended_by_killing_its_worker(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
+def test_a_job_that_does_not_stop_is_ended_by_killing_its_worker(node: NodeClient) -> None:
     number = node.request("optimize_signature", slow_job(20))
     worker = busy_worker(node, number)
     os.kill(worker, signal.SIGSTOP)
@@ -91,9 +102,7 @@ def test_a_job_that_does_not_stop_is_ended_by_killing_its_worker(start_node: Cal
     assert node.ask("predict", prediction())[0] == "ok"
 
 
-def test_a_waiting_request_is_cancelled_without_a_worker(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
+def test_a_waiting_request_is_cancelled_without_a_worker(node: NodeClient) -> None:
     running = node.request("optimize_signature", slow_job(5))
     waiting = node.request("predict", prediction())
     assert node.ask("cancel", {Atom("id"): waiting})[0] == "ok"
@@ -103,22 +112,17 @@ def test_a_waiting_request_is_cancelled_without_a_worker(start_node: Callable[..
     assert (tag, error[Atom("error_type")]) == ("error", Atom("not_found"))
 
 
-def test_a_deadline_is_answered_while_the_job_hangs(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
-    node.wait_until_healthy()
+def test_a_deadline_is_answered_while_the_job_hangs(node: NodeClient) -> None:
+    restarts = node.health()[Atom("restarts")]
     tag, error = node.ask("predict", prediction(slow(60_000)), {Atom("deadline_ms"): 200})
     assert (tag, error[Atom("error_type")]) == ("error", Atom("timeout_error"))
     assert error[Atom("context")][Atom("deadline_ms")] == 200
     assert b"in complete" in error[Atom("context")][Atom("stack")]
     assert node.ask("predict", prediction())[0] == "ok", "served by the worker that replaced the hanging one"
-    assert node.health()[Atom("restarts")] == 1
+    assert node.health()[Atom("restarts")] == restarts + 1
 
 
-def test_a_full_queue_is_overloaded_at_once_and_nothing_else_suffers(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1", "--max-queue", "2")
-    node.ready()
-    node.wait_until_healthy()
+def test_a_full_queue_is_overloaded_at_once_and_nothing_else_suffers(node: NodeClient) -> None:
     accepted = [node.request("predict", prediction(slow(100))) for _ in range(3)]
     tag, error = node.ask("predict", prediction())
     assert (tag, error[Atom("error_type")]) == ("error", Atom("overloaded"))
@@ -211,9 +215,7 @@ def test_workers_that_cannot_boot_end_the_node_with_3_and_say_why(
     assert node.wait() == 3
 
 
-def test_the_nodes_own_memory_stays_free_of_dspy(start_node: Callable[..., NodeClient]) -> None:
-    node = start_node("--workers", "1")
-    node.ready()
+def test_the_nodes_own_memory_stays_free_of_dspy(node: NodeClient) -> None:
     assert node.ask("predict", prediction())[0] == "ok"
     maps = Path(f"/proc/{node.node_pid}/maps").read_text()
     assert "pydantic" not in maps

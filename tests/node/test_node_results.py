@@ -203,8 +203,9 @@ def test_a_deadline_is_that_of_its_own_asker(node: NodeClient) -> None:
     called(node)
     second = node.request("predict", question(), keyed("in time", deadline_ms=100))
     third = node.request("predict", question(), keyed("in time"))
-    assert error_of(node.answer(second)) == ("timeout_error", {"deadline_ms": 100})
-    assert error_of(node.answer(first)) == ("timeout_error", {"deadline_ms": 150})
+    found = answers(node, first, second)  # whichever passes first where the processor is busy
+    assert error_of(found[second]) == ("timeout_error", {"deadline_ms": 100})
+    assert error_of(found[first]) == ("timeout_error", {"deadline_ms": 150})
     calls = [term for term in node.events if term[0] == CALL and term[2] == third]
     (call,) = calls or [node.until(lambda term: term[0] == CALL)]
     give(node, call[1])

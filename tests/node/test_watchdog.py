@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measures import record
+from measures import LONG, record
 from node_client import PATIENCE_S, NodeClient
 from tickets import prediction, slow
 
@@ -22,6 +22,7 @@ from erlbridge.codec import Atom
 
 SABOTEUR = str(Path(__file__).parent / "saboteur")
 MIB = 2**20
+LATE_S = 0.25 if LONG else 1.0  # many tests share the machine when they are not alone
 LIMIT = 400 * MIB
 Start = Callable[..., NodeClient]
 LIMITS = {
@@ -187,7 +188,7 @@ def test_a_deadline_is_answered_in_time_with_the_stack_of_what_hangs(node: NodeC
     late_s = time.monotonic() - asked_at - 0.5
     assert (tag, error[Atom("error_type")]) == ("error", Atom("timeout_error"))
     assert place in error[Atom("context")][Atom("stack")]
-    record("a worker hangs past its deadline", f"worker does {deed}", "answered beside it", abs(late_s), 0.25)
+    record("a worker hangs past its deadline", f"worker does {deed}", "answered beside it", abs(late_s), LATE_S)
 
 
 def test_a_stopped_worker_gives_no_stack_and_its_deadline_is_still_met(node: NodeClient) -> None:
@@ -206,7 +207,7 @@ def test_a_stopped_worker_gives_no_stack_and_its_deadline_is_still_met(node: Nod
         "worker is stopped",
         "answered beside it",
         abs(time.monotonic() - asked_at - 0.5),
-        0.25,
+        LATE_S,
     )
 
 

@@ -431,6 +431,7 @@ static int module_exec(PyObject *module)
         {&state->key_max_bytes, "max_bytes"}, {&state->key_text, "text"},
         {&state->key_term, "term"},         {&state->key_compressed, "compressed"},
         {&state->key_default, "default"},   {&state->key_deterministic, "deterministic"},
+        {&state->frombytes, "frombytes"},
     };
     for (size_t index = 0; index < sizeof(keys) / sizeof(*keys); index++) {
         *keys[index].key = PyUnicode_InternFromString(keys[index].name);

@@ -422,8 +422,10 @@ static PyObject *starts(Scan *scan, PyObject *data, const Py_buffer *view, Py_ss
         }
         most -= count;
         if (count) {
-            PyObject *done = PyObject_CallMethod(offsets, "frombytes", "y#", (const char *)found,
-                                                 count * (Py_ssize_t)sizeof(*found));
+            /* By an interned name: the interpreter's cache of methods keeps each that it has not seen. */
+            PyObject *bytes = PyBytes_FromStringAndSize((const char *)found, count * (Py_ssize_t)sizeof(*found));
+            PyObject *done = bytes == NULL ? NULL : PyObject_CallMethodOneArg(offsets, state->frombytes, bytes);
+            Py_XDECREF(bytes);
             if (done == NULL) {
                 leave(scan, (int64_t)found[0]); /* what was not told is found again */
                 return NULL;
