@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 OBJECTIVE = "In adhering to this structure, your objective is:"
 STRUCTURE = "All interactions will be structured in the following way"
@@ -25,6 +26,10 @@ REQUESTS = (
     "Respond with the corresponding output fields, starting with",
     "Respond with a JSON object in the following",
 )
+
+_TRIES = 5
+"""How often a literal is read at most: CPython 3.11 counts the depth of all threads' trees together, and now and then
+finds that wrong."""
 
 _FIELD = re.compile(r"^\d+\. `(\w+)` \((.+?)\):(.*)$", re.MULTILINE)
 _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
@@ -136,7 +141,7 @@ def _options(type_name: str, note: str) -> tuple[str, ...]:
         return ("True", "False")
     if type_name.startswith("Literal["):
         try:
-            return tuple(str(value) for value in ast.literal_eval(type_name.removeprefix("Literal")))
+            return tuple(str(value) for value in _literal(type_name.removeprefix("Literal")))
         except (ValueError, SyntaxError):
             pass  # a value the adapter could not quote: the note still lists them all
     head, found, values = note.partition("one of: ")
@@ -216,11 +221,21 @@ def read_examples(values: Mapping[str, str]) -> tuple[Demo, ...]:
     return tuple(found)
 
 
+def _literal(text: str) -> Any:
+    """What a literal of Python stands for. Raises `ValueError` or `SyntaxError` for what is none."""
+    for _ in range(_TRIES - 1):
+        try:
+            return ast.literal_eval(text)
+        except SystemError:
+            continue
+    return ast.literal_eval(text)
+
+
 def _example_reprs(value: str) -> Iterator[Demo]:
     """`[Example({'text': 'x', 'label': 'y'}) (input_keys={'text'}), ...]`, as MIPROv2 shows a batch of its trainset."""
     for body, keys in _EXAMPLE.findall(value):
         try:
-            record = ast.literal_eval(body)
+            record = _literal(body)
         except (ValueError, SyntaxError):
             continue  # a value without a literal form (an image, an object): this example cannot be read back
         inputs = {key.strip(" '\"") for key in keys.split(",")}

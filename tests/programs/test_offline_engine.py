@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import enum
+import gc
 import pathlib
 import re
 import time
@@ -14,7 +15,7 @@ import pytest
 from dspy.lm15 import Message, Request
 from pydantic import BaseModel
 
-from erlbridge.programs import offline
+from erlbridge.programs import offline, offline_prompt
 from erlbridge.programs.offline import AsyncOfflineEngine, OfflineEngine, offline_lm
 
 FRUITS = [
@@ -331,3 +332,25 @@ def test_a_demo_without_marked_fields_is_a_demo_without_values() -> None:
     system, question = (message["content"] for message in messages)
     prompt = read_prompt(system, [("user", "hello"), ("assistant", "good day"), ("user", question)])
     assert (prompt.demos, prompt.values) == ((Demo({}, {}),), {"note": "sour"})
+
+
+def test_examples_are_read_back_while_other_threads_read_theirs() -> None:
+    """CPython 3.11 counts the depth of the trees of all threads together: where another thread gets its turn within
+    one, as it does when garbage is collected there, reading a literal now and then ends with a `SystemError`."""
+    shown = f"[Example({ {f'key{number}': 'value' for number in range(60)} }) (input_keys={{'key0'}})]"
+    threshold = gc.get_threshold()
+
+    def give_way(phase: str, _info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    def read(_number: int) -> int:
+        return sum(len(demo.outputs) for _ in range(200) for demo in offline_prompt._example_reprs(shown))
+
+    gc.callbacks.append(give_way)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(read, range(8))) == [200 * 59] * 8
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(give_way)
