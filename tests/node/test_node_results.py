@@ -199,13 +199,14 @@ def test_the_cancel_of_one_asker_takes_the_job_from_no_other(node: NodeClient) -
 
 
 def test_a_deadline_is_that_of_its_own_asker(node: NodeClient) -> None:
-    first = node.request("predict", question(), keyed("in time", deadline_ms=150))
+    node.wait_until_healthy()  # booting takes longer than the first may wait
+    first = node.request("predict", question(), keyed("in time", deadline_ms=900))
     called(node)
-    second = node.request("predict", question(), keyed("in time", deadline_ms=100))
+    second = node.request("predict", question(), keyed("in time", deadline_ms=500))
     third = node.request("predict", question(), keyed("in time"))
     found = answers(node, first, second)  # whichever passes first where the processor is busy
-    assert error_of(found[second]) == ("timeout_error", {"deadline_ms": 100})
-    assert error_of(found[first]) == ("timeout_error", {"deadline_ms": 150})
+    assert error_of(found[second]) == ("timeout_error", {"deadline_ms": 500})
+    assert error_of(found[first]) == ("timeout_error", {"deadline_ms": 900})
     calls = [term for term in node.events if term[0] == CALL and term[2] == third]
     (call,) = calls or [node.until(lambda term: term[0] == CALL)]
     give(node, call[1])
