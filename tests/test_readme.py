@@ -33,7 +33,13 @@ def test_the_elixir_snippet_runs(root: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         ["mix", "run", str(script)],
         cwd=root / "priv_stub",
-        env={**os.environ, "ERLBRIDGE_PYTHON": sys.executable, "ERLBRIDGE_DATA": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        env={
+            **os.environ,
+            "MIX_ENV": "test",  # which the checks have compiled
+            "ERLBRIDGE_PYTHON": sys.executable,
+            "ERLBRIDGE_DATA": str(tmp_path),
+            "LC_ALL": "C.UTF-8",
+        },
         capture_output=True,
         text=True,
         timeout=170,
