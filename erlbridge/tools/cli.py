@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         # Before anything else is loaded, since the guardian keeps whatever is.
         guard(*wire(arguments))
-    _escape_what_no_terminal_shows()
+    else:
+        _open_what_is_closed()
+        _escape_what_no_terminal_shows()
     try:
         options, unknown = _parser(_asked(arguments)).parse_known_args(arguments)
         if unknown:
@@ -84,6 +87,20 @@ def _parser(declared: Iterable[str]) -> argparse.ArgumentParser:
         if name in declared:
             import_module(f"erlbridge.tools.commands.{name}").declare(family)
     return parser
+
+
+def _open_what_is_closed() -> None:
+    """Whoever started this may have closed a standard stream (`>&-`): nothing that is opened later shall take its
+    number and get what is printed."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+        for stream, number, mode in ((sys.stdin, 0, "r"), (sys.stdout, 1, "w"), (sys.stderr, 2, "w"))
+    )
 
 
 def _escape_what_no_terminal_shows() -> None:

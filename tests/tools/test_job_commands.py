@@ -226,6 +226,13 @@ def test_a_disk_that_is_full_is_said_in_one_line(desk: Path) -> None:
     assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_fault(desk: Path, closed: str) -> None:
+    command = f"'{sys.executable}' -m erlbridge programs list --data '{desk}/data' {closed}; echo $? >'{desk}/code'"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ((desk / "code").read_text(), ran.stdout, ran.stderr) == ("0\n", "", "")
+
+
 def test_ctrl_c_while_a_command_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
