@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -337,7 +338,7 @@ def test_a_request_that_no_node_reads_is_left_by_a_signal(number: int, code: int
 import os
 from erlbridge.codec import term_to_binary, Atom
 from erlbridge.tools.client import Client
-from erlbridge.tools.jobs.interrupts import ended_by_sigterm
+from erlbridge.tools.importing.run import ended_by_signals
 from erlbridge.tools.jobs.running import Session
 from erlbridge.tools.jobs.watching import Watching
 incoming, said = os.pipe()
@@ -346,7 +347,7 @@ ready = term_to_binary((Atom("ready"), {}))
 os.write(said, len(ready).to_bytes(4) + ready)
 session = Session(Client(incoming, outgoing), Watching(verbose=False))
 print("sending", flush=True)
-with ended_by_sigterm():
+with ended_by_signals():
     try:
         session.ask("predict", {"input": bytes(1 << 20)})
     except KeyboardInterrupt:
@@ -406,6 +407,23 @@ def test_a_shell_completes_every_family(shell: str, capsys: pytest.CaptureFixtur
         asked = 'COMP_WORDS=(erlbridge opt); COMP_CWORD=1; _shtab_erlbridge; echo "${COMPREPLY[@]}"'
         ran = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
         assert ran.stdout.split() == ["optimize"]
+
+
+def test_every_command_has_examples_and_json_and_stands_in_the_guide(root: Path) -> None:
+    def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+        inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for action in inner:
+            for command in action.choices.values():
+                yield from leaves(command)
+        if not inner:
+            yield parser
+
+    commands = {parser.prog.removeprefix("erlbridge "): parser for parser in leaves(whole_parser())}
+    assert [name for name, parser in commands.items() if "examples:\n" not in (parser.epilog or "")] == []
+    no_json = {name for name, parser in commands.items() if "--json" not in parser._option_string_actions}
+    assert no_json == {"serve", "completion", "vocabulary", "dataset export"}  # whose output has a form of its own
+    guide = (root / "docs" / "operating.md").read_text().partition("## Command line")[2].partition("### Exit codes")[0]
+    assert [name for name in FAMILIES if f"`{name}`" not in guide] == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -57,20 +56,5 @@ class Interrupts:
     def _hear(self, number: int, _: FrameType | None) -> None:
         self.code = 128 + number
         if self._spent:
-            raise_for(number)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(self.code)
         self._spent = self._heard = True
-
-
-def raise_for(number: int, _: FrameType | None = None) -> None:
-    """A handler of signals: what ends a command and lets it clear up."""
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-
-@contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """In the block SIGTERM raises `SystemExit`, so that what a command has begun is cleared up."""
-    before = signal.signal(signal.SIGTERM, raise_for)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

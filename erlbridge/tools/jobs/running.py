@@ -19,8 +19,9 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.tools.client import Client, NodeGone
 from erlbridge.tools.command import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_INTERRUPTED, printed
 from erlbridge.tools.failing import say_failed, typed
+from erlbridge.tools.importing.run import ended_by_signals
 from erlbridge.tools.jobs.inputs import node_settings
-from erlbridge.tools.jobs.interrupts import Interrupts, ended_by_sigterm
+from erlbridge.tools.jobs.interrupts import Interrupts
 from erlbridge.tools.jobs.watching import Watching
 from erlbridge.tools.json_view import as_json
 from erlbridge.tools.wording import plain
@@ -91,7 +92,7 @@ def with_node(
         watching = Watching(verbose=verbose, on_chunk=on_chunk)
         interrupted = 0
         try:
-            with ended_by_sigterm(), Client.start(*_arguments(options, settings), on_event=watching) as client:
+            with ended_by_signals(), Client.start(*_arguments(options, settings), on_event=watching) as client:
                 session = Session(client, watching)
                 try:
                     return work(session, config)
