@@ -16,49 +16,39 @@ import traceback  # now, and not when no descriptor is left to read it with
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, NoReturn, assert_never
+from typing import Final, NoReturn
 
-from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.codec import binary_to_term
 from erlbridge.core import events, scheduler
-from erlbridge.core.jobs import WORKER_VERBS
-from erlbridge.errors import (
-    BridgeError,
-    DuplicateId,
-    FrameError,
-    InternalError,
-    UnknownVerb,
-)
-from erlbridge.limits import (
-    MAX_SPAN_MS,
-    MAX_WAIT_S,
-)
+from erlbridge.errors import BridgeError, FrameError, InternalError
+from erlbridge.limits import MAX_WAIT_S
 from erlbridge.node import pool as workers
-from erlbridge.node import program_verbs, stock, transfer_verbs
+from erlbridge.node import transfer_verbs
 from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.audit import Audit
 from erlbridge.node.capture import Capture
 from erlbridge.node.channel import Channel
 from erlbridge.node.config import NodeConfig
-from erlbridge.node.disk import Disk, Errand
+from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
+from erlbridge.node.hands import Hands
 from erlbridge.node.health import health
 from erlbridge.node.heap import give_back_large_blocks
-from erlbridge.node.host import Host, key_of
+from erlbridge.node.host import Host
 from erlbridge.node.housekeeping import Housekeeping
 from erlbridge.node.intake import Intake
 from erlbridge.node.outcomes import Outcomes
 from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
+from erlbridge.node.reception import Reception
 from erlbridge.node.stock import stock_of
 from erlbridge.node.tap import Tap
 from erlbridge.node.watcher import watcher_of
 from erlbridge.store.store import open_store
 from erlbridge.wire import messages
-from erlbridge.wire.messages import Credit, Malformed, Request, Result, Term
-from erlbridge.wire.place import Place, nearest
-from erlbridge.wire.vocabulary import VERBS, atom, atom_keys
+from erlbridge.wire.messages import Credit, Malformed, Result, Term
 
 EXIT_FRAMING_LOST: Final = 4
 EXIT_FAULT: Final = 70
@@ -68,9 +58,6 @@ _PAUSED_LOOK_S: Final = 0.2
 _LAST_WORDS_S: Final = 1.0
 _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
-_DEADLINE: Final = Atom("deadline")
-_TIME: Final = Atom("time")
-_TRACE: Final = Atom("trace")
 
 
 class Node:
@@ -112,6 +99,18 @@ class Node:
             library=about.library,
             max_frame_bytes=config.max_frame_bytes,
         )
+        self.reception = Reception(
+            host=self.host,
+            scheduler=self.scheduler,
+            disk=self.disk,
+            stock=self.stock,
+            data=self.data,
+            capture=self.capture,
+            intake=self.intake,
+            step=self._step,
+            health=self.health,
+            grace_s=config.shutdown_grace_s,
+        )
         self.housekeeping = Housekeeping(
             self.store, config.dataset_keep_s, self.stock.prune, self.disk, self._warn, now=time.monotonic()
         )
@@ -120,6 +119,9 @@ class Node:
         self._requests_wait = False
         self._inbox: deque[workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config), self.tap)
+        self.hands = Hands(
+            self.scheduler, self._pool, host=self.host, audit=self.audit, watcher=self.watcher, leave=self._leave
+        )
         self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
 
     def run(self) -> int:
@@ -131,7 +133,7 @@ class Node:
         self._watch_signals()
         if complaint := self.capture.begin():
             self._log("warning", complaint)
-        self._do(self.scheduler.start(time.monotonic()))
+        self.hands.do(self.scheduler.start(time.monotonic()))
         preload()
         while self.exit_code is None:
             self._serve_descriptors(self._wait_s())
@@ -163,7 +165,7 @@ class Node:
         """Lets time pass for the scheduler where that changes anything; most rounds bring a call or its value."""
         due_at = self.scheduler.next_deadline()
         if due_at is not None and due_at <= (now := time.monotonic()):
-            self._do(self.scheduler.step(events.Tick(), now))
+            self.hands.do(self.scheduler.step(events.Tick(), now))
 
     def _look_after_held(self) -> None:
         """Sees to what waits for the disk and for other nodes, and to that for which they wait."""
@@ -218,7 +220,7 @@ class Node:
         for event in found.telemetry:
             self.host.tell(event)
         for fact in found.facts:
-            self._do(self.scheduler.step(fact, now))
+            self.hands.do(self.scheduler.step(fact, now))
 
     # -- what arrives
 
@@ -258,8 +260,8 @@ class Node:
         self._inbox.append(workers.WorkerLines(None, lines, dropped, "warning"))
 
     def _drain(self) -> None:
-        # Patterns without positions, here and below: CPython 3.11 looks those up by a name that it makes anew each time
-        # and its cache of types keeps, a slow growth; and they take a quarter longer.
+        # Patterns without positions, here and in `hands`: CPython 3.11 looks those up by a name that it makes anew each
+        # time and its cache of types keeps, a slow growth; and they take a quarter longer.
         while self._inbox:
             match self._inbox.popleft():
                 case workers.WorkerProgress() as said:
@@ -295,13 +297,13 @@ class Node:
                 return
             if isinstance(incoming, Result):
                 returned = events.Returned(incoming.call_id, incoming.ok, incoming.term)
-                self._do(self.scheduler.step(returned, time.monotonic()))
+                self.hands.do(self.scheduler.step(returned, time.monotonic()))
                 return
             self.host.refuse_long_id(incoming.id)
             request_id = incoming.id
             self.host.asked(replace(incoming, payload=None), frame)
             unread = None
-            self._take_request(incoming, frame)
+            self.reception.take(incoming, frame)
         except Malformed as error:
             self.host.refuse(error.id if self.host.may_have(error.id) else None, error, unread)
         except BridgeError as error:
@@ -309,52 +311,6 @@ class Node:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other requests with it
             failure = InternalError(f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             self.host.refuse(request_id, failure, unread)
-
-    def _take_request(self, request: Request, frame: bytes | memoryview) -> None:
-        key = key_of(request.id)
-        if failure := self.scheduler.duplicate(key):
-            self.host.refuse(request.id, failure)
-            return
-        if self.disk.holds(key) or self.host.sends(key):
-            in_flight = DuplicateId("this id is still in flight; use a fresh one for each request")
-            self.host.refuse(request.id, in_flight)
-            return
-        match request.verb:
-            case "health_check":
-                self.host.answer(request.id, self.health())
-            case "cancel":
-                target = Place(request.payload, "payload")
-                wanted = target.required(target.only(("id",)), "id").term
-                if self.disk.holds(key_of(wanted)):
-                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
-                    self.disk.cancel(key_of(wanted))
-                    return
-                if self.host.sends(key_of(wanted)):
-                    self.host.answer(request.id, atom_keys({"status": atom("cancelling")}))
-                    self.host.stop_sending(wanted)
-                    return
-                self._do(self.scheduler.step(events.CancelAsked(request.id, key_of(wanted)), time.monotonic()))
-            case "shutdown":
-                grace_s = _grace_s(Place(request.payload, "payload"), self.config.shutdown_grace_s)
-                asked = events.ShutdownAsked((request.id,), grace_s, (key,))
-                self._do(self.scheduler.step(asked, time.monotonic()))
-            case verb if verb in stock.VERBS:
-                errand = Errand(self.stock.work(verb, request.payload, self.scheduler.sharing))
-                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
-            case verb if verb in program_verbs.ANSWERS:
-                payload = request.payload
-                errand = Errand(lambda: self.stock.shelves.ask(verb, payload), len(frame))
-                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
-            case verb if verb in transfer_verbs.VERBS:
-                errand = self.data.work(verb, request.payload, self.disk.lanes)
-                self.disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
-            case "capture":
-                errand = self.capture.errand(request.payload)
-                self.disk.put(key, request.id, "capture", errand, request.meta.deadline_ms)
-            case verb if verb in WORKER_VERBS:
-                self.intake.take(key, request, frame)
-            case verb:
-                raise UnknownVerb(f"unknown verb `{verb}`{nearest(verb, VERBS)}; known are {', '.join(VERBS)}")
 
     def _answer_of_disk(self, request_id: Term, outcome: Term | BridgeError) -> None:
         if isinstance(outcome, BridgeError):
@@ -394,51 +350,10 @@ class Node:
     # -- what is done
 
     def _step(self, event: events.Event) -> None:
-        self._do(self.scheduler.step(event, time.monotonic()))
+        self.hands.do(self.scheduler.step(event, time.monotonic()))
 
-    def _do(self, actions: list[events.Action]) -> None:
-        for action in actions:
-            match action:
-                case events.Fork():
-                    self._pool.fork(action.worker)
-                case events.Send(worker=number):
-                    if action.left_s is not None:
-                        self._pool.send(number, term_to_binary((_DEADLINE, action.deadline_ms, action.left_s)))
-                    entry = self.scheduler.entry_of(number)
-                    if entry and (traceparent := entry.request.meta.traceparent) is not None:
-                        self._pool.send(number, term_to_binary((_TRACE, traceparent)))
-                    self._pool.send(number, action.frame)
-                    if entry:
-                        self.audit.sent(entry.key, number)
-                        self.watcher.sent(entry, number)
-                case events.Allow():
-                    self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
-                case events.Interrupt():
-                    self._pool.interrupt(action.worker)
-                case events.Trace():
-                    self._pool.trace(action.worker)
-                case events.Kill():
-                    self._pool.kill(action.worker)
-                case events.Answer(ok=True):
-                    self.host.answer(action.id, action.term)
-                case events.Answer():
-                    self.host.answer_error(action.id, action.term)
-                case events.Refuse():
-                    self.host.done(action.id)
-                    self.host.refuse(action.id, action.failure)
-                case events.Ask():
-                    if refusal := self.host.ask(action):
-                        self._do(self.scheduler.step(events.Unsendable(action.call_id, refusal), time.monotonic()))
-                case events.Release():
-                    self.host.release(action.call_id)
-                case events.Return():
-                    self._pool.give_back(action.worker, action.number, action.outcome)
-                case events.Warn():
-                    self.host.log("warning", action.message.encode())
-                case events.Exit():
-                    self.exit_code = action.code
-                case _:
-                    assert_never(action)
+    def _leave(self, code: int) -> None:
+        self.exit_code = code
 
     def _pass_on_lines(self, said: workers.WorkerLines) -> None:
         entry = None if said.worker is None else self.scheduler.entry_of(said.worker)
@@ -460,17 +375,9 @@ class Node:
 
         def on_signal(_events: int) -> None:
             wake_read.recv(64)
-            self._do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
+            self.hands.do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
 
         self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
-
-
-def _grace_s(place: Place, default_s: float) -> float:
-    entries = place.only(("mode", "grace_ms"))
-    if "mode" in entries and entries["mode"].choice(("drain", "now")) == "now":
-        return 0.0
-    grace = entries.get("grace_ms")
-    return default_s if grace is None or grace.term is None else grace.integer(minimum=0, maximum=MAX_SPAN_MS) / 1000
 
 
 def serve(config: NodeConfig, about: About, wire: tuple[int, int], listening: socket.socket | None = None) -> NoReturn:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Final
 
 from erlbridge import __version__
-from erlbridge.tools.command import EXIT_CONFIGURATION
+from erlbridge.tools.command import EXIT_CONFIGURATION, EXIT_INTERRUPTED
 
 FAMILIES: Final = {
     "serve": "serve the wire on standard input and output, as a Port's program",
@@ -36,6 +39,9 @@ FAMILIES: Final = {
 """Each a module of `commands/`, with what the help says of it: the help of all loads none of them."""
 
 
+_ESCAPED: Final = "erlbridge.escaped"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code: 0 done, 2 wrong arguments or settings; others are the command's own."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -45,10 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         # Before anything else is loaded, since the guardian keeps whatever is.
         guard(*wire(arguments))
-    options, unknown = _parser(_asked(arguments)).parse_known_args(arguments)
-    if unknown:
-        return _refused(options, unknown)
-    code = options.run(options)
+    else:
+        _open_what_is_closed()
+        _escape_what_no_terminal_shows()
+    try:
+        options, unknown = _parser(_asked(arguments)).parse_known_args(arguments)
+        if unknown:
+            return _refused(options, unknown)
+        code = options.run(options)
+    except KeyboardInterrupt:  # while it was loaded: what runs says so itself
+        sys.stderr.write("erlbridge: interrupted\n")
+        return EXIT_INTERRUPTED
     assert isinstance(code, int)  # noqa: S101 - argparse's values have no types; `runs` has seen to it
     return code
 
@@ -74,6 +87,33 @@ def _parser(declared: Iterable[str]) -> argparse.ArgumentParser:
         if name in declared:
             import_module(f"erlbridge.tools.commands.{name}").declare(family)
     return parser
+
+
+def _open_what_is_closed() -> None:
+    """Whoever started this may have closed a standard stream (`>&-`): nothing that is opened later shall take its
+    number and get what is printed."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+        for stream, number, mode in ((sys.stdin, 0, "r"), (sys.stdout, 1, "w"), (sys.stderr, 2, "w"))
+    )
+
+
+def _escape_what_no_terminal_shows() -> None:
+    """Has standard output take any text, also of ASCII alone: as JSON escapes it, which is JSON then, too."""
+    codecs.register_error(_ESCAPED, _escape)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ESCAPED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101 - nothing is read
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
 
 def _refused(options: argparse.Namespace, unknown: Sequence[str]) -> int:

@@ -82,8 +82,8 @@ class Client:
         self.info: Mapping[str, object] = {}
         try:
             self._await_ready(boot_s)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(at_once=not isinstance(error, NodeGone))
             raise
 
     @classmethod
@@ -182,12 +182,13 @@ class Client:
         except WireClosed:
             raise NodeGone(self._code()) from None
 
-    def close(self) -> int | None:
+    def close(self, *, at_once: bool = False) -> int | None:
         """Closes the wire, on which the node ends with what it runs, and gives its exit code; None where this client
-        has not started it. One that does not end is killed.
+        has not started it. One that does not end is killed: by its guardian, soon, where nobody listens any more
+        (`at_once`).
         """
         self._wire.close_writing()
-        if self.process is not None:
+        if self.process is not None and not at_once:
             # Its last words are read: it would wait for somebody to take them.
             with contextlib.suppress(WireClosed, OSError, BridgeError):
                 while self._wire.receive(_END_S) is not None:
@@ -201,7 +202,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(at_once=kind is not None and not issubclass(kind, Exception))
 
     # -- what comes
 

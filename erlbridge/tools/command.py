@@ -95,7 +95,9 @@ def configured(options: argparse.Namespace, run: Callable[[Resolved], int]) -> i
     try:
         resolved = resolve({name: text for name, text in given.items() if text is not None}, os.environ, options.config)
     except ValidationError as error:
-        sys.stderr.write(f"{options.command}: {error}\n")
+        from erlbridge.tools.failing import say_failed  # noqa: PLC0415 - what goes well does without
+
+        say_failed(options, error)
         return EXIT_CONFIGURATION
     return run(resolved)
 
@@ -111,12 +113,20 @@ def whole(options: argparse.Namespace, run: Callable[[], int]) -> int:
     from erlbridge.errors import BridgeError  # noqa: PLC0415 - not before the guardian has forked
 
     try:
-        code = run()
+        try:
+            code = run()
+        except BrokenPipeError:
+            raise
+        except (BridgeError, OSError) as error:
+            from erlbridge.tools.failing import say_failed  # noqa: PLC0415 - what goes well does without
+
+            say_failed(options, error)
+            code = EXIT_FAILED
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:  # of standard output: nobody reads it any more, or it is a file on a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails as well
-        return EXIT_UNREAD
-    except (BridgeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            return EXIT_UNREAD
         sys.stderr.write(f"{options.command}: {error}\n")
         return EXIT_FAILED
     except KeyboardInterrupt:

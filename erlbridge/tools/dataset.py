@@ -123,7 +123,7 @@ def export(config: NodeConfig, name: str, output: str) -> int:
     return 0
 
 
-def delete(config: NodeConfig, names: Sequence[str]) -> int:
+def delete(config: NodeConfig, names: Sequence[str], *, json: bool = False) -> int:
     """Deletes datasets, or none when one of the names is not there. Raises `NotFound`.
 
     A job that reads one of them has it open, and reads on.
@@ -132,7 +132,10 @@ def delete(config: NodeConfig, names: Sequence[str]) -> int:
         meant = dict.fromkeys(whole_name(store.datasets, name) for name in names)
         for dataset in [store.datasets.describe(name) for name in meant]:
             store.datasets.delete(dataset.name)
-            print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
+            if json:
+                print(line({"deleted": dataset.name, "examples": dataset.examples, "bytes": dataset.size_bytes}))
+            else:
+                print(f"deleted {dataset.name}, {dataset.examples} examples, {size(dataset.size_bytes)}")
     return 0
 
 

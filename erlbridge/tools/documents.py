@@ -40,14 +40,20 @@ def read_document(file: Path) -> object:
 
 def read_text(file: Path, limit_bytes: int = _MAX_BYTES) -> str:
     """A file of UTF-8. Raises `ValidationError` for any other and for one that is too long, `OSError`."""
-    with file.open("rb") as opened:
-        content = opened.read(limit_bytes + 1)
-    if len(content) > limit_bytes:
-        raise ValidationError(f"a file of more than {limit_bytes} bytes", str(file))
+    content = read_bytes(file, limit_bytes)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValidationError(f"expected UTF-8: {error.reason} at offset {error.start}", str(file)) from None
+
+
+def read_bytes(file: Path, limit_bytes: int = _MAX_BYTES) -> bytes:
+    """A file as it is. Raises `ValidationError` for one that is too long, `OSError`."""
+    with file.open("rb") as opened:
+        content = opened.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ValidationError(f"a file of more than {limit_bytes} bytes", str(file))
+    return content
 
 
 def read_json(text: str, path: str) -> object:

@@ -33,6 +33,7 @@ def written(target: str) -> Iterator[BinaryIO]:
     """Where a command's bytes go: a file that is whole or as it was before, or standard output. What is there and is no
     file, as `/dev/null` or a pipe, is written to; none could take its place. Raises `OSError`."""
     if target == STANDARD:
+        sys.stdout.flush()  # what was printed before stands before it
         yield sys.stdout.buffer
         return
     path = Path(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -42,11 +43,10 @@ class WireEnd:
         while left:
             if not self._writing:
                 raise WireClosed("the wire is closed")
-            reading = [] if self._ended else [self.incoming]
-            readable, writable, _ = select.select(reading, [self.outgoing], [])
-            if readable:
+            told = _told(self._watched() | {self.outgoing: select.POLLOUT}, None)
+            if self.incoming in told:
                 self._read()
-            if writable:
+            if self.outgoing in told:
                 try:
                     left = left[os.write(self.outgoing, left) :]
                 except BlockingIOError:
@@ -64,11 +64,10 @@ class WireEnd:
             if self._ended or not self._open:
                 raise WireClosed("the node has closed the wire")
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            watched = [self.incoming] if wake is None else [self.incoming, wake]
-            readable, _, _ = select.select(watched, [], [], left_s)
-            if self.incoming in readable:
+            told = _told(self._watched() if wake is None else self._watched() | {wake: select.POLLIN}, left_s)
+            if self.incoming in told:
                 self._read()
-            elif readable or (deadline is not None and time.monotonic() >= deadline):
+            elif told or (deadline is not None and time.monotonic() >= deadline):
                 return None
         return self._frames.popleft()
 
@@ -85,8 +84,19 @@ class WireEnd:
             self._open = False
             os.close(self.incoming)
 
+    def _watched(self) -> dict[int, int]:
+        return {} if self._ended else {self.incoming: select.POLLIN}
+
     def _read(self) -> None:
         data = os.read(self.incoming, _READ_BYTES)
         self._ended = not data
         self._reader.feed(data)
         self._frames.extend(self._reader)
+
+
+def _told(watched: dict[int, int], timeout_s: float | None) -> set[int]:
+    """The descriptors that have something to tell. By `poll`: a host may have more of them than `select` takes."""
+    poll = select.poll()
+    for descriptor, events in watched.items():
+        poll.register(descriptor, events)
+    return {told for told, _ in poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))}

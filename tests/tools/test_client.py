@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from erlbridge.errors import (
     ValidationError,
 )
 from erlbridge.tools.client import Client, Event, NodeGone
+from erlbridge.tools.wire_end import WireEnd
 from erlbridge.wire.answers import named, parse_error
 from erlbridge.wire.messages import error_map
 
@@ -148,3 +151,22 @@ def test_the_guides_snippet_runs(root: Path, tmp_path: Path) -> None:
     program, refused = ran.stdout.splitlines()
     assert program.startswith("program:")
     assert refused == "validation_error False"
+
+
+def test_a_host_with_more_descriptors_than_select_takes_has_a_client() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    ours, theirs = os.pipe(), os.pipe()
+    try:
+        incoming, outgoing = fcntl.fcntl(ours[0], fcntl.F_DUPFD, 2000), fcntl.fcntl(theirs[1], fcntl.F_DUPFD, 2000)
+        wire = WireEnd(incoming, outgoing)
+        wire.send(b"hello")
+        assert os.read(theirs[0], 100) == b"\0\0\0\5hello"
+        assert wire.receive(0.0) is None
+        os.write(ours[1], b"\0\0\0\3yes")
+        assert wire.receive(5.0) == b"yes"
+        wire.close()
+    finally:
+        for descriptor in (*ours, *theirs):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -7,10 +7,11 @@ import re
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.notation.building import Bits, improper, make_map, named
 from erlbridge.codec.notation.elixir_atoms import OPERATORS
-from erlbridge.codec.notation.elixir_structs import SIGILS, range_struct, set_struct, with_hidden
+from erlbridge.codec.notation.elixir_numbers import read_number_or_range
+from erlbridge.codec.notation.elixir_structs import SIGILS, set_struct, with_hidden
 from erlbridge.codec.notation.escapes import characters, read_escape, read_heredoc, read_quoted
 from erlbridge.codec.notation.identifiers import read_identifier
-from erlbridge.codec.notation.reader import Cursor, checked_name, digits_value, float_value, read
+from erlbridge.codec.notation.reader import Cursor, checked_name, read
 from erlbridge.codec.terms import Export
 from erlbridge.limits import MAX_DEPTH
 
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from erlbridge.codec.notation.reader import Reading
 
 _BLANK = re.compile(r"(?:\s+|#(?!PID<|Port<|Reference<|Function<|Local<)[^\n]*)+")
-_NUMBER = re.compile(
-    r"(?P<float>[0-9]+(?:_[0-9]+)*\.[0-9]+(?:_[0-9]+)*(?:[eE][+-]?[0-9]+(?:_[0-9]+)*)?)"
-    r"|0x(?P<hex>[0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*)|0o(?P<octal>[0-7]+(?:_[0-7]+)*)|0b(?P<binary>[01]+(?:_[01]+)*)"
-    r"|(?P<decimal>[0-9]+(?:_[0-9]+)*)"
-)
-_AFTER_NUMBER = re.compile(r"[\w]")
 _ALIAS = re.compile(r"[A-Z][A-Za-z0-9_]*(?:\.[A-Z][A-Za-z0-9_]*)*")
 _NAME = re.compile(r"[^\W\d][\w@]*[?!]?")
 _OPERATOR = re.compile("|".join(re.escape(name) for name in sorted(OPERATORS | {"::"}, key=len, reverse=True)))
@@ -61,7 +56,7 @@ def _value(cursor: Cursor) -> object:  # noqa: RET503 - what fails never returns
     start = cursor.pos
     first = cursor.text[start : start + 1]
     if first.isdecimal() and first.isascii():
-        return _ranged(cursor, _number(cursor, 1), start)
+        return read_number_or_range(cursor, 1, start)
     match first:
         case "":
             cursor.expected("a term")
@@ -83,7 +78,7 @@ def _value(cursor: Cursor) -> object:  # noqa: RET503 - what fails never returns
         case "-" | "+":
             cursor.pos += 1
             cursor.skip_blank()
-            return _ranged(cursor, _number(cursor, -1 if first == "-" else 1), start)
+            return read_number_or_range(cursor, -1 if first == "-" else 1, start)
         case "?":
             return _character(cursor)
         case "~":
@@ -104,44 +99,7 @@ def _value(cursor: Cursor) -> object:  # noqa: RET503 - what fails never returns
     cursor.expected("a term")
 
 
-# -- numbers
-
-
-def _number(cursor: Cursor, sign: int) -> int | float:
-    start = cursor.pos
-    found = cursor.match(_NUMBER)
-    if found is None:
-        cursor.expected("a number")
-    kind = found.lastgroup
-    assert kind is not None  # noqa: S101 - every branch of the pattern has a name
-    if _AFTER_NUMBER.match(cursor.text, cursor.pos):
-        cursor.expected("the end of the number")
-    if kind == "float":
-        return sign * float_value(cursor, found[0], start)
-    base = {"hex": 16, "octal": 8, "binary": 2, "decimal": 10}[kind]
-    return sign * digits_value(cursor, found[kind], base, start)
-
-
-def _ranged(cursor: Cursor, first: float, start: int) -> object:
-    """The number, or the range that it begins."""
-    if type(first) is not int or not cursor.text.startswith("..", cursor.pos) or cursor.seen().startswith("`...`"):
-        return first
-    cursor.pos += 2
-    last = _signed(cursor)
-    step = _signed(cursor) if cursor.take("//") else (1 if first <= last else -1)
-    if not step:
-        cursor.fail("a range with a step of 0", start)
-    return range_struct(first, last, step)
-
-
-def _signed(cursor: Cursor) -> int:
-    sign = -1 if cursor.take("-") else 1
-    cursor.skip_blank()
-    start = cursor.pos
-    value = _number(cursor, sign)
-    if type(value) is not int:
-        cursor.fail("expected an integer in a range, got a float", start)
-    return value
+# -- characters
 
 
 def _character(cursor: Cursor) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,6 +70,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         commands, "delete", "datasets that are no longer needed", examples="erlbridge dataset delete 3f1c9a 77b0e2"
     )
     deleted.add_argument("names", nargs="+", metavar="NAME", help="a dataset, or the first digits of one")
+    takes_json(deleted)
     takes_data(deleted)
     runs(deleted, _delete)
 
@@ -122,11 +122,12 @@ def _takes_name(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace) -> int:
     from erlbridge.errors import ValidationError  # noqa: PLC0415
     from erlbridge.tools.dataset import import_files  # noqa: PLC0415
+    from erlbridge.tools.failing import say_failed  # noqa: PLC0415
 
     try:
         sources, shape = _read(options)
     except ValidationError as error:
-        sys.stderr.write(f"{options.command}: {error}\n")
+        say_failed(options, error)
         return EXIT_CONFIGURATION
     return printed(
         options, lambda resolved: import_files(resolved.config, sources, shape, options.skip_bad, json=options.json)
@@ -154,7 +155,7 @@ def _export(options: argparse.Namespace) -> int:
 def _delete(options: argparse.Namespace) -> int:
     from erlbridge.tools.dataset import delete  # noqa: PLC0415
 
-    return printed(options, lambda resolved: delete(resolved.config, options.names))
+    return printed(options, lambda resolved: delete(resolved.config, options.names, json=options.json))
 
 
 # -- the texts of arguments

@@ -29,9 +29,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--inputs", nargs="+", metavar="FILE", help="inputs by row: JSONL, CSV or Parquet")
     takes_config(parser)
     parser.add_argument("--stream", action="store_true", help="texts as the model writes them")
-    parser.add_argument(
-        "-o", "--output", default="-", metavar="FILE", help="where the answers to --inputs go (standard output)"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where the answers to --inputs go (standard output)")
     takes_meta(parser)
     takes_node(parser)
     show_examples(parser, _EXAMPLES)

@@ -26,6 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="PROGRAM_ID|FILE", help="a stored program, or a file with a result")
     parser.add_argument("-o", "--output", default=STANDARD, metavar="FILE", help="where to; standard output")
     parser.add_argument("--format", choices=("html", "json", "svg", "png"), help="by the file's name, else html")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.add_argument(
         "--chart", metavar="NAME", help="score (of which a picture is else), examples, calls, tokens or cost"
     )

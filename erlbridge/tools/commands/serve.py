@@ -8,10 +8,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from erlbridge.tools.command import EXIT_CONFIGURATION, configured, runs, takes_settings
+from erlbridge.tools.command import EXIT_CONFIGURATION, configured, runs, show_examples, takes_settings
 
 if TYPE_CHECKING:
     from erlbridge.node.config import NodeConfig
+
+
+_EXAMPLES = """
+erlbridge serve --workers 4 --data /var/lib/erlbridge
+erlbridge serve --config node.toml --http 127.0.0.1:9464 --capture bridge.ecap
+erlbridge serve --fds 3,4
+
+A host starts it, and speaks the wire with it (docs/wire.md); nothing here is meant for a terminal.
+"""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +29,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--fds", type=_descriptors, default=(0, 1), metavar="IN,OUT", help="3,4 for a Port's :nouse_stdio"
     )
     takes_settings(parser)
+    show_examples(parser, _EXAMPLES)
     runs(parser, _serve)
 
 

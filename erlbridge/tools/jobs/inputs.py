@@ -9,10 +9,10 @@ from typing import Final
 
 from erlbridge.codec import Atom, binary_to_term
 from erlbridge.core.datasets import PREFIX
-from erlbridge.errors import ValidationError
+from erlbridge.errors import DecodeError, ValidationError
 from erlbridge.node.config import NodeConfig, settings
 from erlbridge.tools.dataset import take_in, whole_name
-from erlbridge.tools.documents import is_document, read_document, read_json, read_text
+from erlbridge.tools.documents import is_document, read_bytes, read_document, read_json, read_text
 from erlbridge.tools.importing.run import import_rows
 from erlbridge.tools.importing.shape import Shape
 from erlbridge.tools.importing.sources import Source
@@ -54,7 +54,10 @@ def program(text: str) -> object:
     if text.startswith("program:") and not Path(text).exists():
         return text
     if text.endswith(_TERM):
-        return binary_to_term(Path(text).read_bytes())
+        try:
+            return binary_to_term(read_bytes(Path(text)))
+        except DecodeError as error:
+            raise ValidationError(f"no term: {error.message}", text) from None
     if is_document(text):
         return read_document(Path(text))
     raise ValidationError(

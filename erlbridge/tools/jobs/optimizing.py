@@ -10,8 +10,9 @@ from pathlib import Path
 from erlbridge.codec import term_to_binary
 from erlbridge.errors import BridgeError, BudgetExceeded, Cancelled, DeadlineExceeded, ValidationError
 from erlbridge.node.config import NodeConfig
+from erlbridge.tools.failing import error_json
 from erlbridge.tools.jobs import inputs
-from erlbridge.tools.jobs.running import Session, error_json, exit_code, success, with_node
+from erlbridge.tools.jobs.running import Session, exit_code, success, with_node
 from erlbridge.tools.json_view import as_json, line
 from erlbridge.tools.opening import STANDARD, written
 from erlbridge.tools.wording import plain

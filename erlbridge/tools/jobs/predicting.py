@@ -11,7 +11,7 @@ from erlbridge.tools.jobs import inputs
 from erlbridge.tools.jobs.optimizing import warned
 from erlbridge.tools.jobs.running import Session, success, with_node
 from erlbridge.tools.json_view import as_json, line
-from erlbridge.tools.opening import written
+from erlbridge.tools.opening import STANDARD, written
 from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named
 
@@ -30,19 +30,21 @@ def _predict(options: argparse.Namespace, session: Session, pieces: _Pieces) -> 
             raise ValidationError("what is streamed is one --input", "--stream")
         payload["inputs"] = inputs.rows(options.inputs)
     else:
+        if options.output is not None:
+            raise ValidationError("it is for the answers to --inputs", "--output")
         payload["input"] = inputs.entries(options.input, "--input")
         if options.stream:
             payload["stream"] = True
     result = session.ask("predict", payload, inputs.meta(options))
+    if options.inputs and (options.output is not None or not options.json):
+        predictions = result.get("predictions")
+        with written(options.output or STANDARD) as file:
+            for index, row in enumerate(predictions if isinstance(predictions, list) else ()):
+                file.write(f"{line(as_json(row, f'predictions[{index}]', lenient=True))}\n".encode())
     if options.json:
         print(line(success(result)))
         return 0
-    if options.inputs:
-        predictions = result.get("predictions")
-        with written(options.output) as file:
-            for index, row in enumerate(predictions if isinstance(predictions, list) else ()):
-                file.write(f"{line(as_json(row, f'predictions[{index}]', lenient=True))}\n".encode())
-    else:
+    if not options.inputs:
         pieces.end()
         _print_fields({name: value for name, value in named(result["prediction"]).items() if name not in pieces.told})
     warned(result)

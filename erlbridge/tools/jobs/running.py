@@ -18,10 +18,12 @@ from erlbridge.errors import (
 from erlbridge.node.config import NodeConfig
 from erlbridge.tools.client import Client, NodeGone
 from erlbridge.tools.command import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_INTERRUPTED, printed
+from erlbridge.tools.failing import say_failed, typed
+from erlbridge.tools.importing.run import ended_by_signals
 from erlbridge.tools.jobs.inputs import node_settings
 from erlbridge.tools.jobs.interrupts import Interrupts
 from erlbridge.tools.jobs.watching import Watching
-from erlbridge.tools.json_view import as_json, line
+from erlbridge.tools.json_view import as_json
 from erlbridge.tools.wording import plain
 from erlbridge.wire.answers import named
 
@@ -52,20 +54,17 @@ class Session:
     def ask(self, verb: str, payload: object, meta: Mapping[str, object] | None = None) -> dict[str, object]:
         """A request's result, by name. The first Ctrl-C cancels it, and the answer is waited for; the second leaves.
 
-        Raises as `Client.ask`, and `KeyboardInterrupt`.
+        Raises as `Client.ask` and as `Interrupts`.
         """
-        cancelled = 0
-        with Interrupts() as interrupts:
-            number = self.client.request(verb, payload, **(meta or {}))
+        number = self.client.request(verb, payload, **(meta or {}))  # Ctrl-C before it is sent whole leaves at once
+        with Interrupts(spent=bool(self.interrupted)) as interrupts:
             while not self.client.answered(number):
                 self.client.step(_TICK_S, interrupts.fd)
                 self.watching.tick()
-                if (heard := interrupts.heard()) and not self.interrupted:
-                    cancelled, self.interrupted = 1, interrupts.code
+                if interrupts.heard():
+                    self.interrupted = interrupts.code
                     self.watching.say("cancelling, which keeps the best so far; once more leaves without it")
                     self.client.cancel(number)
-                elif heard > cancelled:
-                    raise KeyboardInterrupt
         self.watching.over()
         return named(self.client.answer(number))
 
@@ -93,14 +92,16 @@ def with_node(
         watching = Watching(verbose=verbose, on_chunk=on_chunk)
         interrupted = 0
         try:
-            with Client.start(*_arguments(options, settings), on_event=watching) as client:
+            with ended_by_signals(), Client.start(*_arguments(options, settings), on_event=watching) as client:
                 session = Session(client, watching)
                 try:
                     return work(session, config)
                 finally:
                     interrupted = session.interrupted
-        except BridgeError as error:
-            code = _said(options, error)
+        except BrokenPipeError:
+            raise
+        except (BridgeError, OSError) as error:
+            code = _said(options, typed(error))
             return interrupted or code
         finally:
             watching.over()
@@ -123,20 +124,6 @@ def exit_code(error: BridgeError) -> int:
             return EXIT_LATER if error.retryable else EXIT_FAILED
 
 
-def error_json(error: BridgeError) -> dict[str, object]:
-    """An error as JSON: the map of the wire, without the program that may be in it."""
-    context = {name: value for name, value in error.context.items() if name not in ("best_program", "result")}
-    return {
-        "error_type": error.error_type or "node_gone",
-        "message": error.message,
-        "context": as_json(context, "context", lenient=True),
-        "recovery_strategy": error.recovery_strategy,
-        "retryable": error.retryable,
-        "retry_after_ms": error.retry_after_ms,
-        "traceback": error.traceback,
-    }
-
-
 def _arguments(options: argparse.Namespace, settings: Mapping[str, str]) -> list[str]:
     given = {**_ALONE, **settings}
     named_file = [] if options.config is None else ["--config", str(options.config)]
@@ -145,7 +132,7 @@ def _arguments(options: argparse.Namespace, settings: Mapping[str, str]) -> list
 
 def _said(options: argparse.Namespace, error: BridgeError) -> int:
     if options.json:
-        print(line({"error": error_json(error)}))
+        say_failed(options, error)
     else:
         if error.traceback and getattr(options, "verbose", False):
             sys.stderr.write(plain(error.traceback.rstrip()) + "\n")

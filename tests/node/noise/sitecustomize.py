@@ -76,16 +76,16 @@ def make_worker_noisy() -> None:
 
 
 def make_node_noisy() -> None:
-    from erlbridge.node.node import Node
+    from erlbridge.node.reception import Reception
 
-    take = Node._take_request
+    take = Reception.take
 
-    def noisy_take(self: Any, request: Any, frame_bytes: int) -> None:
+    def noisy_take(self: Any, request: Any, frame: Any) -> None:
         if request.verb in os.environ["NOISE_NODE"].split():
             noise(f"the node for {request.verb}")
-        take(self, request, frame_bytes)
+        take(self, request, frame)
 
-    Node._take_request = noisy_take
+    Reception.take = noisy_take
 
 
 if "erlbridge.worker.forkserver" in sys.orig_argv:

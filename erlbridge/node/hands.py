@@ -1,0 +1,86 @@
+"""What the scheduler decides, carried out: workers are forked, sent to and killed, hosts are answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from erlbridge.codec import Atom, term_to_binary
+from erlbridge.core import events
+from erlbridge.core.scheduler import Scheduler
+from erlbridge.node.audit import Audit
+from erlbridge.node.host import Host
+from erlbridge.node.pool import Pool
+from erlbridge.node.watcher import Watcher
+
+_DEADLINE: Final = Atom("deadline")
+_TIME: Final = Atom("time")
+_TRACE: Final = Atom("trace")
+
+
+class Hands:
+    """Carries actions out on the pool of workers and on the host; `leave` hears the node's exit code."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: Pool,
+        *,
+        host: Host,
+        audit: Audit,
+        watcher: Watcher,
+        leave: Callable[[int], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._pool = pool
+        self._host = host
+        self._audit = audit
+        self._watcher = watcher
+        self._leave = leave
+
+    def do(self, actions: list[events.Action]) -> None:
+        """Does them, in order."""
+        for action in actions:
+            match action:
+                case events.Fork():
+                    self._pool.fork(action.worker)
+                case events.Send(worker=number):
+                    if action.left_s is not None:
+                        self._pool.send(number, term_to_binary((_DEADLINE, action.deadline_ms, action.left_s)))
+                    entry = self._scheduler.entry_of(number)
+                    if entry and (traceparent := entry.request.meta.traceparent) is not None:
+                        self._pool.send(number, term_to_binary((_TRACE, traceparent)))
+                    self._pool.send(number, action.frame)
+                    if entry:
+                        self._audit.sent(entry.key, number)
+                        self._watcher.sent(entry, number)
+                case events.Allow():
+                    self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
+                case events.Interrupt():
+                    self._pool.interrupt(action.worker)
+                case events.Trace():
+                    self._pool.trace(action.worker)
+                case events.Kill():
+                    self._pool.kill(action.worker)
+                case events.Answer(ok=True):
+                    self._host.answer(action.id, action.term)
+                case events.Answer():
+                    self._host.answer_error(action.id, action.term)
+                case events.Refuse():
+                    self._host.done(action.id)
+                    self._host.refuse(action.id, action.failure)
+                case events.Ask():
+                    if refusal := self._host.ask(action):
+                        unsendable = events.Unsendable(action.call_id, refusal)
+                        self.do(self._scheduler.step(unsendable, time.monotonic()))
+                case events.Release():
+                    self._host.release(action.call_id)
+                case events.Return():
+                    self._pool.give_back(action.worker, action.number, action.outcome)
+                case events.Warn():
+                    self._host.log("warning", action.message.encode())
+                case events.Exit():
+                    self._leave(action.code)
+                case _:
+                    assert_never(action)
