@@ -85,3 +85,12 @@ def test_who_reads_again_gets_what_is_new_and_not_all_that_was(
     assert not connection.wants_to_write
     connection.look(17.0)
     assert b": still here" in take()
+
+
+def test_a_head_that_is_not_understood_is_refused_without_a_body(pair: tuple[Connection, socket.socket]) -> None:
+    connection, client = pair
+    client.sendall(b"HEAD http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    connection.read(0.0)
+    connection.write(0.0)
+    head, _, body = client.recv(1 << 16).partition(b"\r\n\r\n")
+    assert (head.split()[1], body, connection.closed) == (b"400", b"", True)

@@ -26,6 +26,7 @@ from erlbridge.errors import ValidationError
 from erlbridge.node.config_sources import resolve
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.connection import Connection
 from erlbridge.node.http.listening import listen, name_of
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
@@ -357,6 +358,14 @@ def test_a_loop_that_hangs_is_not_alive_and_can_still_be_looked_at(deaf: Address
 def test_a_fault_in_a_handler_is_one_requests(deaf: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chronicle, "state", lambda _self: 1 / 0)
     assert deaf.ask("/api/state")[0].status == 500
+    assert deaf.ask("/nothing")[0].status == 404
+
+
+def test_a_fault_of_one_connection_ends_that_one_alone(deaf: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "_serve", lambda _self, _now: 1 / 0)
+    with deaf.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
+        assert client.recv(1) == b""
+    monkeypatch.undo()
     assert deaf.ask("/nothing")[0].status == 404
 
 
