@@ -13,6 +13,7 @@ from erlbridge.node.http.connection import Connection
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
+from erlbridge.wire.redaction import Redaction
 
 FOLLOW = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -28,7 +29,7 @@ def pair(chronicle: Chronicle) -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     admission = Admission(loopback=True, token=None)
-    yield Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle)), 0.0), theirs
+    yield Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle), Redaction()), 0.0), theirs
     ours.close()
     theirs.close()
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
+from erlbridge.wire.redaction import Redaction
 
 OURS = {"X-Erlbridge": "1", "Content-Type": "application/json"}
 TOKEN = "a token that is long enough"
+SECRET = "a-key-that-no-frame-names"
 
 
 class Address:
@@ -89,7 +92,7 @@ class Address:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeClient, Address]]:
     settings = ("--http", "127.0.0.1:0", "--workers", "1", "--spare-workers", "0")
-    client = NodeClient(*settings, data=tmp_path_factory.mktemp("data"))
+    client = NodeClient(*settings, data=tmp_path_factory.mktemp("data"), environment={"THEIR_API_KEY": SECRET})
     address = Address(client.ready()[Atom("http")].decode())
     assert address.ask("/readyz")[0].status in (200, 503)
     client.wait_until_healthy()
@@ -230,6 +233,8 @@ def test_the_last_frames_are_shown_without_keys(watched: tuple[NodeClient, Addre
     node, address = watched
     key = b"sk-shown-to-nobody"
     payload = prediction({Atom("lm"): {Atom("model"): b"offline", Atom("api_key"): key, b"x": {b"api_key": key}}})
+    payload[b"listed"] = [(Atom("api_key"), key), b"where no name is: " + key]
+    payload[b"environment"] = b"a prompt with " + SECRET.encode()
     node.ask("predict", payload)
     frames = json.loads(address.ask("/api/frames")[1])["frames"]
     assert [frame["number"] for frame in frames] == sorted(frame["number"] for frame in frames)
@@ -237,10 +242,21 @@ def test_the_last_frames_are_shown_without_keys(watched: tuple[NodeClient, Addre
     assert (asked["kind"], answer["outgoing"]) == ("predict", True)
     assert "api_key" in asked["text"]
     assert key.decode() not in json.dumps(frames)
+    assert SECRET not in json.dumps(frames)
     node.send_frame(b"\x83hopeless")
     node.until(lambda term: str(term[0]) == "error")
     broken = [frame for frame in json.loads(address.ask("/api/frames")[1])["frames"] if frame["kind"] == "broken"]
     assert len(broken) == 1
+
+
+def test_a_small_frame_that_unpacks_to_a_large_one_is_not_unpacked(watched: tuple[NodeClient, Address]) -> None:
+    node, address = watched
+    node.send_frame(
+        b"\x83P" + (9_000_005).to_bytes(4) + zlib.compress(b"m" + (9_000_000).to_bytes(4) + b"x" * 9_000_000)
+    )
+    node.until(lambda term: str(term[0]) == "error")
+    frames = json.loads(address.ask("/api/frames")[1])["frames"]
+    assert any(frame["text"].endswith("too long to be shown here") for frame in frames)
 
 
 # -- who is not let in
@@ -341,7 +357,7 @@ def deaf() -> Iterator[Address]:
     chronicle, mailbox = Chronicle(), Mailbox()
     admission = Admission(loopback=True, token=None)
     listening = listen("127.0.0.1:0")
-    server = Server(Desk(chronicle, mailbox, Metrics(chronicle)), admission, "127.0.0.1:0", listening)
+    server = Server(Desk(chronicle, mailbox, Metrics(chronicle), Redaction()), admission, "127.0.0.1:0", listening)
     server.start()
     yield Address(name_of(listening))
     server.close()

@@ -23,6 +23,7 @@ from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
+from erlbridge.node.secrets import redaction_of
 from erlbridge.node.watcher import Watcher
 from erlbridge.wire.messages import Request, Term
 
@@ -45,6 +46,7 @@ class Observatory(Watcher):
         self._chronicle = Chronicle()
         self._mailbox = Mailbox()
         self._admission = Admission.of(config)
+        self._redaction = redaction_of(config)
         os.environ.pop(config.http_token_env, None)  # before workers inherit it, who could cancel each other's jobs
         self._address = config.http
         self._listening = listening
@@ -110,7 +112,7 @@ class Observatory(Watcher):
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
-        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle))
+        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle), self._redaction)
         server = Server(desk, self._admission, self._address, self._listening)
         self._mailbox.on_answer = server.bell.ring
         server.start()
