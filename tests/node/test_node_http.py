@@ -20,7 +20,7 @@ import pytest
 from node_client import NodeClient, descendants
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
-from tickets import optimization, prediction, slow
+from tickets import OFFLINE, SIGNATURE, TICKETS, optimization, prediction, slow
 
 from erlbridge.codec import Atom
 from erlbridge.errors import ValidationError
@@ -208,6 +208,30 @@ def test_a_scraper_gets_what_its_parser_takes(watched: tuple[NodeClient, Address
     families = {family.name: family for family in openmetrics(text[1].decode())}
     assert families["erlbridge_requests"].type == "counter"
     assert families["erlbridge_request_duration_seconds"].type == "histogram"
+
+
+def test_what_a_job_had_paid_for_is_counted_when_it_fails_too(watched: tuple[NodeClient, Address]) -> None:
+    node, address = watched
+    before = samples(address)
+    config = {**OFFLINE, Atom("cache"): False, Atom("budget"): {Atom("max_lm_calls"): 2}}
+    tag, error = node.ask(
+        "evaluate_pipeline", {Atom("signature"): SIGNATURE, Atom("data"): TICKETS, Atom("config"): config}
+    )
+    assert (tag, error[Atom("error_type")], error[Atom("context")][Atom("lm_calls")]) == (
+        "error",
+        Atom("budget_exceeded"),
+        2,
+    )
+    after = samples(address)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted({"verb": "evaluate_pipeline", **labels}.items())))
+        return after[key] - before.get(key, 0.0)
+
+    assert grown("erlbridge_lm_calls_total") == 2
+    for direction in ("input", "output"):
+        told = error[Atom("context")][Atom(f"{direction}_tokens")]
+        assert grown("erlbridge_lm_tokens_total", direction=direction) == told > 0
 
 
 def samples(address: Address) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

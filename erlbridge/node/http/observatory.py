@@ -66,13 +66,15 @@ class Observatory(Watcher):
         self._chronicle.sent(entry.key, worker, self._changed())
 
     def progressed(self, entry: Entry, state: Term) -> None:
-        self._chronicle.progressed(entry.key, state, time.monotonic())
+        assert entry.worker is not None  # noqa: S101 - it has told
+        self._chronicle.progressed(entry.key, entry.worker, state, time.monotonic())
 
     def finished(self, entry: Entry, ok: bool, term: Term) -> None:
-        if isinstance(term, Mapping):
-            names = _METRICS if ok else (_CONTEXT,)
-            spent = next((found for name in names if isinstance(found := term.get(name), Mapping)), {})
-            self._chronicle.finished(entry.key, entry.request.verb, {str(name): spent[name] for name in spent})
+        assert entry.worker is not None  # noqa: S101 - it has ended
+        told = term if isinstance(term, Mapping) else {}
+        names = _METRICS if ok else (_CONTEXT,)
+        spent = next((found for name in names if isinstance(found := told.get(name), Mapping)), {})
+        self._chronicle.finished(entry.worker, {str(name): spent[name] for name in spent})
 
     def answered(self, key: bytes, answer: tuple[Term, ...], size: int) -> None:
         self._chronicle.answered(key, answer, size, self._changed())
