@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from erlbridge.codec import Atom
+from erlbridge.codec import Atom, term_to_binary
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.wire.messages import Meta, Request
+from erlbridge.wire.redaction import Redaction
 
 FIRST, SECOND, WORKER = b"first", b"second", 7
 CALLS = Atom("lm_calls")
@@ -66,3 +68,14 @@ def test_what_a_worker_was_given_is_forgotten_with_it(chronicle: Chronicle) -> N
     assert chronicle._at_worker
     chronicle.beat({Atom("workers"): []}, keep=True)
     assert not chronicle._at_worker
+
+
+def test_a_frame_is_written_out_once_and_forgotten_with_the_chronicle() -> None:
+    chronicle, views = Chronicle(), FrameViews(Redaction())
+    chronicle.frame(False, term_to_binary((Atom("ok"), 1)))
+    (first,) = views.of(chronicle.frames())
+    assert views.of(chronicle.frames())[0] is first
+    for _ in range(100):
+        chronicle.frame(True, term_to_binary(Atom("ok")))
+    assert first not in views.of(chronicle.frames())
+    assert len(views._known) == len(chronicle.frames()) < 100

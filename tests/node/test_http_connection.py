@@ -10,6 +10,7 @@ import pytest
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.connection import Connection
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
@@ -29,7 +30,10 @@ def pair(chronicle: Chronicle) -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     admission = Admission(loopback=True, token=None)
-    yield Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle), Redaction()), 0.0), theirs
+    yield (
+        Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle), FrameViews(Redaction())), 0.0),
+        theirs,
+    )
     ours.close()
     theirs.close()
 

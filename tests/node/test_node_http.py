@@ -29,6 +29,7 @@ from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.connection import Connection
 from erlbridge.node.http.listening import listen, name_of
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
@@ -381,7 +382,9 @@ def deaf() -> Iterator[Address]:
     chronicle, mailbox = Chronicle(), Mailbox()
     admission = Admission(loopback=True, token=None)
     listening = listen("127.0.0.1:0")
-    server = Server(Desk(chronicle, mailbox, Metrics(chronicle), Redaction()), admission, "127.0.0.1:0", listening)
+    server = Server(
+        Desk(chronicle, mailbox, Metrics(chronicle), FrameViews(Redaction())), admission, "127.0.0.1:0", listening
+    )
     server.start()
     yield Address(name_of(listening))
     server.close()

@@ -19,10 +19,21 @@ _MOST_BYTES: Final = 64 * 1024
 """Of a term, which may come compressed."""
 
 
-def views(frames: Sequence[Frame], redaction: Redaction) -> list[dict[str, Any]]:
-    """Frames as JSON has them, see `erlbridge.node.http`, their secrets written over."""
-    clean = redaction.clean_all([b"" if _is_long(frame) else frame.head for frame in frames])
-    return [_view(frame, head) for frame, head in zip(frames, clean, strict=True)]
+class FrameViews:
+    """Frames as JSON has them, see `erlbridge.node.http`, their secrets written over. Each is written out once, which
+    takes milliseconds, however often it is looked at. For one thread."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._known: dict[int, dict[str, Any]] = {}
+
+    def of(self, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+        """The views of these frames; of others nothing is kept."""
+        new = [frame for frame in frames if frame.number not in self._known]
+        clean = self._redaction.clean_all([b"" if _is_long(frame) else frame.head for frame in new])
+        known = self._known | {frame.number: _view(frame, head) for frame, head in zip(new, clean, strict=True)}
+        self._known = {frame.number: known[frame.number] for frame in frames}
+        return list(self._known.values())
 
 
 def _view(frame: Frame, head: bytes) -> dict[str, Any]:

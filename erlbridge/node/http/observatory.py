@@ -19,6 +19,7 @@ from erlbridge.errors import ProcessCrashed
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
@@ -46,7 +47,7 @@ class Observatory(Watcher):
         self._chronicle = Chronicle()
         self._mailbox = Mailbox()
         self._admission = Admission.of(config)
-        self._redaction = redaction_of(config)
+        self._frames = FrameViews(redaction_of(config))
         os.environ.pop(config.http_token_env, None)  # before workers inherit it, who could cancel each other's jobs
         self._address = config.http
         self._listening = listening
@@ -114,7 +115,7 @@ class Observatory(Watcher):
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
-        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle), self._redaction)
+        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle), self._frames)
         server = Server(desk, self._admission, self._address, self._listening)
         self._mailbox.on_answer = server.bell.ring
         server.start()

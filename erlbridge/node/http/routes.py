@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from erlbridge.node.http import library, pages
 from erlbridge.node.http.chronicle import Chronicle
-from erlbridge.node.http.frames import views
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Answer, Mailbox
 from erlbridge.node.http.messages import (
     HttpRequest,
@@ -21,7 +21,6 @@ from erlbridge.node.http.messages import (
     refusal,
 )
 from erlbridge.node.http.metrics import Metrics
-from erlbridge.wire.redaction import Redaction
 
 if TYPE_CHECKING:
     from erlbridge.node.node import Node
@@ -37,7 +36,7 @@ class Desk:
     chronicle: Chronicle
     mailbox: Mailbox
     metrics: Metrics
-    redaction: Redaction
+    frames: FrameViews
 
     def say(self, level: str, text: str) -> None:
         """Tells the host's log."""
@@ -70,7 +69,7 @@ def _state(desk: Desk, _request: HttpRequest) -> Reply:
 
 
 def _frames(desk: Desk, _request: HttpRequest) -> Reply:
-    return json_response({"frames": views(desk.chronicle.frames(), desk.redaction)})
+    return json_response({"frames": desk.frames.of(desk.chronicle.frames())})
 
 
 def _metrics(desk: Desk, request: HttpRequest) -> Reply:
