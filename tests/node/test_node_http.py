@@ -28,9 +28,10 @@ from erlbridge.node.config_sources import resolve
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.connection import Connection
-from erlbridge.node.http.listening import listen, name_of
 from erlbridge.node.http.frames import FrameViews
+from erlbridge.node.http.listening import listen, name_of
 from erlbridge.node.http.mailbox import Mailbox
+from erlbridge.node.http.messages import HttpRequest, read_request
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
@@ -422,6 +423,35 @@ def test_a_node_loads_nothing_for_a_port_that_it_does_not_have() -> None:
 
 
 # -- tokens and addresses
+
+
+def asked(target: str, **headers: str) -> HttpRequest:
+    sent = [(b"host", b"localhost"), *((name.encode(), value.encode()) for name, value in headers.items())]
+    return read_request(b"GET", target.encode(), sent, b"")
+
+
+def cookie_of(admission: Admission, token: str) -> str:
+    answer = admission.refuse(asked(f"/?token={token}"))
+    assert answer is not None
+    assert answer.status == 303
+    return answer.headers["Set-Cookie"].partition(";")[0]
+
+
+def test_two_nodes_of_one_machine_and_its_other_servers_share_a_browser() -> None:
+    """Cookies know no ports, and some are not as they should be."""
+    nodes = [Admission(loopback=True, token=token.encode()) for token in ("a" * 16, "b" * 16)]
+    cookies = [cookie_of(node, node.token.decode()) for node in nodes if node.token]
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2
+    jar = "; ".join(['theme={"dark": [1, 2]}', *cookies, "broken"])
+    assert [node.refuse(asked("/api/state", cookie=jar)) for node in nodes] == [None, None]
+    assert nodes[0].refuse(asked("/api/state", cookie=cookies[1])) is not None
+
+
+@pytest.mark.parametrize("token", ["ab+cd/ef==gh+ij/kl", "schlüssel-der-niemand-kennt"])
+def test_a_token_may_have_any_characters(token: str) -> None:
+    admission = Admission(loopback=True, token=token.encode())
+    cookie_of(admission, token.replace("ü", "%C3%BC"))
+    assert admission.refuse(asked("/api/state", authorization=f"Bearer {token}")) is None
 
 
 def test_with_a_token_only_who_has_it_gets_in(start_node: Callable[..., NodeClient]) -> None:
