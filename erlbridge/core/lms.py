@@ -15,6 +15,7 @@ from erlbridge.wire.place import Place, given
 
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}\Z")
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+_ADDRESS: Final = re.compile(r"https?://[^\s@]+\Z")
 _KEY: Final = re.compile(r"[!-~]{4,4096}\Z")
 _LM_KEYS: Final = (
     "model", "api_base", "api_key", "api_key_env", "timeout_ms", "temperature", "max_tokens", "latency_ms",
@@ -105,21 +106,12 @@ def parse_lm(place: Place) -> LM:
     if not isinstance(place.term, Mapping):
         return LM(_model(place))
     entries = place.only(_LM_KEYS)
-
-    def text(key: str, pattern: re.Pattern[str] | None, expected: str) -> str | None:
-        if not given(entries, key):
-            return None
-        found = entries[key].text()
-        if pattern is not None and not pattern.match(found):
-            raise entries[key].refused(expected)
-        return found
-
     model = place.required(entries, "model")
     if names_function(model.term):
         return _of_function(model, entries)
     lm = LM(
         model=_model(model),
-        api_base=text("api_base", re.compile(r"https?://[^\s@]+\Z"), "an http(s) address without a user in it"),
+        api_base=_address(entries["api_base"]) if given(entries, "api_base") else None,
         api_key=_key(entries["api_key"]) if given(entries, "api_key") else None,
         api_key_env=_key_variable(entries["api_key_env"]) if given(entries, "api_key_env") else None,
         timeout_s=entries["timeout_ms"].integer(minimum=1, maximum=_DAY_MS) / 1000
@@ -175,6 +167,13 @@ def _key_variable(place: Place) -> str:
     if not isinstance(found, str) or not _ENVIRONMENT_NAME.match(found):
         # Not shown: a host that confuses the two options puts its key here.
         raise ValidationError("expected the name of an environment variable, as a binary", place.path)
+    return found
+
+
+def _address(place: Place) -> str:
+    found = place.text()
+    if not _ADDRESS.match(found):  # not shown, for there may be a password in it
+        raise ValidationError("expected an http(s) address without a user in it", place.path)
     return found
 
 

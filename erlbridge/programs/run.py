@@ -88,6 +88,8 @@ def run_guarded(job: ModelJob, guard: Guard, programs: Mapping[str, bytes], spel
         secrets.scrub(error)
         if isinstance(error, LMFailed):
             error.context["kind"] = atom(error.kind)  # a term from here on, as everything in a context
+        if guard.reason is not None or guard.ledger.lm_calls:  # paid for, whatever became of it
+            error.context = guard.spent() | error.context
         raise
     except Exception as error:
         secrets.scrub(error)

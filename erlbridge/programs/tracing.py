@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -48,6 +49,7 @@ class Tracer:
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("erlbridge", __version__)
         self._flushing: threading.Thread | None = None
+        self._keeps_up = True
         self.with_content = os.environ.get(_CONTENT, "").strip().lower() == "true"
 
     @contextmanager
@@ -79,10 +81,15 @@ class Tracer:
         """Has what has ended sent. In a thread of its own: a collector that says nothing would keep the job."""
         if self._flushing is not None and self._flushing.is_alive():
             return
-        flushing = threading.Thread(target=self._processor.force_flush, name="erlbridge-traces", daemon=True)
-        flushing.start()
-        flushing.join(FLUSH_S)
-        self._flushing = flushing
+        self._flushing = threading.Thread(target=self._send, name="erlbridge-traces", daemon=True)
+        self._flushing.start()
+        if self._keeps_up:
+            self._flushing.join(FLUSH_S)
+
+    def _send(self) -> None:
+        began = time.monotonic()
+        self._processor.force_flush()
+        self._keeps_up = time.monotonic() - began < FLUSH_S
 
 
 class JobTrace:

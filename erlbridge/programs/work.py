@@ -267,8 +267,6 @@ class Work:
     def stopped(self) -> BridgeError:
         """Why the guard stopped the job, with what it has found and spent until then."""
         reason = self.guard.reason or InternalError("the job was stopped without a reason")
-        reason.context.setdefault("lm_calls", self.guard.ledger.lm_calls)
-        reason.context.setdefault("failed_calls", self.guard.ledger.failed_calls)
         if models := [one.model for one in self.trained().values() if one.content is None]:
             reason.context["trained_models"] = models  # paid for, and there at the endpoint
         score, state = self.guard.course.best_score, self.guard.course.best_state

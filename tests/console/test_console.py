@@ -170,6 +170,16 @@ NAMELESS = """[...document.querySelectorAll(
         || one.textContent.trim())).map((one) => one.outerHTML.slice(0, 200))"""
 
 
+def test_a_program_whose_scores_are_none_hides_no_other(console: Console) -> None:
+    _, made = console.node.ask("optimize_signature", optimization(4, optimizer=Atom("labeled_few_shot")))
+    scores = {Atom("score_before"): b"good", Atom("score_after"): [HOSTILE]}
+    _, put = console.node.ask("put_program", {Atom("program"): {**made[Atom("program")], Atom("scores"): scores}})
+    console.browser.open(f"{console.address}/")
+    digits = put[Atom("program_id")].decode().removeprefix("program:")[:12]
+    row = f"[...document.querySelectorAll('#programs-rows tr')].find((one) => one.textContent.includes('{digits}'))"
+    assert console.browser.until(f"{row}?.textContent.includes('\\u2013 → \\u2013')")
+
+
 def test_everything_has_a_name_and_headings_are_in_order(console: Console) -> None:
     browser = console.browser
     job = console.job("evaluate_pipeline", evaluation(), b"named")

@@ -199,6 +199,12 @@ def test_a_config_that_cannot_be_taken_is_refused_with_its_place(
     assert caught.value.path == path
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValidationError, match="without a user in it") as caught:
+        parse(lm=binaries(model=b"x", api_base=b"http://user:hushhush@host"))
+    assert "hushhush" not in str(caught.value)
+
+
 def test_a_minibatch_may_be_large_when_there_is_none() -> None:
     options = binaries(minibatch=False, minibatch_size=99)
     assert parse(optimizer=b"mipro", options=options).options == {"minibatch": False, "minibatch_size": 99}

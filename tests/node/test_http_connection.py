@@ -10,9 +10,11 @@ import pytest
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
 from erlbridge.node.http.connection import Connection
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
+from erlbridge.wire.redaction import Redaction
 
 FOLLOW = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -28,7 +30,10 @@ def pair(chronicle: Chronicle) -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     admission = Admission(loopback=True, token=None)
-    yield Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle)), 0.0), theirs
+    yield (
+        Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle), FrameViews(Redaction())), 0.0),
+        theirs,
+    )
     ours.close()
     theirs.close()
 
@@ -85,3 +90,12 @@ def test_who_reads_again_gets_what_is_new_and_not_all_that_was(
     assert not connection.wants_to_write
     connection.look(17.0)
     assert b": still here" in take()
+
+
+def test_a_head_that_is_not_understood_is_refused_without_a_body(pair: tuple[Connection, socket.socket]) -> None:
+    connection, client = pair
+    client.sendall(b"HEAD http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    connection.read(0.0)
+    connection.write(0.0)
+    head, _, body = client.recv(1 << 16).partition(b"\r\n\r\n")
+    assert (head.split()[1], body, connection.closed) == (b"400", b"", True)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,26 @@ import pytest
 from node_client import NodeClient, descendants
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
-from tickets import optimization, prediction, slow
+from tickets import OFFLINE, SIGNATURE, TICKETS, optimization, prediction, slow
 
 from erlbridge.codec import Atom
 from erlbridge.errors import ValidationError
 from erlbridge.node.config_sources import resolve
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.connection import Connection
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.listening import listen, name_of
 from erlbridge.node.http.mailbox import Mailbox
+from erlbridge.node.http.messages import HttpRequest, read_request
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
+from erlbridge.wire.redaction import Redaction
 
 OURS = {"X-Erlbridge": "1", "Content-Type": "application/json"}
 TOKEN = "a token that is long enough"
+SECRET = "a-key-that-no-frame-names"
 
 
 class Address:
@@ -88,7 +94,7 @@ class Address:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeClient, Address]]:
     settings = ("--http", "127.0.0.1:0", "--workers", "1", "--spare-workers", "0")
-    client = NodeClient(*settings, data=tmp_path_factory.mktemp("data"))
+    client = NodeClient(*settings, data=tmp_path_factory.mktemp("data"), environment={"THEIR_API_KEY": SECRET})
     address = Address(client.ready()[Atom("http")].decode())
     assert address.ask("/readyz")[0].status in (200, 503)
     client.wait_until_healthy()
@@ -206,6 +212,30 @@ def test_a_scraper_gets_what_its_parser_takes(watched: tuple[NodeClient, Address
     assert families["erlbridge_request_duration_seconds"].type == "histogram"
 
 
+def test_what_a_job_had_paid_for_is_counted_when_it_fails_too(watched: tuple[NodeClient, Address]) -> None:
+    node, address = watched
+    before = samples(address)
+    config = {**OFFLINE, Atom("cache"): False, Atom("budget"): {Atom("max_lm_calls"): 2}}
+    tag, error = node.ask(
+        "evaluate_pipeline", {Atom("signature"): SIGNATURE, Atom("data"): TICKETS, Atom("config"): config}
+    )
+    assert (tag, error[Atom("error_type")], error[Atom("context")][Atom("lm_calls")]) == (
+        "error",
+        Atom("budget_exceeded"),
+        2,
+    )
+    after = samples(address)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted({"verb": "evaluate_pipeline", **labels}.items())))
+        return after[key] - before.get(key, 0.0)
+
+    assert grown("erlbridge_lm_calls_total") == 2
+    for direction in ("input", "output"):
+        told = error[Atom("context")][Atom(f"{direction}_tokens")]
+        assert grown("erlbridge_lm_tokens_total", direction=direction) == told > 0
+
+
 def samples(address: Address) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     text = address.ask("/metrics")[1].decode()
     return {
@@ -229,6 +259,8 @@ def test_the_last_frames_are_shown_without_keys(watched: tuple[NodeClient, Addre
     node, address = watched
     key = b"sk-shown-to-nobody"
     payload = prediction({Atom("lm"): {Atom("model"): b"offline", Atom("api_key"): key, b"x": {b"api_key": key}}})
+    payload[b"listed"] = [(Atom("api_key"), key), b"where no name is: " + key]
+    payload[b"environment"] = b"a prompt with " + SECRET.encode()
     node.ask("predict", payload)
     frames = json.loads(address.ask("/api/frames")[1])["frames"]
     assert [frame["number"] for frame in frames] == sorted(frame["number"] for frame in frames)
@@ -236,10 +268,21 @@ def test_the_last_frames_are_shown_without_keys(watched: tuple[NodeClient, Addre
     assert (asked["kind"], answer["outgoing"]) == ("predict", True)
     assert "api_key" in asked["text"]
     assert key.decode() not in json.dumps(frames)
+    assert SECRET not in json.dumps(frames)
     node.send_frame(b"\x83hopeless")
     node.until(lambda term: str(term[0]) == "error")
     broken = [frame for frame in json.loads(address.ask("/api/frames")[1])["frames"] if frame["kind"] == "broken"]
     assert len(broken) == 1
+
+
+def test_a_small_frame_that_unpacks_to_a_large_one_is_not_unpacked(watched: tuple[NodeClient, Address]) -> None:
+    node, address = watched
+    node.send_frame(
+        b"\x83P" + (9_000_005).to_bytes(4) + zlib.compress(b"m" + (9_000_000).to_bytes(4) + b"x" * 9_000_000)
+    )
+    node.until(lambda term: str(term[0]) == "error")
+    frames = json.loads(address.ask("/api/frames")[1])["frames"]
+    assert any(frame["text"].endswith("too long to be shown here") for frame in frames)
 
 
 # -- who is not let in
@@ -340,7 +383,9 @@ def deaf() -> Iterator[Address]:
     chronicle, mailbox = Chronicle(), Mailbox()
     admission = Admission(loopback=True, token=None)
     listening = listen("127.0.0.1:0")
-    server = Server(Desk(chronicle, mailbox, Metrics(chronicle)), admission, "127.0.0.1:0", listening)
+    server = Server(
+        Desk(chronicle, mailbox, Metrics(chronicle), FrameViews(Redaction())), admission, "127.0.0.1:0", listening
+    )
     server.start()
     yield Address(name_of(listening))
     server.close()
@@ -360,6 +405,14 @@ def test_a_fault_in_a_handler_is_one_requests(deaf: Address, monkeypatch: pytest
     assert deaf.ask("/nothing")[0].status == 404
 
 
+def test_a_fault_of_one_connection_ends_that_one_alone(deaf: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "_serve", lambda _self, _now: 1 / 0)
+    with deaf.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
+        assert client.recv(1) == b""
+    monkeypatch.undo()
+    assert deaf.ask("/nothing")[0].status == 404
+
+
 def test_a_node_loads_nothing_for_a_port_that_it_does_not_have() -> None:
     code = (
         "import sys, erlbridge.node.node, erlbridge.tools.commands.serve\n"
@@ -370,6 +423,35 @@ def test_a_node_loads_nothing_for_a_port_that_it_does_not_have() -> None:
 
 
 # -- tokens and addresses
+
+
+def asked(target: str, **headers: str) -> HttpRequest:
+    sent = [(b"host", b"localhost"), *((name.encode(), value.encode()) for name, value in headers.items())]
+    return read_request(b"GET", target.encode(), sent, b"")
+
+
+def cookie_of(admission: Admission, token: str) -> str:
+    answer = admission.refuse(asked(f"/?token={token}"))
+    assert answer is not None
+    assert answer.status == 303
+    return answer.headers["Set-Cookie"].partition(";")[0]
+
+
+def test_two_nodes_of_one_machine_and_its_other_servers_share_a_browser() -> None:
+    """Cookies know no ports, and some are not as they should be."""
+    nodes = [Admission(loopback=True, token=token.encode()) for token in ("a" * 16, "b" * 16)]
+    cookies = [cookie_of(node, node.token.decode()) for node in nodes if node.token]
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2
+    jar = "; ".join(['theme={"dark": [1, 2]}', *cookies, "broken"])
+    assert [node.refuse(asked("/api/state", cookie=jar)) for node in nodes] == [None, None]
+    assert nodes[0].refuse(asked("/api/state", cookie=cookies[1])) is not None
+
+
+@pytest.mark.parametrize("token", ["ab+cd/ef==gh+ij/kl", "schlüssel-der-niemand-kennt"])
+def test_a_token_may_have_any_characters(token: str) -> None:
+    admission = Admission(loopback=True, token=token.encode())
+    cookie_of(admission, token.replace("ü", "%C3%BC"))
+    assert admission.refuse(asked("/api/state", authorization=f"Bearer {token}")) is None
 
 
 def test_with_a_token_only_who_has_it_gets_in(start_node: Callable[..., NodeClient]) -> None:

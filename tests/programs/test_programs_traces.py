@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,8 @@ from collector import Collector, attributes
 from program_jobs import Endpoint, Jobs, category, failure
 
 from erlbridge.errors import LMFailed
-from erlbridge.programs import traces
+from erlbridge.programs import traces, tracing
+from erlbridge.programs.tracing import Tracer
 
 KEY = "sk-nobody-may-see-this"
 
@@ -69,3 +71,32 @@ def test_without_a_collector_nothing_is_traced(jobs: Jobs, monkeypatch: pytest.M
         assert traces._running == []
     for name, value in (("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")):
         assert not traces.wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", name: value})
+
+
+def test_a_collector_that_was_too_slow_is_not_waited_for_again_until_it_keeps_up(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.2)
+    monkeypatch.setattr(tracing, "_EXPORT_S", 0.3)
+    collector.gate.clear()
+
+    def job() -> float:
+        began = time.monotonic()
+        with traces.traced("predict", None):
+            pass
+        return time.monotonic() - began
+
+    def settled() -> Tracer:
+        tracer = traces._tracer()
+        assert tracer is not None
+        assert tracer._flushing is not None
+        tracer._flushing.join()
+        return tracer
+
+    assert job() >= 0.2
+    settled()  # given up, and the next one finds it as it was
+    assert job() < 0.2
+    settled()
+    collector.gate.set()
+    job()
+    assert settled()._keeps_up

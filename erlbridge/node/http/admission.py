@@ -13,7 +13,6 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from typing import Final, Self
 
 from erlbridge.core.settings import listening_at
@@ -72,7 +71,8 @@ class Admission:
         if (given := request.query.get("token")) is not None and request.path == "/" and self.token is not None:
             if not hmac.compare_digest(given.encode(errors="surrogateescape"), self.token):
                 return refusal(401, "wrong token")
-            cookie = f"{COOKIE}={self._cookie()}; Path=/; HttpOnly; SameSite=Strict"
+            name, value = self._cookie()
+            cookie = f"{name}={value}; Path=/; HttpOnly; SameSite=Strict"
             return Response(303, b"", "text/plain", {"Location": "/", "Set-Cookie": cookie})
         if self.token is not None and request.path not in _OPEN and not self._knows(request):
             return refusal(401, "a token is needed: Authorization: Bearer …, or /?token=… in a browser", _BEARER)
@@ -84,17 +84,17 @@ class Admission:
         assert self.token is not None  # noqa: S101 - asked where there is one
         scheme, _, given = request.header("authorization").partition(" ")
         if scheme.lower() == "bearer":
-            return hmac.compare_digest(given.strip().encode(errors="surrogateescape"), self.token)
-        try:
-            cookie = SimpleCookie(request.header("cookie")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie().encode())
+            return hmac.compare_digest(given.strip().encode("latin-1"), self.token)
+        name, value = self._cookie()
+        sent = (one.strip().partition("=") for one in request.header("cookie").split(";"))
+        return any(hmac.compare_digest(found.encode(), value.encode()) for known, _, found in sent if known == name)
 
-    def _cookie(self) -> str:
-        """What a browser keeps instead of the token, good for as long as that is."""
+    def _cookie(self) -> tuple[str, str]:
+        """What a browser keeps instead of the token, good for as long as that is: name and value. A machine's cookies
+        are those of all its ports, so that the name is this token's own."""
         assert self.token is not None  # noqa: S101
-        return hmac.new(self.token, b"erlbridge console", sha256).hexdigest()
+        digits = hmac.new(self.token, b"erlbridge console", sha256).hexdigest()
+        return f"{COOKIE}-{digits[:8]}", digits[8:]
 
 
 _BEARER: Final = {"WWW-Authenticate": "Bearer"}

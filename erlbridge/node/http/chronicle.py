@@ -118,6 +118,8 @@ class Chronicle:
     _open: dict[bytes, Seen] = field(default_factory=dict)
     _waiting: OrderedDict[bytes, Seen] = field(default_factory=OrderedDict)
     _running: dict[bytes, Seen] = field(default_factory=dict)
+    _at_worker: dict[int, Seen] = field(default_factory=dict)
+    """Whose job each worker was given last: what that spends is counted once, whoever is answered by it and when."""
     _ended: deque[Seen] = field(default_factory=lambda: deque(maxlen=_ENDED))
     _errors: deque[tuple[int, Json]] = field(default_factory=lambda: deque(maxlen=_ERRORS))
     _logs: deque[tuple[int, Json]] = field(default_factory=lambda: deque(maxlen=_LOGS))
@@ -161,28 +163,37 @@ class Chronicle:
     def sent(self, key: bytes, worker: int, now: float) -> None:
         """Its job runs."""
         with self.lock:
-            if (seen := self._waiting.pop(key, None)) is not None:
-                self._running[key] = seen
-                seen.worker, seen.started_at = worker, time.time()
-                seen.version = self._change()
+            if (seen := self._begun(key, worker)) is not None:
+                self._at_worker[worker] = seen
                 self.tallies.waited(now - seen.arrived)
 
-    def progressed(self, key: bytes, state: Term, now: float) -> None:
+    def _begun(self, key: bytes, worker: int) -> Seen | None:
+        if (seen := self._waiting.pop(key, None)) is not None:
+            self._running[key] = seen
+            seen.worker, seen.started_at = worker, time.time()
+            seen.version = self._change()
+        return seen
+
+    def progressed(self, key: bytes, worker: int, state: Term, now: float) -> None:
         """How far it is."""
         told = plain(state)
+        if not isinstance(told, dict):
+            return
         with self.lock:
-            if (seen := self._running.get(key)) is not None and isinstance(told, dict):
+            # One that waited for the same job may be heir to it, and was given to no worker itself.
+            if (seen := self._running.get(key) or self._begun(key, worker)) is not None:
                 seen.progress = told
                 seen.version = self._change()
                 if seen.point(now - seen.arrived):
                     seen.curve_version = seen.version
-                self.tallies.spent(seen.verb, told, seen.counted)
+            if (first := self._at_worker.get(worker)) is not None:
+                self.tallies.spent(first.verb, told, first.counted)
 
-    def finished(self, key: bytes, verb: str, spent: Mapping[str, Any]) -> None:
-        """What it has spent."""
+    def finished(self, worker: int, spent: Mapping[str, Any]) -> None:
+        """What a worker's job has spent; it may have been answered before."""
         with self.lock:
-            seen = self._running.get(key)
-            self.tallies.spent(verb, spent, {} if seen is None else seen.counted)
+            if (seen := self._at_worker.pop(worker, None)) is not None:
+                self.tallies.spent(seen.verb, spent, seen.counted)
 
     def answered(self, key: bytes, answer: tuple[Term, ...], size: int, now: float) -> None:
         """It is over."""
@@ -254,6 +265,7 @@ class Chronicle:
                 present |= {str(worker[_WORKER]): worker for worker in workers}
             for name in self._samples.keys() - present.keys():
                 del self._samples[name]
+            self._at_worker = {number: seen for number, seen in self._at_worker.items() if str(number) in present}
             for name, figures in present.items():
                 samples = self._samples.setdefault(name, deque(maxlen=_HISTORY))
                 samples.append((at, figures.get(_RSS), figures.get(_CPU)))

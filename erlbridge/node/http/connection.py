@@ -5,6 +5,7 @@ A client that sends slowly, reads slowly or sends too much costs a connection fo
 
 from __future__ import annotations
 
+import selectors
 import socket
 import traceback
 from collections.abc import Callable, Mapping
@@ -66,6 +67,13 @@ class Connection:
         return self._asked is None and not self._unsent and not self.follows
 
     # -- what happens
+
+    def happened(self, events: int, now: float) -> None:
+        """What the selector has seen."""
+        if events & selectors.EVENT_READ:
+            self.read(now)
+        if events & selectors.EVENT_WRITE and not self.closed:
+            self.write(now)
 
     def read(self, now: float) -> None:
         """Takes what has come."""
@@ -170,7 +178,7 @@ class Connection:
 
     def _answer(self, response: Response, now: float) -> None:
         self._begin(response, {"Content-Length": str(len(response.body))}, now)
-        if response.body and self._head is not None and self._head.method != b"HEAD":
+        if response.body and (self._head is None or self._head.method != b"HEAD"):
             self._send(self._wire.send(h11.Data(data=response.body)), now)
         self._send(self._wire.send(h11.EndOfMessage()), now)
 
@@ -188,10 +196,7 @@ class Connection:
         """Answers what cannot be understood, where that may still be said, and ends."""
         self._last = True
         if self._wire.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._head = None
-            self._begin(response, {"Content-Length": str(len(response.body))}, now)
-            self._send(self._wire.send(h11.Data(data=response.body)), now)
-            self._send(self._wire.send(h11.EndOfMessage()), now)
+            self._answer(response, now)
         else:
             self.closed = True
 

@@ -31,7 +31,8 @@ class HttpRequest:
 def read_request(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> HttpRequest:
     """A request out of the bytes that came. Raises `ValueError` for a target that is none."""
     parts = urlsplit(target.decode("latin-1"))
-    query = dict(parse_qsl(parts.query, max_num_fields=_MOST_FIELDS))
+    given = parts.query.replace("+", "%2B")  # no form is sent here, and tokens in base64 have it
+    query = dict(parse_qsl(given, max_num_fields=_MOST_FIELDS))
     return HttpRequest(
         method.decode("latin-1"),
         parts.path,

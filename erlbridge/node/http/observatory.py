@@ -19,10 +19,12 @@ from erlbridge.errors import ProcessCrashed
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.http.admission import Admission
 from erlbridge.node.http.chronicle import Chronicle
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
+from erlbridge.node.secrets import redaction_of
 from erlbridge.node.watcher import Watcher
 from erlbridge.wire.messages import Request, Term
 
@@ -45,6 +47,7 @@ class Observatory(Watcher):
         self._chronicle = Chronicle()
         self._mailbox = Mailbox()
         self._admission = Admission.of(config)
+        self._frames = FrameViews(redaction_of(config))
         os.environ.pop(config.http_token_env, None)  # before workers inherit it, who could cancel each other's jobs
         self._address = config.http
         self._listening = listening
@@ -64,13 +67,15 @@ class Observatory(Watcher):
         self._chronicle.sent(entry.key, worker, self._changed())
 
     def progressed(self, entry: Entry, state: Term) -> None:
-        self._chronicle.progressed(entry.key, state, time.monotonic())
+        assert entry.worker is not None  # noqa: S101 - it has told
+        self._chronicle.progressed(entry.key, entry.worker, state, time.monotonic())
 
     def finished(self, entry: Entry, ok: bool, term: Term) -> None:
-        if isinstance(term, Mapping):
-            names = _METRICS if ok else (_CONTEXT,)
-            spent = next((found for name in names if isinstance(found := term.get(name), Mapping)), {})
-            self._chronicle.finished(entry.key, entry.request.verb, {str(name): spent[name] for name in spent})
+        assert entry.worker is not None  # noqa: S101 - it has ended
+        told = term if isinstance(term, Mapping) else {}
+        names = _METRICS if ok else (_CONTEXT,)
+        spent = next((found for name in names if isinstance(found := told.get(name), Mapping)), {})
+        self._chronicle.finished(entry.worker, {str(name): spent[name] for name in spent})
 
     def answered(self, key: bytes, answer: tuple[Term, ...], size: int) -> None:
         self._chronicle.answered(key, answer, size, self._changed())
@@ -110,7 +115,7 @@ class Observatory(Watcher):
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
-        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle))
+        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle), self._frames)
         server = Server(desk, self._admission, self._address, self._listening)
         self._mailbox.on_answer = server.bell.ring
         server.start()

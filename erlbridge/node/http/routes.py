@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from erlbridge.node.http import library, pages
 from erlbridge.node.http.chronicle import Chronicle
-from erlbridge.node.http.frames import view
+from erlbridge.node.http.frames import FrameViews
 from erlbridge.node.http.mailbox import Answer, Mailbox
 from erlbridge.node.http.messages import (
     HttpRequest,
@@ -36,6 +36,7 @@ class Desk:
     chronicle: Chronicle
     mailbox: Mailbox
     metrics: Metrics
+    frames: FrameViews
 
     def say(self, level: str, text: str) -> None:
         """Tells the host's log."""
@@ -68,7 +69,7 @@ def _state(desk: Desk, _request: HttpRequest) -> Reply:
 
 
 def _frames(desk: Desk, _request: HttpRequest) -> Reply:
-    return json_response({"frames": [view(frame) for frame in desk.chronicle.frames()]})
+    return json_response({"frames": desk.frames.of(desk.chronicle.frames())})
 
 
 def _metrics(desk: Desk, request: HttpRequest) -> Reply:

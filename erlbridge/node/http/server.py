@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import selectors
 import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Final
 
 from erlbridge.node.http.admission import Admission
@@ -99,16 +101,20 @@ class Server:
                 elif key.fileobj is self._listening:
                     self._accept(now)
                 else:
-                    connection: Connection = key.data
-                    if events & selectors.EVENT_READ:
-                        connection.read(now)
-                    if events & selectors.EVENT_WRITE and not connection.closed:
-                        connection.write(now)
+                    self._attend(key.data, functools.partial(key.data.happened, events, now))
             for connection in list(self._connections.values()):
-                self._look_after(connection, now)
+                self._attend(connection, functools.partial(self._look_after, connection, now))
             if follows:
                 time.sleep(0)  # lets the loop, which may wait for the interpreter, go first
         self._end()
+
+    def _attend(self, connection: Connection, call: Callable[[], None]) -> None:
+        """Does something for a connection, whose fault is its own and not the others'."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - as said
+            self._desk.say("error", f"http: {traceback.format_exc()}")
+            self._drop(connection)
 
     def _accept(self, now: float) -> None:
         assert self._listening is not None  # noqa: S101 - it was registered

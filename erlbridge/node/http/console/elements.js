@@ -88,8 +88,8 @@ export function span(seconds) {
   return `${Math.floor(seconds / 86400)} d ${two((seconds % 86400) / 3600)} h`;
 }
 
-/** A score of 0 to 1 with two digits, of a hundredth exactly. */
-export const score = (value) => (value == null ? "–" : value.toFixed(value > 0.995 && value < 1 ? 3 : 2));
+/** A score of 0 to 1 with two digits, of a hundredth exactly. In a program that was put there it may be anything. */
+export const score = (value) => (typeof value !== "number" ? "–" : value.toFixed(value > 0.995 && value < 1 ? 3 : 2));
 
 export const whole = (number) => (number == null ? "–" : Math.round(number).toLocaleString("en"));
 
