@@ -7,7 +7,7 @@ forbids scripts and addresses once more. The charts lie beside their drawings as
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from erlbridge.reports.charts import Chart, Dots, Layer, Level, Marks, Pairs, Steps, charts, percent
@@ -21,6 +21,8 @@ from erlbridge.reports.vega import spec
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _WIDE: Final = 760.0
 _NARROW: Final = 340.0
+_MOST_LINES: Final = 2000
+"""Of a prompt's difference, and a tenth of what all prompts show: each line is an element."""
 _SIGN: Final = {"same": " ", "gone": "−", "new": "+"}  # noqa: RUF001 - a minus as wide as the plus
 _SPOKEN: Final = {"gone": "removed: ", "new": "added: "}
 
@@ -45,7 +47,7 @@ def page(record: Record, program_id: str = "") -> str:
         _head(record),
         _section("trials", "Score by trial", trials),
         _section("examples", "Before and after, by example", examples) if record.rows else Markup(""),
-        _section("prompts", "What the model is told", joined(*map(_prompt, record.prompts))),
+        _section("prompts", "What the model is told", joined(*_prompts(record.prompts))),
         _section("spending", "What it took", joined(*drawn.values())),
         _foot(program_id),
     ]
@@ -165,12 +167,23 @@ def _values(fields: Fields) -> Markup:
     )
 
 
-def _prompt(prompt: Prompt) -> Markup:
+def _prompts(prompts: Sequence[Prompt]) -> Iterator[Markup]:
+    left = 10 * _MOST_LINES
+    for prompt in prompts:
+        lines = [] if prompt.before == prompt.after else list(difference(prompt.before, prompt.after))
+        shown = lines[: min(left, _MOST_LINES)]
+        left -= len(shown)
+        yield _prompt(prompt, shown, len(lines) - len(shown))
+
+
+def _prompt(prompt: Prompt, lines: Sequence[Line], more_lines: int) -> Markup:
     if prompt.before == prompt.after:
         told: Markup = tag("p", "The instructions are as they were.", class_="note")
         told = joined(told, tag("details", tag("summary", "Instructions"), tag("pre", prompt.after, dir="auto")))
     else:
-        told = tag("div", *map(_line, difference(prompt.before, prompt.after)), class_="diff")
+        told = tag("div", *map(_line, lines), class_="diff")
+        if more_lines:
+            told = joined(told, tag("p", f"… and {more_lines:,} more lines", class_="note"))
     demos: list[Markup] = []
     if prompt.demo_count:
         more = prompt.demo_count - len(prompt.demos)
