@@ -166,6 +166,16 @@ def test_how_a_line_ends_is_no_difference() -> None:
     assert lines("a\r\nb\rc", "a\nb\nd") == [" a", " b", "-c", "+d"]
 
 
+def test_names_of_stages_that_follow_at_once_do_not_stand_on_each_other() -> None:
+    stages = [(0.0, "baseline"), (0.1, "bootstrapping"), (0.2, "searching"), (50.0, "evaluating"), (100.0, "finishing")]
+    moments = tuple(Moment(at, stage, int(at), 0, 0, None) for at, stage in stages)
+    (chart,) = (chart for chart in charts(record(moments=moments)) if chart.key == "calls")
+    drawn: Any = spec(chart)
+    rules, names = ([value["what"] for value in layer["data"]["values"]] for layer in drawn["layer"][-3:-1])
+    assert rules == [stage for _, stage in stages]
+    assert names == ["baseline", "evaluating", "finishing"]
+
+
 # -- the page
 
 
