@@ -6,6 +6,7 @@ forbids scripts and addresses once more. The charts lie beside their drawings as
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
@@ -170,20 +171,20 @@ def _values(fields: Fields) -> Markup:
 def _prompts(prompts: Sequence[Prompt]) -> Iterator[Markup]:
     left = 10 * _MOST_LINES
     for prompt in prompts:
-        lines = [] if prompt.before == prompt.after else list(difference(prompt.before, prompt.after))
-        shown = lines[: min(left, _MOST_LINES)]
+        lines = iter(()) if prompt.before == prompt.after else difference(prompt.before, prompt.after)
+        shown = list(itertools.islice(lines, min(left, _MOST_LINES)))
         left -= len(shown)
-        yield _prompt(prompt, shown, len(lines) - len(shown))
+        yield _prompt(prompt, shown, cut_off=next(lines, None) is not None)
 
 
-def _prompt(prompt: Prompt, lines: Sequence[Line], more_lines: int) -> Markup:
+def _prompt(prompt: Prompt, lines: Sequence[Line], *, cut_off: bool) -> Markup:
     if prompt.before == prompt.after:
         told: Markup = tag("p", "The instructions are as they were.", class_="note")
         told = joined(told, tag("details", tag("summary", "Instructions"), tag("pre", prompt.after, dir="auto")))
     else:
         told = tag("div", *map(_line, lines), class_="diff")
-        if more_lines:
-            told = joined(told, tag("p", f"… and {more_lines:,} more lines", class_="note"))
+        if cut_off:
+            told = joined(told, tag("p", "… the further lines are left out", class_="note"))
     demos: list[Markup] = []
     if prompt.demo_count:
         more = prompt.demo_count - len(prompt.demos)

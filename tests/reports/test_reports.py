@@ -187,8 +187,7 @@ def test_prompts_of_nothing_but_lines_make_no_endless_page() -> None:
     prompt = Prompt("p", "\n" * 30_000, "\n" * 30_000 + "x", (), 0)
     found = page(record(prompts=(prompt,) * 20))
     assert len(found) < 5_000_000
-    assert "… and 28,002 more lines" in found
-    assert "… and 30,002 more lines" in found
+    assert found.count("… the further lines are left out") == 20
 
 
 def test_no_text_of_a_job_becomes_markup() -> None:
