@@ -226,7 +226,7 @@ MAX_RESULTS_BYTES: Final = 256 * 1024 * 1024
 """Bytes of those results; an optimization's has some 10 kB to 1 MB."""
 
 MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
-"""Longest report that is kept of an optimization; what it may hold of a run of any size is a tenth of that."""
+"""Longest report that is kept of an optimization; what it may hold of a run of any size is less."""
 
 MAX_STOP_MARGIN_S: Final = 1.0
 """A job stops by itself so long before its deadline, or at a tenth of its time if that is less: its error can then hold

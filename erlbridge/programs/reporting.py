@@ -46,11 +46,20 @@ _MOST_ANSWERS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class _Value:
+    """A value as text: its beginning, and how long it is."""
+
+    name: str
+    text: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """One answer: its score, and what it was where that is kept."""
 
     score: float
-    fields: Fields | None
+    values: tuple[_Value, ...] | None
 
 
 class Reporting:
@@ -104,18 +113,24 @@ class Reporting:
     def _rows(self, examples: Sequence[Mapping[str, object]], changes: Sequence[float]) -> Iterator[Row]:
         """The examples with the greatest change, those that became better first."""
         baseline, final = self._measured
-        shown = [at for at in range(len(changes)) if baseline[at].fields is not None and final[at].fields is not None]
+        shown = [at for at in range(len(changes)) if baseline[at].values is not None and final[at].values is not None]
         greatest = sorted(shown, key=lambda at: (-abs(changes[at]), at))[:MAX_ROWS]
         asked = [field.name for field in self._work.recipe.inputs]
         wanted = [field.name for field in self._work.recipe.outputs]
         for at in sorted(greatest, key=lambda at: (-changes[at], at)):
             example, one, two = examples[at], baseline[at], final[at]
+            inputs, expected, was, became = _told(
+                _values({name: example[name] for name in asked if name in example}),
+                _values({name: example[name] for name in wanted if name in example}),
+                one.values or (),
+                two.values or (),
+            )
             yield Row(
                 index=at,
-                inputs=_fields({name: example[name] for name in asked if name in example}),
-                expected=_fields({name: example[name] for name in wanted if name in example}),
-                before=one.fields or (),
-                after=two.fields or (),
+                inputs=inputs,
+                expected=expected,
+                before=was,
+                after=became,
                 score_before=one.score,
                 score_after=two.score,
             )
@@ -146,30 +161,62 @@ def _metric(config: Config) -> str:
     return config.metric.name if function is None else f"the Elixir function {function.text}"
 
 
-def _answer(answer: Answer) -> Fields:
-    return (("error", cut(answer.error or "")),) if answer.prediction is None else _fields(answer.prediction)
+def _answer(answer: Answer) -> tuple[_Value, ...]:
+    return _values({"error": answer.error or ""} if answer.prediction is None else answer.prediction)
 
 
-def _fields(values: Mapping[str, object]) -> Fields:
-    """Values as text, each cut, and all of them together."""
-    left, found = MAX_ROW_TEXT, []
-    for name, value in itertools.islice(values.items(), MAX_FIELDS):
-        text = cut(_text(value), min(MAX_TEXT, left))
-        left = max(0, left - len(text))
-        found.append((name, text))
-    return tuple(found)
+def _values(values: Mapping[str, object]) -> tuple[_Value, ...]:
+    """Values that may be told together; of each no more is kept than there can be room for."""
+    texts = [(name, _text(value)) for name, value in itertools.islice(values.items(), MAX_FIELDS)]
+    limit = _limit([len(text) for _, text in texts], MAX_ROW_TEXT)
+    return tuple(_Value(name, text[:limit], len(text)) for name, text in texts)
+
+
+def _told(*groups: Sequence[_Value], room: int = MAX_ROW_TEXT) -> list[Fields]:
+    """Groups of values, each cut so that there is room for all."""
+    limit = _limit([value.length for group in groups for value in group], room)
+    return [tuple((value.name, cut(value.text, limit, value.length)) for value in group) for group in groups]
+
+
+def _limit(lengths: Sequence[int], room: int) -> int:
+    """How long a text of several may be at most: the long ones are cut to the same length, the short ones not at all.
+
+    >>> _limit([10, 100, 100], 110)
+    50
+    """
+    for number, length in enumerate(sorted(min(MAX_TEXT, length) for length in lengths)):
+        share = room // (len(lengths) - number)
+        if length > share:
+            return share
+        room -= length
+    return MAX_TEXT
 
 
 def _text(value: object) -> str:
     known = plain(value)
     if isinstance(known, str):
         return known
-    return json.dumps(known, ensure_ascii=False, default=lambda other: f"{len(other)} bytes")
+    try:
+        return json.dumps(known, ensure_ascii=False, default=lambda other: f"{len(other)} bytes")
+    except (ValueError, RecursionError) as error:  # an integer of more than 4300 digits, say
+        return f"({error})"
 
 
-def _demo(values: Mapping[str, object]) -> Demo:
-    fields = _fields({name: value for name, value in values.items() if name != "augmented"})
-    return Demo(fields, bool(values.get("augmented")))
+def _demos(demos: Sequence[Any], room: int) -> Iterator[Demo]:
+    """The first ones, as far as there is room for so many characters."""
+    for demo in itertools.islice(demos, MAX_DEMOS):
+        values = dict(demo)
+        augmented = bool(values.pop("augmented", False))
+        (fields,) = _told(_values(values), room=min(MAX_ROW_TEXT, room))
+        yield Demo(fields, augmented)
+        room -= _length(fields)
+        if room <= 0:
+            return
+
+
+def _length(fields: Fields) -> int:
+    """How many characters there are in fields."""
+    return sum(len(name) + len(value) for name, value in fields)
 
 
 def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
@@ -177,12 +224,14 @@ def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
     adapter = dspy.settings.adapter or dspy.ChatAdapter()
     known = dict(before.named_predictors())
     left = 10 * MAX_PROMPT_TEXT
+    room = 50 * MAX_ROW_TEXT
     for name, predictor in itertools.islice(after.named_predictors(), MAX_PROMPTS):
         # In an ensemble each member began as the one program that there was.
         old = known.get(name) or known.get(name.partition("].")[2]) or next(iter(known.values()))
         told, tells = (
             cut(adapter.format_system_message(one.signature), min(MAX_PROMPT_TEXT, left)) for one in (old, predictor)
         )
-        shown = tuple(_demo(dict(demo)) for demo in predictor.demos[:MAX_DEMOS])
         left = max(0, left - len(told) - len(tells))
+        shown = tuple(_demos(predictor.demos, room)) if room > 0 else ()
+        room -= sum(_length(demo.fields) for demo in shown)
         yield Prompt(name, told, tells, shown, len(predictor.demos))

@@ -1,7 +1,7 @@
 """What has changed in a prompt: lines that went, came or stayed, and in a line that was rewritten which words.
 
-Bounded: what is compared is at most some hundred lines, and words only where a line has few of them, since a hostile
-text could make the comparison long otherwise.
+Bounded: what is compared is at most some hundred lines behind those that both texts begin and before those that both
+end with, and words only where a line has few of them, since a hostile text could make the comparison long otherwise.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final, Literal, TypeAlias
 
-_MOST_LINES: Final = 400
+_MOST_LINES: Final = 200
 _MOST_WORDS: Final = 300
 _MOST_PAIRS: Final = 500_000
 """Of words that are compared with each other in one text; behind that, rewritten lines are shown whole."""
+_LINES: Final = re.compile(r"\r\n|\r|\n")
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]")
 
 Kind: TypeAlias = Literal["same", "gone", "new"]
@@ -31,7 +32,20 @@ class Line:
 
 def difference(before: str, after: str) -> Iterator[Line]:
     """The lines of both texts in the order of reading: what went before what came in its place."""
-    old, new = before.split("\n"), after.split("\n")
+    old, new = _LINES.split(before), _LINES.split(after)
+    begins = _alike(old, new)
+    ends = _alike(old[begins:][::-1], new[begins:][::-1])
+    yield from (_whole("same", line) for line in old[:begins])
+    yield from _rewritten(old[begins : len(old) - ends], new[begins : len(new) - ends])
+    yield from (_whole("same", line) for line in old[len(old) - ends :])
+
+
+def _alike(one: Sequence[str], two: Sequence[str]) -> int:
+    """With how many equal lines both begin."""
+    return next((at for at, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+
+
+def _rewritten(old: list[str], new: list[str]) -> Iterator[Line]:
     if len(old) > _MOST_LINES or len(new) > _MOST_LINES:
         yield from (_whole("gone", line) for line in old)
         yield from (_whole("new", line) for line in new)

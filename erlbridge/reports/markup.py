@@ -6,8 +6,10 @@ import html
 import re
 from typing import Final
 
-_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
-"""What has no place in a document, and what would turn the direction of the text around it."""
+_CONTROLS: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]"
+)
+"""What has no place in a document, and what would turn the direction of the text around it. Lines may end in CR LF."""
 
 
 class Markup(str):

@@ -6,8 +6,9 @@ forbids scripts and addresses once more. The charts lie beside their drawings as
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from erlbridge.reports.charts import Chart, Dots, Layer, Level, Marks, Pairs, Steps, charts, percent
@@ -21,6 +22,8 @@ from erlbridge.reports.vega import spec
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _WIDE: Final = 760.0
 _NARROW: Final = 340.0
+_MOST_LINES: Final = 2000
+"""Of a prompt's difference, and a tenth of what all prompts show: each line is an element."""
 _SIGN: Final = {"same": " ", "gone": "−", "new": "+"}  # noqa: RUF001 - a minus as wide as the plus
 _SPOKEN: Final = {"gone": "removed: ", "new": "added: "}
 
@@ -45,7 +48,7 @@ def page(record: Record, program_id: str = "") -> str:
         _head(record),
         _section("trials", "Score by trial", trials),
         _section("examples", "Before and after, by example", examples) if record.rows else Markup(""),
-        _section("prompts", "What the model is told", joined(*map(_prompt, record.prompts))),
+        _section("prompts", "What the model is told", joined(*_prompts(record.prompts))),
         _section("spending", "What it took", joined(*drawn.values())),
         _foot(program_id),
     ]
@@ -165,12 +168,23 @@ def _values(fields: Fields) -> Markup:
     )
 
 
-def _prompt(prompt: Prompt) -> Markup:
+def _prompts(prompts: Sequence[Prompt]) -> Iterator[Markup]:
+    left = 10 * _MOST_LINES
+    for prompt in prompts:
+        lines = iter(()) if prompt.before == prompt.after else difference(prompt.before, prompt.after)
+        shown = list(itertools.islice(lines, min(left, _MOST_LINES)))
+        left -= len(shown)
+        yield _prompt(prompt, shown, cut_off=next(lines, None) is not None)
+
+
+def _prompt(prompt: Prompt, lines: Sequence[Line], *, cut_off: bool) -> Markup:
     if prompt.before == prompt.after:
         told: Markup = tag("p", "The instructions are as they were.", class_="note")
         told = joined(told, tag("details", tag("summary", "Instructions"), tag("pre", prompt.after, dir="auto")))
     else:
-        told = tag("div", *map(_line, difference(prompt.before, prompt.after)), class_="diff")
+        told = tag("div", *map(_line, lines), class_="diff")
+        if cut_off:
+            told = joined(told, tag("p", "… the further lines are left out", class_="note"))
     demos: list[Markup] = []
     if prompt.demo_count:
         more = prompt.demo_count - len(prompt.demos)

@@ -25,7 +25,7 @@ MAX_FIELDS: Final = 64
 MAX_TEXT: Final = 2000
 """Characters of one value of an example."""
 MAX_ROW_TEXT: Final = 8000
-"""Characters of all values of one row or demo."""
+"""Characters of all values of one row or demo; of all demos together fifty times as many."""
 MAX_PROMPT_TEXT: Final = 32_000
 """Characters of one prompt; of all prompts together ten times as many."""
 
@@ -138,13 +138,15 @@ class Record:
         return self.score_after - self.score_before
 
 
-def cut(text: str, limit: int = MAX_TEXT) -> str:
-    """The beginning of a text that is longer than so many characters, with how many more there were.
+def cut(text: str, limit: int = MAX_TEXT, length: int | None = None) -> str:
+    """The beginning of a text that is longer than so many characters, with how many more there were. `length` is the
+    text's where only its beginning is at hand.
 
     >>> cut("abcdef", 4)
     'abcd… (2 more characters)'
     """
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"
+    length = len(text) if length is None else length
+    return text if length <= limit else f"{text[:limit]}… ({length - limit} more characters)"
 
 
 def pack(record: Record) -> bytes:
@@ -154,9 +156,9 @@ def pack(record: Record) -> bytes:
 
 def unpack(data: bytes) -> Record:
     """The record of stored bytes. Raises `ValidationError` with the path of what is wrong, or `DecodeError`."""
-    place = Place(binary_to_term(data), "report")
     if len(data) > MAX_REPORT_BYTES:
-        raise place.refused(f"at most {MAX_REPORT_BYTES} bytes")
+        raise Place(len(data), "report").refused(f"at most {MAX_REPORT_BYTES} bytes")
+    place = Place(binary_to_term(data), "report")
     known = _Known(place)
     if known.at("format").integer() != FORMAT:
         raise known.at("format").refused(f"the format {FORMAT}")

@@ -94,6 +94,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { text-align: right; padding: .2rem .75rem; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--rule); padding-top: 1rem; overflow-wrap: anywhere; }
-@media print { .narrow { display: none; } .wide { display: block; } details > * { display: block; }
+@media print { .narrow { display: none; } .wide { display: block; }
+  details::details-content { content-visibility: visible; }
   article { break-inside: avoid; } }
 """

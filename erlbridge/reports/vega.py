@@ -21,6 +21,8 @@ _FAINT: Final = "#b3b3b3"
 _WIDTH: Final = 560
 _HEIGHT: Final = 260
 _ROW: Final = 14
+_NAME: Final = 16
+"""How wide an upright name of a stage is."""
 
 
 def spec(chart: Chart) -> Spec:
@@ -61,16 +63,26 @@ def _layer(chart: Chart, layer: Layer) -> list[Spec]:
             ]
         case Marks():
             values = [{"x": at, "what": name} for at, name in layer.places]
+            told = [{"x": at, "what": name} for at, name in _apart(layer, chart.x)]
             x = {"x": _quantity("x", chart.x, nice=False)}
             text = {"type": "text", "align": "left", "angle": 90, "dx": 4, "dy": -4, "y": 0, "color": _BEFORE}
             return [
                 {"data": {"values": values}, "mark": {"type": "rule", "color": "#e0e0e0"}, "encoding": x},
-                {"data": {"values": values}, "mark": text, "encoding": {**x, "text": {"field": "what"}}},
+                {"data": {"values": told}, "mark": text, "encoding": {**x, "text": {"field": "what"}}},
             ]
         case Pairs():
             return _pairs(chart, layer)
         case _:
             assert_never(layer)
+
+
+def _apart(marks: Marks, axis: Axis) -> list[tuple[float, str]]:
+    """The places whose names do not stand on the one before."""
+    found: list[tuple[float, str]] = []
+    for at, name in marks.places:
+        if not found or (at - found[-1][0]) / (axis.high - axis.low) * _WIDTH >= _NAME:
+            found.append((at, name))
+    return found
 
 
 def _pairs(chart: Chart, layer: Pairs) -> list[Spec]:

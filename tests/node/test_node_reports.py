@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from node_client import NodeClient
-from report_records import hostile
+from report_records import hostile, record
 from tickets import optimization
 
 from erlbridge.codec import Atom, term_to_binary
@@ -125,6 +125,21 @@ def test_a_file_without_a_report_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_paper_has_what_a_screen_shows_when_it_is_unfolded(tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    assert browser, "no Chromium is installed: on Debian, apt-get install chromium"
+    sizes = []
+    for name, opened in (("closed", ""), ("open", " open")):
+        (tmp_path / f"{name}.html").write_text(page(record()).replace("<details>", f"<details{opened}>"))
+        options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+        where = (f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={tmp_path / name}.pdf")
+        subprocess.run(
+            [browser, *options, *where, f"file://{tmp_path / name}.html"], capture_output=True, timeout=60, check=True
+        )
+        sizes.append((tmp_path / f"{name}.pdf").stat().st_size)
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
 
 def test_a_browser_shows_a_page_of_hostile_texts_and_runs_none_of_them(tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
+import dspy  # type: ignore[import-untyped]
 import pytest
-from program_jobs import Jobs
+from program_jobs import CATEGORIES, Endpoint, Jobs, completion
+from report_records import record
 
+from erlbridge.codec import Atom
+from erlbridge.limits import MAX_REPORT_BYTES
 from erlbridge.programs import reporting
 from erlbridge.programs.history import History, Thinned
 from erlbridge.programs.ledger import Ledger
-from erlbridge.reports.record import MAX_MOMENTS, MAX_TRIALS, Record, unpack
+from erlbridge.reports.page import page
+from erlbridge.reports.record import MAX_DEMOS, MAX_MOMENTS, MAX_ROW_TEXT, MAX_TRIALS, Record, pack, unpack
 
 SEARCH = "bootstrap_few_shot_with_random_search"
 
@@ -117,6 +123,66 @@ def test_a_report_that_cannot_be_made_costs_a_warning_and_no_program(tickets: li
     warnings = next(value for key, value in told.result.items() if str(key) == "warnings")
     assert warnings == ["no report was made: RecursionError: too deep"]
     assert (told.program_id, told.report) == (result["program_id"], None)
+
+
+def test_the_values_of_a_row_share_its_room(tickets: list[dict[str, str]]) -> None:
+    asked, wanted = ([f"{kind}_{number}" for number in range(5)] for kind in ("asked", "wanted"))
+    long = [{**dict.fromkeys(asked + wanted, "語" * 3000), "category": ticket["category"]} for ticket in tickets[:2]]
+    payload = {
+        "signature": {
+            "input_fields": asked,
+            "output_fields": [{"name": "category", "enum": list(CATEGORIES)}, *wanted],
+        },
+        "training_data": long,
+        "config": {"lm": Atom("offline"), "optimizer": "labeled_few_shot", "report": True},
+    }
+    _, outcome = Jobs(tickets).run("optimize_signature", payload)
+    assert outcome.report is not None
+    for row in unpack(outcome.report).rows:
+        values = [value for fields in (row.inputs, row.expected, row.before, row.after) for _, value in fields]
+        assert sum(map(len, values)) < MAX_ROW_TEXT + len(values) * len("… (3000 more characters)")
+        assert row.before[0][1] in CATEGORIES
+        assert row.after[0][1] in CATEGORIES
+        (shown,) = {value for _, value in row.inputs}
+        cut = re.fullmatch(r"(語+)… \((\d+) more characters\)", shown)
+        assert cut is not None
+        assert len(cut[1]) + int(cut[2]) == 3000
+
+
+def test_the_demos_of_many_predictors_fit_into_what_is_stored() -> None:
+    signature = dspy.Signature({"text": (str, dspy.InputField()), "answer": (str, dspy.OutputField())}, "Answer.")
+
+    def program() -> Any:
+        made = dspy.Module()
+        made.steps = [dspy.Predict(signature) for _ in range(64)]
+        return made
+
+    full = program()
+    for predictor in full.predictors():
+        predictor.demos = [{f"part_{number}": "語" * 3000 for number in range(4)}] * 30
+    prompts = tuple(reporting._prompts(program(), full))
+    assert [prompt.demo_count for prompt in prompts] == [30] * 64
+    assert len(prompts[0].demos) == MAX_DEMOS
+    kept = record(prompts=prompts)
+    assert len(pack(kept)) < MAX_REPORT_BYTES / 4
+    assert len(page(kept)) < 2_000_000
+
+
+def test_a_value_that_json_cannot_write_costs_no_optimization(tickets: list[dict[str, str]]) -> None:
+    endpoint = Endpoint()
+    try:
+        endpoint.always(completion(f"[[ ## anything ## ]]\n0x{'f' * 5000}\n\n[[ ## completed ## ]]"))
+        payload = {
+            "signature": {"input_fields": ["subject"], "output_fields": [{"name": "anything", "type": "any"}]},
+            "training_data": [{"subject": ticket["subject"], "anything": "x"} for ticket in tickets[:2]],
+            "config": {"lm": endpoint.lm(), "optimizer": "labeled_few_shot", "report": True},
+        }
+        result, outcome = Jobs(tickets).run("optimize_signature", payload)
+    finally:
+        endpoint.close()
+    assert result["warnings"] == []
+    assert outcome.report is not None
+    assert reporting._text(10**5000).startswith("(Exceeds the limit")
 
 
 def test_a_thinned_list_keeps_its_bound_and_all_that_matters() -> None:

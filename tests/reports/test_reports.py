@@ -21,7 +21,7 @@ from erlbridge.reports.charts import Dots, Pairs, Steps, charts
 from erlbridge.reports.difference import difference
 from erlbridge.reports.markup import Markup, tag
 from erlbridge.reports.page import page
-from erlbridge.reports.record import Moment, Record, Trial, cut, pack, unpack
+from erlbridge.reports.record import Moment, Prompt, Record, Row, Trial, cut, pack, unpack
 from erlbridge.reports.svg import draw
 from erlbridge.reports.vega import spec
 
@@ -147,12 +147,47 @@ def test_a_line_that_became_another_is_shown_whole() -> None:
 
 
 def test_texts_that_are_long_to_compare_are_shown_one_after_the_other() -> None:
-    hard = "ab" * 1 + "\n".join("ab"[at % 2] for at in range(5000))
-    assert len(lines(hard, hard + "\nx")) == 2 * hard.count("\n") + 3
+    one, two = ("\n".join(f"{word} {at}" for at in range(5000)) for word in "ab")
+    assert lines(one, two)[4999:5001] == ["-a 4999", "+b 0"]
     assert lines("a " * 5000, "b " * 5000)[0].startswith("-a a")
 
 
+def test_what_two_long_texts_have_in_common_at_both_ends_is_no_difference() -> None:
+    long = "\n".join(map(str, range(1000)))
+    assert [line for line in lines(f"{long}\none\n{long}", f"{long}\ntwo\n{long}") if line[0] != " "] == [
+        "-one",
+        "+two",
+    ]
+    assert lines("a\na", "a") == [" a", "-a"]
+    assert lines("", "") == [" "]
+
+
+def test_how_a_line_ends_is_no_difference() -> None:
+    assert lines("a\r\nb\rc", "a\nb\nd") == [" a", " b", "-c", "+d"]
+
+
+def test_names_of_stages_that_follow_at_once_do_not_stand_on_each_other() -> None:
+    stages = [(0.0, "baseline"), (0.1, "bootstrapping"), (0.2, "searching"), (50.0, "evaluating"), (100.0, "finishing")]
+    moments = tuple(Moment(at, stage, int(at), 0, 0, None) for at, stage in stages)
+    (chart,) = (chart for chart in charts(record(moments=moments)) if chart.key == "calls")
+    drawn: Any = spec(chart)
+    rules, names = ([value["what"] for value in layer["data"]["values"]] for layer in drawn["layer"][-3:-1])
+    assert rules == [stage for _, stage in stages]
+    assert names == ["baseline", "evaluating", "finishing"]
+
+
 # -- the page
+
+
+def test_lines_that_end_as_windows_ends_them_are_shown_as_lines() -> None:
+    assert "\ufffd" not in page(record(rows=(Row(0, (("body", "Hello,\r\nwhere is it?"),), (), (), (), 0.0, 1.0),)))
+
+
+def test_prompts_of_nothing_but_lines_make_no_endless_page() -> None:
+    prompt = Prompt("p", "\n" * 30_000, "\n" * 30_000 + "x", (), 0)
+    found = page(record(prompts=(prompt,) * 20))
+    assert len(found) < 5_000_000
+    assert found.count("… the further lines are left out") == 20
 
 
 def test_no_text_of_a_job_becomes_markup() -> None:

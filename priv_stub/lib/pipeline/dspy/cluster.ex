@@ -71,6 +71,8 @@ defmodule Pipeline.DSPy.Cluster do
     * `list_programs` and `list_datasets` give what all members keep in one page, newest first, each with its `beam_nodes`.
     * `fetch_result` gives the stored result of whoever has it.
     * `stats` adds up what the members say, `clear_cache` clears every one's cache; `members` is what each BEAM node said.
+    * `capture` goes to every member, and tells what all have written together; `members` is what each BEAM node said, with
+      the files there.
     * `get_program` takes a program from whoever has it, `delete_program` deletes it everywhere, and
       `delete_dataset` a dataset.
     * `await_ready` waits for the first member that can take requests, and gives what its node said of itself; `members` are

@@ -49,6 +49,7 @@ defmodule Pipeline.DSPy.ConnectionPool do
 
     * `await_ready/2` of the bridge's functions waits for the first bridge that is ready, and gives what its node said.
     * `health_check/2` asks all bridges and gives one answer: see `Pipeline.DSPy.ConnectionPool.FanOut.health/2`.
+    * `capture/2` goes to all bridges as well: see `Pipeline.DSPy.ConnectionPool.FanOut.capture/1`.
     * `cancel/3` goes to the bridge that has the request, or ends it in the queue.
     * `shutdown/2` takes no more requests, lets what waits and what runs finish within `:grace_ms`, shuts the bridges down
       and then ends the pool, which its supervisor does not restart. With `mode: :now` nothing is waited for.

@@ -318,7 +318,8 @@ defmodule Pipeline.DSPy.PythonBridge do
       PythonBridge.capture(bridge, mode: :off)
       #=> {:ok, %{status: :success, mode: :off, file: "/var/lib/erlbridge/captures/monday.ecap", count: 12, bytes: 4711, lost: 0}}
 
-  Of a pool it is one of its nodes that answers; give the option of a node, `settings: [capture: path]`, to capture all.
+  Of a pool all nodes do, each into a file of its own: `bridges` tells which, and the numbers are those of all together. The
+  option of a node, `settings: [capture: path]`, captures from its first frame on.
   """
   @spec capture(bridge, keyword) :: answer
   def capture(bridge \\ __MODULE__, opts \\ []), do: request(bridge, :capture, [], opts)

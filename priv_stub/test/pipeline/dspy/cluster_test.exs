@@ -31,6 +31,10 @@ defmodule Pipeline.DSPy.ClusterTest do
     call(asker, ClusterNode, :ask, [ClusterNode.at(member.node), function, arguments])
   end
 
+  # Where a member's target captures: a bridge into one file, a pool into one of each bridge.
+  defp files(%{bridges: bridges}), do: for({_index, %{file: file}} <- bridges, do: file)
+  defp files(%{file: file}), do: [file]
+
   # Somewhere, with no more than one place for it.
   defp alone_at(nodes, member, test) do
     other = if member == nodes.a, do: nodes.b, else: nodes.a
@@ -194,6 +198,21 @@ defmodule Pipeline.DSPy.ClusterTest do
     assert map_size(members) == 2
     assert {:ok, %{status: :success, count: 2}} = ask(nodes.asker, :clear_cache, [])
     assert {:ok, %{cache: %{count: 0}}} = ask(nodes.asker, :stats, [])
+  end
+
+  test "a capture is one of all members' nodes", nodes do
+    assert {:ok, %{status: :success, mode: :on, members: members}} =
+             ask(nodes.asker, :capture, [[mode: :on]])
+
+    told = for {_beam_node, {:ok, told}} <- members, do: told
+    assert length(told) == map_size(members) and length(told) >= 2
+    files = Enum.flat_map(told, &files/1)
+    assert length(Enum.uniq(files)) >= length(told)
+    assert {:ok, %{mode: :off, members: members}} = ask(nodes.asker, :capture, [[mode: :off]])
+    assert Enum.all?(members, &match?({_beam_node, {:ok, %{mode: :off}}}, &1))
+
+    assert {:error, %{error_type: :validation_error}} =
+             ask(nodes.asker, :capture, [[mode: :sideways]])
   end
 
   test "a program that nobody has is not found", nodes do

@@ -45,6 +45,32 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
       end
     end
 
+    test "captures the frames of all its nodes, and ends that on all of them", %{pool: pool} do
+      on = fn answer -> for {_index, one} <- answer.bridges, one.mode == :on, do: one.file end
+
+      assert {:ok, %{status: :success, mode: :on, bridges: bridges} = answer} =
+               PythonBridge.capture(pool, mode: :on, name: "pool.ecap")
+
+      assert map_size(bridges) == 2
+      files = on.(answer)
+      assert length(Enum.uniq(files)) == 2 and Enum.all?(files, &File.exists?/1)
+      assert {:ok, %{status: :success}} = ask(pool)
+
+      assert {:ok, %{mode: :off, count: count, lost: 0} = answer} =
+               PythonBridge.capture(pool, mode: :off)
+
+      assert count > 0 and on.(answer) == []
+      assert {:ok, %{mode: :off, count: 0}} = PythonBridge.capture(pool)
+
+      for payload <- [[name: "../x", mode: :on], [mode: :sideways]] do
+        assert {:error, %PythonError{error_type: :validation_error}} =
+                 PythonBridge.capture(pool, payload)
+      end
+
+      assert {:error, %PythonError{error_type: :validation_error}} =
+               PythonBridge.request(pool, :capture, %{1 => [2]}, [])
+    end
+
     test "gives many callers at once each its own answer, over both of its bridges", %{pool: pool} do
       questions = for number <- 1..24, do: "question number #{number}"
       echo = fn %{messages: messages} -> echo(List.last(messages).content) end

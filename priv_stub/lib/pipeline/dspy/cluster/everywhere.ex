@@ -23,6 +23,7 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     :delete_dataset,
     :fetch_result,
     :stats,
+    :capture,
     :clear_cache
   ]
 
@@ -137,6 +138,21 @@ defmodule Pipeline.DSPy.Cluster.Everywhere do
     case for({_member, {:ok, told}} <- answers, do: told) do
       [] -> first_error(answers)
       told -> {:ok, told |> Enum.reduce(&summed/2) |> Map.put(:members, by_node(answers))}
+    end
+  end
+
+  # Each writes files of its own, on its own machine.
+  defp answer(:capture, _name, members, payload, timeout) do
+    answers = Asking.all(members, :capture, payload, timeout)
+
+    case for({_member, {:ok, told}} <- answers, do: told) do
+      [] ->
+        first_error(answers)
+
+      told ->
+        mode = if Enum.any?(told, &(&1.mode == :on)), do: :on, else: :off
+        total = told |> Enum.map(&Map.drop(&1, [:file, :bridges])) |> Enum.reduce(&summed/2)
+        {:ok, Map.merge(total, %{mode: mode, members: by_node(answers)})}
     end
   end
 

@@ -45,6 +45,15 @@ defmodule Pipeline.DSPy.ConnectionPool.Envelope do
     end
   end
 
+  @doc "What a `:capture` says; nil where it is no map, which the node would refuse."
+  @spec capture(Request.t()) :: map | nil
+  def capture(%Request{verb: :capture, frame: frame}) do
+    case MessageProtocol.payload(frame) do
+      %{} = payload -> payload
+      _other -> nil
+    end
+  end
+
   defp value(%Request{frame: frame}, key) do
     case MessageProtocol.payload(frame) do
       %{} = payload -> Map.get(payload, key) || Map.get(payload, Atom.to_string(key))

@@ -12,16 +12,19 @@ defmodule Pipeline.DSPy.ConnectionPool.FanOut do
   @enforce_keys [:verb, :pending, :answers]
   defstruct [:verb, :pending, :answers, for: []]
 
+  @typedoc "The verbs that are asked of all."
+  @type verb :: :health_check | :capture | :shutdown
+
   @typedoc "`for` are the ids of the requests that the one answer goes to."
   @type t :: %__MODULE__{
-          verb: :health_check | :shutdown,
+          verb: verb,
           pending: %{reference => pos_integer},
           answers: %{pos_integer => {:ok, map} | {:error, PythonError.t()}},
           for: [reference]
         }
 
   @doc "Asks every bridge that is there; the others are answered for."
-  @spec ask(:health_check | :shutdown, Roster.t(), map, timeout, [reference]) :: t
+  @spec ask(verb, Roster.t(), map, timeout, [reference]) :: t
   def ask(verb, roster, payload, timeout, ids) do
     {there, gone} = roster |> Roster.all() |> Enum.split_with(& &1.pid)
 
@@ -91,6 +94,33 @@ defmodule Pipeline.DSPy.ConnectionPool.FanOut do
   defp shown({:error, error}), do: %{status: :unavailable, error: error}
 
   defp sum(well, key), do: well |> Enum.map(& &1.queue[key]) |> Enum.sum()
+
+  @doc """
+  How far the captures of all bridges are: `mode` is `:on` while any writes one, `count`, `bytes` and `lost` are those of all
+  together, and `bridges` is each one's answer, with its `file`, or `%{status: :unavailable, error: …}`. The first error
+  when none has another answer.
+  """
+  @spec capture(t) :: {:ok, map} | {:error, PythonError.t()}
+  def capture(%__MODULE__{answers: answers}) do
+    case for {_index, {:ok, told}} <- answers, do: told do
+      [] ->
+        {_index, error} = Enum.min(answers)
+        error
+
+      told ->
+        total = fn key -> told |> Enum.map(&Map.get(&1, key, 0)) |> Enum.sum() end
+
+        {:ok,
+         %{
+           status: :success,
+           mode: if(Enum.any?(told, &(&1.mode == :on)), do: :on, else: :off),
+           count: total.(:count),
+           bytes: total.(:bytes),
+           lost: total.(:lost),
+           bridges: Map.new(answers, fn {index, answer} -> {index, shown(answer)} end)
+         }}
+    end
+  end
 
   @doc "What remained unfinished when the bridges were shut down."
   @spec unfinished(t) :: non_neg_integer

@@ -80,6 +80,10 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
     continue(check_health(request, state))
   end
 
+  def handle_cast({:submit, %Request{verb: :capture} = request}, state) do
+    continue(capture(request, state))
+  end
+
   def handle_cast({:submit, %Request{verb: :shutdown} = request}, state) do
     continue(shut_down(request, state))
   end
@@ -196,6 +200,18 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
     fan_out(state, FanOut.ask(:health_check, state.desk.roster, %{}, timeout, [request.id]))
   end
 
+  # One that was switched on is to be found by who switches it off, whichever bridge has a slot then.
+  defp capture(request, state) do
+    case Envelope.capture(request) do
+      nil ->
+        %{state | desk: Desk.submit(state.desk, request)}
+
+      payload ->
+        timeout = min(request.timeout, Verbs.default_timeout(:capture))
+        fan_out(state, FanOut.ask(:capture, state.desk.roster, payload, timeout, [request.id]))
+    end
+  end
+
   defp shut_down(request, state) do
     case Envelope.grace_ms(request) do
       {:ok, grace} ->
@@ -245,11 +261,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
 
   defp conclude(state) do
     {complete, pending} = Enum.split_with(state.fan_outs, &FanOut.complete?/1)
-    {stopped, healths} = Enum.split_with(complete, &(&1.verb == :shutdown))
-
-    for %FanOut{for: ids} = fan_out <- healths, id <- ids do
-      answer(id, {:ok, FanOut.health(fan_out, Report.status(state.desk))})
-    end
+    {stopped, others} = Enum.split_with(complete, &(&1.verb == :shutdown))
+    for %FanOut{for: ids} = fan_out <- others, id <- ids, do: answer(id, told(fan_out, state))
 
     case stopped do
       [] ->
@@ -260,8 +273,14 @@ defmodule Pipeline.DSPy.ConnectionPool.Server do
         result = {:ok, %{status: :stopped, unfinished: FanOut.unfinished(stopped)}}
         over = Enum.filter(state.fan_outs, &(&1.verb == :shutdown))
         for %FanOut{for: ids} <- over, id <- ids, do: answer(id, result)
-        {:stop, :normal, %{state | fan_outs: Enum.filter(pending, &(&1.verb == :health_check))}}
+        {:stop, :normal, %{state | fan_outs: Enum.reject(pending, &(&1.verb == :shutdown))}}
     end
+  end
+
+  defp told(%FanOut{verb: :capture} = fan_out, _state), do: FanOut.capture(fan_out)
+
+  defp told(%FanOut{verb: :health_check} = fan_out, state) do
+    {:ok, FanOut.health(fan_out, Report.status(state.desk))}
   end
 
   defp answer(id, outcome), do: Courier.send_to(id, {PythonBridge, id, outcome})
