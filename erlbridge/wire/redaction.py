@@ -58,10 +58,10 @@ plural every result says how many there were."""
 _STEMS: Final = (b"passw", b"passphrase", b"secret", b"token", b"authoriz", b"credential")
 """What stands in all the names that have no `key`. Each is one more search of every frame: the fewest that do."""
 
-_BY_LENGTH: Final = sorted(_NAMES, key=len, reverse=True)
+_LONGEST_FIRST: Final = sorted(_NAMES, key=len, reverse=True)
 _ASSIGNED: Final = re.compile(
     rb"(?:%b)[\"'\\]{0,4}\s{0,8}(?:=>|[:=])[\s\"'\\]{0,8}(?:(?:bearer|basic)\s{1,4})?"
-    rb"([^\x00-\x20\x7f-\xff\"'\\,;(){}\[\]<>*]{8,8192})" % b"|".join(sorted(_NAMES, key=lambda name: -len(name)))
+    rb"([^\x00-\x20\x7f-\xff\"'\\,;(){}\[\]<>*]{8,8192})" % b"|".join(_LONGEST_FIRST)
 )
 """A name, from where a stem begins, and what a text gives it: `"api_key": "sk-1"`, `password=hush`, `authorization:
 bearer x`. What is shorter than eight bytes is more likely a word."""
