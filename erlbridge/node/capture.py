@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from erlbridge import __version__
-from erlbridge.core.secrecy import named_secrets, passwords
 from erlbridge.errors import ValidationError
 from erlbridge.node.about import About
 from erlbridge.node.config import NodeConfig
 from erlbridge.node.disk import Errand
+from erlbridge.node.secrets import spelled_secrets
 from erlbridge.node.tap import Tap
 from erlbridge.wire.capture import HOST
 from erlbridge.wire.messages import Term
@@ -121,7 +119,7 @@ class Capture:
         files = CaptureFiles(path, config.capture_bytes, config.capture_files)
         files.open()
         facts = {"node_version": __version__, "dspy": self._about.dspy or "none", "os_pid": os.getpid()}
-        redaction = Redaction(_spelled(_secrets(config))) if config.capture_redact else None
+        redaction = Redaction(spelled_secrets(config)) if config.capture_redact else None
         try:
             log = self._log = CaptureLog(files, redaction, config.capture_frame_bytes, facts)
         except BaseException:  # the disk is full, or there is no room for a thread
@@ -146,26 +144,3 @@ class Capture:
             file = os.fsencode(told.files.path)
             answer |= {"file": file, "count": done.frames, "bytes": done.bytes, "lost": done.lost}
         return atom_keys(answer)
-
-
-def _secrets(config: NodeConfig) -> Iterator[str]:
-    """What is secret in the node's settings and in its environment."""
-    yield from named_secrets(os.environ).values()
-    yield from passwords(os.environ.values())
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if not isinstance(value, str) or not value:
-            continue
-        yield from passwords([value])
-        if entry.name.endswith("_env") and (named := os.environ.get(value, "").strip()):
-            yield named
-
-
-def _spelled(secrets: Iterator[str]) -> Iterator[bytes]:
-    """Each as it is, and as JSON, Python and URLs write it."""
-    import json  # noqa: PLC0415 - for those who capture
-    from urllib.parse import quote  # noqa: PLC0415
-
-    for secret in secrets:
-        for text in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="", errors="replace")):
-            yield text.encode(errors="surrogateescape")

@@ -23,8 +23,10 @@ from erlbridge.node.http.mailbox import Mailbox
 from erlbridge.node.http.metrics import Metrics
 from erlbridge.node.http.routes import Desk
 from erlbridge.node.http.server import Server
+from erlbridge.node.secrets import spelled_secrets
 from erlbridge.node.watcher import Watcher
 from erlbridge.wire.messages import Request, Term
+from erlbridge.wire.redaction import Redaction
 
 if TYPE_CHECKING:
     from erlbridge.node.node import Node
@@ -110,7 +112,7 @@ class Observatory(Watcher):
 
     def _start(self, node: Node) -> Server:
         node.selector.register(self._mailbox.bell, selectors.EVENT_READ, lambda _events: self._mailbox.serve(node))
-        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle))
+        desk = Desk(self._chronicle, self._mailbox, Metrics(self._chronicle), Redaction(spelled_secrets(node.config)))
         server = Server(desk, self._admission, self._address, self._listening)
         self._mailbox.on_answer = server.bell.ring
         server.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from erlbridge.node.http import library, pages
@@ -21,6 +21,7 @@ from erlbridge.node.http.messages import (
     refusal,
 )
 from erlbridge.node.http.metrics import Metrics
+from erlbridge.wire.redaction import Redaction
 
 if TYPE_CHECKING:
     from erlbridge.node.node import Node
@@ -31,11 +32,13 @@ _DONE_WITHIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What handlers have: what the loop has told, and a way to ask it."""
+    """What handlers have: what the loop has told, a way to ask it, and what hides secrets of the frames that are
+    shown."""
 
     chronicle: Chronicle
     mailbox: Mailbox
     metrics: Metrics
+    redaction: Redaction = field(default_factory=Redaction)
 
     def say(self, level: str, text: str) -> None:
         """Tells the host's log."""
@@ -68,7 +71,7 @@ def _state(desk: Desk, _request: HttpRequest) -> Reply:
 
 
 def _frames(desk: Desk, _request: HttpRequest) -> Reply:
-    return json_response({"frames": [view(frame) for frame in desk.chronicle.frames()]})
+    return json_response({"frames": [view(frame, desk.redaction) for frame in desk.chronicle.frames()]})
 
 
 def _metrics(desk: Desk, request: HttpRequest) -> Reply:
