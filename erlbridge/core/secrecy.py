@@ -10,7 +10,8 @@ _NAMES_A_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)\Z
 _PASSWORD: Final = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 """A password in an address, such as that of a proxy or a database."""
 
-_SHORTEST_SECRET: Final = 6
+SHORTEST_SECRET: Final = 6
+"""What is shorter stands in everything that is said."""
 
 
 def named_secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -20,7 +21,7 @@ def named_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     {'OPENAI_API_KEY': 'sk-123456'}
     """
     found = {name: value.strip() for name, value in environment.items() if _NAMES_A_SECRET.search(name)}
-    return {name: value for name, value in found.items() if len(value) >= _SHORTEST_SECRET}
+    return {name: value for name, value in found.items() if len(value) >= SHORTEST_SECRET}
 
 
 def passwords(texts: Iterable[str]) -> set[str]:
@@ -29,4 +30,4 @@ def passwords(texts: Iterable[str]) -> set[str]:
     >>> passwords(["postgresql://app:hushhush@db/store", "http://a:b@c"])
     {'hushhush'}
     """
-    return {found for text in texts for found in _PASSWORD.findall(text) if len(found) >= _SHORTEST_SECRET}
+    return {found for text in texts for found in _PASSWORD.findall(text) if len(found) >= SHORTEST_SECRET}

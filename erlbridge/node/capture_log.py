@@ -62,7 +62,7 @@ class CaptureLog:
         self.files = files
         self._redaction = redaction
         self._keep_bytes = frame_bytes
-        self._take_bytes = frame_bytes + _SLACK_BYTES
+        self._take_bytes = frame_bytes + max(_SLACK_BYTES, redaction.longest_bytes if redaction else 0)
         self._facts = facts
         self._waiting: deque[_Item] = deque()
         # Each of these is written by one thread alone.
@@ -167,7 +167,10 @@ class CaptureLog:
 
     def _record(self, item: _Item, clean: bytes, offset_ns: int) -> bytes:
         number, wire, direction, at_ns, size, frame, loss = item
-        kept = clean if len(clean) <= self._keep_bytes else clean[: self._keep_bytes]
+        most = self._keep_bytes
+        if size > len(frame) or len(clean) > most:
+            most = min(most, size - 1)  # one that was unpacked would not look cut otherwise
+        kept = clean if len(clean) <= most else clean[:most]
         header = frame_header(wire, direction, number, at_ns, at_ns + offset_ns, size, kept, clean is not frame)
         if loss is None:
             return header + kept

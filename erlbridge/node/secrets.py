@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from erlbridge.core.secrecy import named_secrets, passwords
+from erlbridge.core.secrecy import SHORTEST_SECRET, named_secrets, passwords
 from erlbridge.node.config import NodeConfig
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _secrets(config: NodeConfig) -> Iterator[str]:
         if not isinstance(value, str) or not value:
             continue
         yield from passwords([value])
-        if entry.name.endswith("_env") and (named := os.environ.get(value, "").strip()):
+        if entry.name.endswith("_env") and len(named := os.environ.get(value, "").strip()) >= SHORTEST_SECRET:
             yield named
 
 

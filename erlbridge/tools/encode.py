@@ -39,7 +39,8 @@ def encode(
     text: str, *, notation: str | None, raw: bool, frame: bool, compressed: bool, deterministic: bool, json: bool
 ) -> int:
     """Prints the term's bytes."""
-    source = sys.stdin.buffer.read().decode() if text == "-" else text
+    # What is no UTF-8 is told with its place, as the rest of a command line is.
+    source = sys.stdin.buffer.read().decode(errors="surrogateescape") if text == "-" else text
     data = term_to_binary(read_term(source, notation), compressed=compressed, deterministic=deterministic)
     if frame:
         data = len(data).to_bytes(4, "big") + data

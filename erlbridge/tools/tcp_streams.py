@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Final
 
 from erlbridge.errors import FrameError
@@ -54,7 +55,10 @@ class _Stream:
 
     def __init__(self) -> None:
         self._next: int | None = None
+        """The place of the next byte: its sequence number, counted on beyond the wrap."""
         self._early: dict[int, bytes] = {}
+        self._places: list[int] = []
+        """Those of `_early` as a heap, so that many gaps cost no search each."""
         self._early_bytes = 0
         self._reader: FrameReader | None = None
 
@@ -67,49 +71,51 @@ class _Stream:
             sequence = (sequence + 1) % _WRAP
             self._next, self._reader, self._early_bytes = sequence, None, 0  # a new connection of the same ends
             self._early.clear()
+            self._places.clear()
         if self._next is None:
             self._next = sequence
-        ahead = self._ahead(sequence)
+        ahead = (sequence - self._next + _WRAP // 2) % _WRAP - _WRAP // 2
         if ahead < 0:  # sent once more, perhaps with more behind it
             yield from self._follow(segment.data[-ahead:], segment.offset)
         elif ahead:
-            known = self._early.pop(sequence, b"")
-            self._early[sequence] = max(segment.data, known, key=len)
-            self._early_bytes += len(self._early[sequence]) - len(known)
+            self._keep(self._next + ahead, segment.data)
             if self._early_bytes > _MOST_EARLY_BYTES or len(self._early) > _MOST_EARLY:
                 yield from self._skip(segment.offset)
         else:
             yield from self._follow(segment.data, segment.offset)
 
+    def _keep(self, place: int, data: bytes) -> None:
+        """Keeps what came too early; of the same twice the longer one."""
+        known = self._early.get(place)
+        if known is None:
+            heappush(self._places, place)
+        if known is None or len(known) < len(data):
+            self._early[place] = data
+            self._early_bytes += len(data) - len(known or b"")
+
     def _follow(self, data: bytes, offset: int) -> Iterator[bytes | Damage]:
         """Takes the next bytes, and what came too early and follows them."""
+        assert self._next is not None  # noqa: S101 - set with the first segment
         while data:
             yield from self._feed(data, offset)
-            self._next = (self._expected + len(data)) % _WRAP
+            self._next += len(data)
             data = b""
-            while not data and self._early and self._ahead(nearest := min(self._early, key=self._ahead)) <= 0:
-                data = self._take_early(nearest)[-self._ahead(nearest) :]
+            while not data and self._places and self._places[0] <= self._next:
+                place = self._places[0]
+                data = self._take_early()[self._next - place :]
 
-    @property
-    def _expected(self) -> int:
-        assert self._next is not None  # noqa: S101 - set with the first segment
-        return self._next
-
-    def _ahead(self, sequence: int) -> int:
-        """How far a byte is from the next one; below zero when it is behind that."""
-        return (sequence - self._expected + _WRAP // 2) % _WRAP - _WRAP // 2
-
-    def _take_early(self, sequence: int) -> bytes:
-        data = self._early.pop(sequence)
+    def _take_early(self) -> bytes:
+        data = self._early.pop(heappop(self._places))
         self._early_bytes -= len(data)
         return data
 
     def _skip(self, offset: int) -> Iterator[bytes | Damage]:
         """Gives up what is missing."""
-        nearest = min(self._early, key=self._ahead)
-        yield Damage(offset, 0, f"{self._ahead(nearest)} bytes of the connection were not captured")
+        assert self._next is not None  # noqa: S101 - set with the first segment
+        nearest = self._places[0]
+        yield Damage(offset, 0, f"{nearest - self._next} bytes of the connection were not captured")
         self._reader, self._next = None, nearest
-        yield from self._follow(self._take_early(nearest), offset)
+        yield from self._follow(self._take_early(), offset)
 
     def _feed(self, data: bytes, offset: int) -> Iterator[bytes | Damage]:
         if self._reader is None:

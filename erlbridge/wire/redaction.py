@@ -2,14 +2,16 @@
 
 A secret is a value that is known as one (of the settings or of the environment), wherever it stands, and what a term
 has under a key such as `api_key` or `password`: every text, number and name in it. A value that was found under such a
-key is known from then on. Frames are searched, not decoded; only one that names such a key is looked into, and of that
-only the way to it. The bytes stay a term with the same shape. Knows no settings and no environment.
+key is known from then on. What a text such as JSON, YAML or an error's message assigns to such a name is written over
+too. Frames are searched, not decoded; only one that names such a key is looked into, and of that only the way to it.
+The bytes stay a term with the same shape. Knows no settings and no environment.
 
-What it cannot see: a secret that is split over two frames, or was packed once more inside a binary.
+What it cannot see: a secret that is split over two frames, or was compressed or encoded once more inside a binary.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from bisect import bisect_right
 from collections import deque
@@ -41,19 +43,31 @@ from erlbridge.codec.tags import (
 from erlbridge.errors import DecodeError
 from erlbridge.limits import MAX_FRAME_BYTES
 
-_NAMES: Final = (
-    b"api_key", b"api-key", b"apikey", b"access_key", b"private_key", b"secret_key",
-    b"password", b"passwd", b"secret", b"token", b"authorization", b"credential", b"credentials",
+_KEYS: Final = tuple(
+    kind + gap + b"key"
+    for kind in (b"api", b"access", b"private", b"secret", b"subscription")
+    for gap in (b"_", b"-", b"")
+)
+_WORDS: Final = (
+    *_KEYS, b"password", b"passwd", b"passphrase", b"secret", b"authorization", b"credential",
 )  # fmt: skip
-"""How the names of keys end whose values are secrets: `openai_api_key`, `X-Api-Key`, `accessToken`."""
+_NAMES: Final = (*_WORDS, *(word + b"s" for word in _WORDS), b"token")
+"""How the names of keys end whose values are secrets: `openai_api_key`, `X-Api-Key`, `accessToken`. Of tokens in the
+plural every result says how many there were."""
 
-_KEYS: Final = (b"api_key", b"api-key", b"apikey", b"access_key", b"private_key")
-_STEMS: Final = (b"passw", b"secret", b"token", b"authoriz", b"credential")
+_STEMS: Final = (b"passw", b"passphrase", b"secret", b"token", b"authoriz", b"credential")
 """What stands in all the names that have no `key`. Each is one more search of every frame: the fewest that do."""
 
+_LONGEST_FIRST: Final = sorted(_NAMES, key=len, reverse=True)
+_ASSIGNED: Final = re.compile(
+    rb"(?:%b)[\"'\\]{0,4}\s{0,8}(?:=>|[:=])[\s\"'\\]{0,8}(?:(?:bearer|basic)\s{1,4})?"
+    rb"([^\x00-\x20\x7f-\xff\"'\\,;(){}\[\]<>*]{8,8192})" % b"|".join(_LONGEST_FIRST)
+)
+"""A name, from where a stem begins, and what a text gives it: `"api_key": "sk-1"`, `password=hush`, `authorization:
+bearer x`. What is shorter than eight bytes is more likely a word."""
+
 _NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-.")
-_MOST_NAME_BYTES: Final = 44
-"""Lengths from 45 on are bytes that stand in names too; up to here a name begins where such bytes begin."""
+_MOST_NAME_BYTES: Final = 64
 _SHORTEST_LEARNED: Final = 8
 _MOST_LEARNED: Final = 16
 _MOST_STEPS: Final = 20_000
@@ -68,10 +82,13 @@ _LENGTHS: Final = {
     BINARY_EXT: 4,
 }
 """The bytes that hold the length of a text, by its tag."""
+_BEFORE_LENGTHS: Final = frozenset({0, SMALL_ATOM_UTF8_EXT, SMALL_ATOM_EXT})
+"""What stands before the last byte of a short text's length."""
 _DIGITS: Final = {BIT_BINARY_EXT: 5, SMALL_BIG_EXT: 2, LARGE_BIG_EXT: 5}
 """The same of what has something else between its length and its bytes."""
 _FIXED: Final = {SMALL_INTEGER_EXT: 1, INTEGER_EXT: 4, NEW_FLOAT_EXT: 8}
 _BINARY: Final = bytes((BINARY_EXT,))
+_TEXTS: Final = frozenset({BINARY_EXT, STRING_EXT})
 _ATOMS: Final = frozenset({SMALL_ATOM_UTF8_EXT, SMALL_ATOM_EXT, ATOM_UTF8_EXT, ATOM_EXT})
 _PLAIN: Final = frozenset({b"nil", b"true", b"false", b"undefined", b"none"})
 """Atoms that say that there is no secret."""
@@ -91,8 +108,13 @@ class Redaction:
     """
 
     def __init__(self, secrets: Iterable[bytes] = ()) -> None:
-        self._known = tuple(sorted(set(filter(None, secrets)), key=len, reverse=True))
+        self._known = tuple(sorted(set(filter(None, secrets)), key=lambda name: -len(name)))
         self._learned: deque[bytes] = deque(maxlen=_MOST_LEARNED)
+
+    @property
+    def longest_bytes(self) -> int:
+        """The length of the longest value that is known to be secret."""
+        return max(map(len, self._known), default=0)
 
     def clean_all(self, frames: Sequence[bytes]) -> Sequence[bytes]:
         """The frames, those without secrets as the same objects. Small ones are searched together."""
@@ -109,9 +131,10 @@ class Redaction:
         if not self._may_hold(plain, low):
             return frame
         cleaned = self._without_known(plain)
-        if names := _names(cleaned, low):
+        names, texts = _names(cleaned, low)
+        if names or texts:
             buffer = bytearray(cleaned)
-            for value in _write_over(cleaned, buffer, names):
+            for value in _write_over(cleaned, buffer, names, texts):
                 self._learn(value)
             cleaned = self._without_known(bytes(buffer))
         return frame if cleaned == plain else cleaned
@@ -149,21 +172,41 @@ def _unpacked(frame: bytes) -> bytes:
         return frame
 
 
-def _names(plain: bytes, low: bytes) -> dict[int, int]:
-    """Where texts stand that name a secret: of each the position of its tag, and of what follows. Left out are those
-    before a binary that is written over already: with the same key in each request, that is all of them."""
+def _names(plain: bytes, low: bytes) -> tuple[dict[int, int], list[tuple[int, int]]]:
+    """Where texts stand that name a secret: of each the position of its tag, and of what follows. And from where to
+    where that stands which a text gives such a name. Left out are those before a binary that is written over already:
+    with the same key in each request, that is all of them."""
     found: dict[int, int] = {}
+    assigned: list[tuple[int, int]] = []
     for stem in (*_KEYS, *_STEMS):
         at = low.find(stem)
         while at >= 0:
-            start, first = at, max(at - _MOST_NAME_BYTES, 2)
-            while start > first and low[start - 1] in _NAME_BYTES:
-                start -= 1
-            end = start + plain[start - 1]
-            if low[start:end].endswith(_NAMES) and (width := _header(plain, start)) and not _is_gone(plain, end):
-                found[start - width] = end
+            if named := _named(plain, low, at):
+                tag_at, end = named
+                if not _is_gone(plain, end):
+                    found[tag_at] = end
+            elif given := _ASSIGNED.match(low, at):
+                assigned.append(given.span(1))
+                at = given.end() - 1  # however often it stands in its own value
             at = low.find(stem, at + 1)
-    return found
+    return found, sorted(assigned)
+
+
+def _named(plain: bytes, low: bytes, at: int) -> tuple[int, int] | None:
+    """The short text around a stem that is a secret's name: the position of its tag, and its end."""
+    start, first = at, max(at - _MOST_NAME_BYTES, 2)
+    while start > first and low[start - 1] in _NAME_BYTES:
+        start -= 1
+    for begins in range(start, at + 1):  # a length from 45 on may be a byte that stands in names too
+        end = begins + plain[begins - 1]
+        if (
+            plain[begins - 2] in _BEFORE_LENGTHS
+            and end > at
+            and low.endswith(_NAMES, begins, end)
+            and (width := _header(plain, begins))
+        ):
+            return begins - width, end
+    return None
 
 
 def _header(plain: bytes, start: int) -> int:
@@ -181,11 +224,11 @@ def _is_gone(plain: bytes, at: int) -> bool:
     return plain[at : at + 1] == _BINARY and end - text_at == plain.count(b"*", text_at, end)
 
 
-def _write_over(plain: bytes, buffer: bytearray, names: dict[int, int]) -> list[bytes]:
-    """Writes over the values of those names that are keys of a map, or the first of two elements of a tuple. Gives the
-    texts among them. A term that takes too long to look through is cut off there."""
+def _write_over(plain: bytes, buffer: bytearray, names: dict[int, int], texts: list[tuple[int, int]]) -> list[bytes]:
+    """Writes over the values of those names that are keys of a map, or the first of two elements of a tuple, and those
+    in texts. Gives the texts among the former. A term that takes too long to look through is cut off there."""
     values: list[bytes] = []
-    places = sorted(names)
+    places = sorted((*names, *(start for start, _ in texts)))
     steps = 0
     stack = [_Level(1, 1)]
     while stack:
@@ -203,8 +246,19 @@ def _write_over(plain: bytes, buffer: bytearray, names: dict[int, int]) -> list[
             level.pass_by(_end(plain, value_at))
             steps += _erase(plain, buffer, value_at, values)
         elif (following := bisect_right(places, at)) < len(places) and places[following] < level.at:
-            stack += _inside(plain, at)
+            if plain[at] in _TEXTS:
+                _erase_assigned(buffer, level.at, texts[bisect_right(texts, (at,)) :])
+            else:
+                stack += _inside(plain, at)
     return values
+
+
+def _erase_assigned(buffer: bytearray, end: int, texts: list[tuple[int, int]]) -> None:
+    """Writes over what the text that ends there gives to names; a match may have gone on behind it."""
+    for start, stop in texts:
+        if start >= end:
+            break
+        buffer[start : min(stop, end)] = b"*" * (min(stop, end) - start)
 
 
 def _erase(plain: bytes, buffer: bytearray, at: int, values: list[bytes]) -> int:
@@ -238,7 +292,7 @@ def _erase_leaf(plain: bytes, buffer: bytearray, at: int, end: int, values: list
         text = plain[start:end]
         if tag in _ATOMS and text in _PLAIN:
             return
-        if tag in (BINARY_EXT, STRING_EXT):
+        if tag in _TEXTS:
             values.append(text)
         buffer[start:end] = b"*" * len(text)
     elif tag in _FIXED:

@@ -117,6 +117,15 @@ def test_what_is_no_erlang_is_refused(text: str) -> None:
         from_erlang(text)
 
 
+def test_either_notation_has_its_own_rule_for_interpolation_whichever_was_read_first() -> None:
+    for _ in range(2):
+        for text in ('"#{1}"', "'#{1}'", ':"#{1}"'):
+            with pytest.raises(NotationError, match="nothing is evaluated"):
+                from_elixir(text)
+        assert from_erlang('<<"#{1}">>') == b"#{1}"
+        assert from_erlang("'#{1}'") == Atom("#{1}")
+
+
 def test_nesting_is_bounded_and_needs_no_recursion() -> None:
     deep = "[" * 9_999 + "]" * 9_999
     assert to_elixir(from_elixir(deep)) == deep

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from erlbridge.codec import term_to_binary
 from erlbridge.node.capture_files import CaptureFiles, older_files
 from erlbridge.node.capture_log import CaptureLog
 from erlbridge.tools.captures import read_capture
@@ -19,10 +20,12 @@ from erlbridge.wire.redaction import Redaction
 KEY = b"sk-0123456789abcdef"
 
 
-def log_to(path: Path, *, max_bytes: int = 1 << 20, keep: int = 4, frame_bytes: int = 1 << 16) -> CaptureLog:
+def log_to(
+    path: Path, *, max_bytes: int = 1 << 20, keep: int = 4, frame_bytes: int = 1 << 16, secret: bytes = KEY
+) -> CaptureLog:
     files = CaptureFiles(path, max_bytes, keep)
     files.open()
-    return CaptureLog(files, Redaction([KEY]), frame_bytes, {"os_pid": 7})
+    return CaptureLog(files, Redaction([secret]), frame_bytes, {"os_pid": 7})
 
 
 def records(entries: Iterator[Entry]) -> list[Record]:
@@ -56,6 +59,24 @@ def test_a_long_frame_is_kept_in_part_and_no_secret_shows_at_its_cut(tmp_path: P
     (record,) = records(read_capture(tmp_path / "x.ecap"))
     assert (record.size, record.cut, record.redacted) == (90 + len(KEY) + 5000, True, True)
     assert record.frame == b"\x83" + b"a" * 89 + b"*" * 10
+
+
+def test_a_known_secret_longer_than_any_slack_shows_no_part_at_a_cut(tmp_path: Path) -> None:
+    secret = b"-----BEGIN PRIVATE KEY-----" + b"k" * 3000
+    log = log_to(tmp_path / "x.ecap", frame_bytes=100, secret=secret)
+    log.add(HOST, "in", b"\x83" + b"a" * 49 + secret)
+    log.close("done")
+    (record,) = records(read_capture(tmp_path / "x.ecap"))
+    assert record.frame == b"\x83" + b"a" * 49 + b"*" * 50
+
+
+def test_a_compressed_frame_that_was_unpacked_and_cut_says_that_it_is_cut(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "x.ecap", frame_bytes=1000)
+    log.add(HOST, "in", term_to_binary({b"text": b"a" * 50_000, b"api_key": KEY}, compressed=True))
+    log.close("done")
+    (record,) = records(read_capture(tmp_path / "x.ecap"))
+    assert record.cut
+    assert record.redacted
 
 
 def test_a_capture_goes_on_behind_what_a_crash_cut_off(tmp_path: Path) -> None:

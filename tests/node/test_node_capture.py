@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from node_client import NodeClient
 from tickets import SIGNATURE, prediction
 
 from erlbridge.codec import Atom, binary_to_term
+from erlbridge.node.about import About
+from erlbridge.node.capture import Capture
+from erlbridge.node.config_sources import resolve
+from erlbridge.node.tap import Tap
 from erlbridge.tools.captures import read_capture
 from erlbridge.wire.capture import HOST, Note, Record
 
@@ -117,6 +123,27 @@ def test_a_full_disk_costs_the_capture_and_no_request(start_node: Callable[..., 
     assert capture(node) == {"mode": Atom("off")}
     assert file.stat().st_size <= 16_384
     assert [entry.name for entry in read_capture(file) if isinstance(entry, Note)] == ["opened"]
+
+
+def test_a_capture_that_has_just_ended_by_itself_begins_anew_when_it_is_asked_for(tmp_path: Path) -> None:
+    config = resolve({"data": str(tmp_path / "data"), "capture_bytes": "64KiB"}, {}).config
+    tap = Tap()
+    ours = Capture(config, About(config), tap)
+    on = {Atom("mode"): Atom("on")}
+    try:
+        ours.errand(on).work()
+        writer = next(each for each in threading.enumerate() if each.name == "erlbridge-capture")
+        shutil.rmtree(config.data / "captures")
+        assert tap.hear is not None
+        for _ in range(3):  # the next file finds no directory
+            tap.hear(HOST, "in", b"\x83" + bytes(40_000))
+        writer.join(10)
+        ours.errand(on).work()
+        assert (config.data / "captures" / "capture.ecap").exists()
+        assert ours.complaints() == (), "who hears of the old one would end the new one"
+        assert tap.hear is not None
+    finally:
+        ours.close()
 
 
 def test_a_capture_that_cannot_be_written_is_one_line_of_the_log(

@@ -269,6 +269,10 @@ def test_the_last_frames_are_shown_without_keys(watched: tuple[NodeClient, Addre
     assert "api_key" in asked["text"]
     assert key.decode() not in json.dumps(frames)
     assert SECRET not in json.dumps(frames)
+    other = b"sk-shown-to-nobody-either"
+    hidden = [{b"X-Api-Key": other}, (Atom("private_key"), other), b"Authorization: Bearer " + other]
+    node.ask("predict", {Atom("x"): hidden})
+    assert other.decode() not in address.ask("/api/frames")[1].decode()
     node.send_frame(b"\x83hopeless")
     node.until(lambda term: str(term[0]) == "error")
     broken = [frame for frame in json.loads(address.ask("/api/frames")[1])["frames"] if frame["kind"] == "broken"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from struct import pack
@@ -158,6 +159,16 @@ def test_the_order_and_the_repetitions_of_packets_make_no_difference(
     found = read(tmp_path_factory.mktemp("x") / "x", pcap(map(ip4, [first, *parts])))
     assert frames(found) == FRAMES * 2
     assert not [entry for entry in found if isinstance(entry, Damage)]
+
+
+def test_a_connection_full_of_gaps_costs_time_in_proportion_to_its_packets(tmp_path: Path) -> None:
+    frame = framed([FRAMES[0]])
+    packets = [ip4(tcp(10 + at * (len(frame) + 1), frame)) for at in range(8000)]
+    begun = time.process_time()
+    found = read(tmp_path / "x", pcap(packets))
+    assert time.process_time() - begun < 5  # looking for the nearest of 4096 each time takes 20 seconds
+    assert len(frames(found)) == 8000 - 4096
+    assert sum(isinstance(entry, Damage) for entry in found) == 8000 - 4096 - 1
 
 
 def test_a_connection_whose_beginning_is_missing_is_read_from_a_frame_on(tmp_path: Path) -> None:

@@ -80,3 +80,11 @@ def test_a_mistake_is_told_by_the_notation_that_read_more_of_it(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"%{a:\n 1")))
     assert main(["encode", "-"]) == 1
     assert "line 2, column 3: expected `,` or `}` behind a value" in capsys.readouterr().err
+
+
+def test_text_on_standard_input_that_is_no_utf_8_is_told_with_its_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'[1, "\xff"]')))
+    assert main(["encode", "-"]) == 1
+    assert "line 1, column 6" in capsys.readouterr().err

@@ -188,6 +188,23 @@ def test_a_timeline_has_the_worker_and_the_gaps(ask: Ask) -> None:
     assert "frame 1 belongs to no request" in ask("timeline #1", code=1)
 
 
+@pytest.mark.parametrize("later_ms", [-1e9, -9e12])
+def test_a_timeline_is_drawn_of_a_clock_that_goes_back(ask: Ask, later_ms: float) -> None:
+    capture = Capture().host((a("ping"), 1, {})).later(later_ms).node((a("ok"), 1, {}))
+    assert "●" in ask("timeline #1", capture=capture)
+
+
+def test_an_editor_that_would_wait_for_keys_in_a_pipe_is_not_started(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.delenv("EDITOR", raising=False)
+    assert "an editor needs a terminal" in ask("edit 1", capture=Capture().host((a("ping"), 1, {})), code=1)
+
+
+def test_what_an_editor_leaves_that_is_no_text_is_told(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", r"""sh -c 'printf "\377" > "$0"'""")
+    assert "no UTF-8" in ask("edit 1", capture=Capture().host((a("ping"), 1, {})), code=1)
+
+
 def test_many_events_are_one_line_of_a_timeline(ask: Ask) -> None:
     capture = Capture().host((a("predict"), 1, {}))
     for done in range(50):

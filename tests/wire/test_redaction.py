@@ -26,6 +26,8 @@ def cleaned(term: Any, *secrets: bytes) -> Any:
     [
         Atom("api_key"), b"api_key", b"OPENAI_API_KEY", Atom("password"), b"X-Api-Key", b"accessToken",
         b"Authorization", Atom("client_secret"), b"private_key", Atom("credentials"), b"db_passwd",
+        b"accessKey", b"privateKey", b"Secret-Key", b"Ocp-Apim-Subscription-Key", b"api_keys", Atom("passwords"),
+        b"passphrase", b"azure_cognitive_services_of_west_europe_openai_api_key",
     ],
 )  # fmt: skip
 def test_what_stands_under_a_key_of_secrets_is_written_over(key: Any) -> None:
@@ -54,6 +56,26 @@ def test_all_that_a_secret_consists_of_is_written_over() -> None:
     assert (first, small, fraction, name) == (b"*" * len(KEY), 0, 0.0, Atom("***"))
     assert large != 2**90
     assert found[Atom("none")] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"model": "m", "api_key": "%b"}', b"lm:\n  api_key: %b\n", b"GET /?api_key=%b",
+        b"Authorization: Bearer %b, x",
+        b'%%{password: "%b"}', b'"{\\"client_secret\\":\\"%b\\"}"', b"apiKey => '%b'", b"token=%b",
+    ],
+)  # fmt: skip
+def test_what_a_text_gives_a_secrets_name_is_written_over(text: bytes) -> None:
+    hidden = text % (b"*" * len(KEY))
+    # Behind it stand terms that begin with letters: what is written over ends with the text.
+    assert cleaned([Atom("a"), {b"x": text % KEY}, 97, b"mmmm"]) == [Atom("a"), {b"x": hidden}, 97, b"mmmm"]
+    assert cleaned([list(text % KEY), 7, b"mmmm"]) == [list(hidden), 7, b"mmmm"]
+
+
+@pytest.mark.parametrize("text", [b"max_tokens: 1000000000", b"api_key_env: OPENAI_API_KEY", b"the token is positive"])
+def test_other_texts_are_left_as_they_are(text: bytes) -> None:
+    assert cleaned({b"x": text}) == {b"x": text}
 
 
 def test_a_charlist_is_a_text_too() -> None:

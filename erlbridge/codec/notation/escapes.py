@@ -17,7 +17,7 @@ _OCTAL = re.compile(r"[0-7]{1,3}")
 _HEX = re.compile(r"\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{2})")
 _SHORT_HEX = re.compile(r"\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{1,2})")
 _UNICODE = re.compile(r"\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{4})")
-_STOPS: dict[str, re.Pattern[str]] = {}
+_STOPS: dict[tuple[str, bool], re.Pattern[str]] = {}
 
 
 def read_escape(cursor: Cursor, *, erlang: bool) -> str | int:
@@ -55,9 +55,9 @@ def read_quoted(cursor: Cursor, end: str, *, erlang: bool = False) -> bytes:
     """The text from here to the quote, as UTF-8 with what bytes its escapes name; goes on behind the quote."""
     start = cursor.pos - len(end)
     out = bytearray()
-    stop = _STOPS.get(end)
+    stop = _STOPS.get((end, erlang))
     if stop is None:
-        stop = _STOPS[end] = re.compile(rf"{re.escape(end)}|\\" + ("" if erlang else r"|#\{"))
+        stop = _STOPS[end, erlang] = re.compile(rf"{re.escape(end)}|\\" + ("" if erlang else r"|#\{"))
     text = cursor.text
     while True:
         found = stop.search(text, cursor.pos)

@@ -238,7 +238,8 @@ def _of_a_kind(frame: Frame) -> str:
 
 
 def _bar(begin: int, end: int, whole: int) -> str:
-    left, right = (min(_BAR - 1, at * _BAR // whole) for at in (begin, end))
+    # The clock of a damaged capture, or of one that went on behind a restart, may go back.
+    left, right = (max(0, min(_BAR - 1, at * _BAR // whole)) for at in (begin, end))
     return ("·" * left + "─" * (right - left) + "●").ljust(_BAR, "·")
 
 
