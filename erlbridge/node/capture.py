@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +41,8 @@ class Capture:
         self._about = about
         self._tap = tap
         self._log: CaptureLog | None = None
+        self._changing = threading.Lock()
+        """Held by the disk's thread while it exchanges the log; the loop never waits for it."""
 
     def begin(self) -> str | None:
         """Captures from the node's first frame on where the settings say so; gives what the host's log shall hear if it
@@ -76,9 +79,14 @@ class Capture:
     def complaints(self) -> tuple[str, ...]:
         """What the host's log has to hear of a capture that the disk has ended; told once."""
         log = self._log
-        if log is None or (trouble := log.trouble) is None:
+        if log is None or (trouble := log.trouble) is None or not self._changing.acquire(blocking=False):
             return ()
-        self._tap.hear = self._log = None
+        try:
+            if self._log is not log:  # another has begun meanwhile
+                return ()
+            self._tap.hear = self._log = None
+        finally:
+            self._changing.release()
         return (f"the capture {log.files.path} has ended: {trouble}; requests go on",)
 
     def close(self) -> None:
@@ -88,16 +96,19 @@ class Capture:
     # -- what may wait for the disk
 
     def _switch_on(self, path: Path) -> Term:
-        if self._log is None or self._log.files.wanted != path:
-            if path.parent.is_symlink():
-                raise NotADirectoryError(f"{path.parent} is a link; captures go into the data directory itself")
-            self._end("another was asked for")
-            self._started(path)
-        return self._state()
+        with self._changing:
+            log = self._log
+            if log is None or log.trouble is not None or log.files.wanted != path:
+                if path.parent.is_symlink():
+                    raise NotADirectoryError(f"{path.parent} is a link; captures go into the data directory itself")
+                self._end("another was asked for")
+                self._started(path)
+            return self._state()
 
     def _switch_off(self) -> Term:
-        ended = self._end("switched off")
-        return self._state(ended)
+        with self._changing:
+            ended = self._end("switched off")
+            return self._state(ended)
 
     def _started(self, path: Path) -> CaptureLog:
         from erlbridge.node.capture_files import CaptureFiles  # noqa: PLC0415 - for those who capture
