@@ -32,7 +32,8 @@ def preload_libfuzzer() -> None:
 
 
 preload_libfuzzer()
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]  # the codec's tests, and what all tests share
 with atheris.instrument_imports(include=["erlbridge.codec"]):
     import codec_claims
 
