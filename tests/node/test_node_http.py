@@ -98,6 +98,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeClie
     address = Address(client.ready()[Atom("http")].decode())
     assert address.ask("/readyz")[0].status in (200, 503)
     client.wait_until_healthy()
+    address.until(lambda state: state["health"]["status"] == "healthy")  # which is a second old at most
     yield client, address
     client.close()
 
