@@ -221,7 +221,8 @@ def test_a_stop_cancels_the_training_at_the_endpoint(jobs: Jobs, tuning: TuningE
 def test_the_budget_s_time_ends_a_training(jobs: Jobs, tuning: TuningEndpoint) -> None:
     tuning.account.states = ("running",)
     with pytest.raises(BudgetExceeded):
-        train(jobs, tuning.lm(), config={"budget": {"max_seconds": 0.6}})
+        # Long enough for what the first training of a process loads.
+        train(jobs, tuning.lm(), config={"budget": {"max_seconds": 2.0}})
     assert tuning.account.jobs["ftjob-1"].cancelled
 
 
