@@ -6,6 +6,7 @@ from erlbridge.codec._pure_decode import binary_to_term
 from erlbridge.codec._pure_encode import term_to_binary, term_to_iovec
 from erlbridge.codec._pure_framed import count_maps
 from erlbridge.codec._pure_scan import Scan
+from erlbridge.codec._pure_search import holds_any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,4 +14,4 @@ if TYPE_CHECKING:
 
 IMPLEMENTATION: Final = "pure"
 
-__all__ = ["IMPLEMENTATION", "Scan", "binary_to_term", "count_maps", "term_to_binary", "term_to_iovec"]
+__all__ = ["IMPLEMENTATION", "Scan", "binary_to_term", "count_maps", "holds_any", "term_to_binary", "term_to_iovec"]

@@ -67,7 +67,7 @@ class CaptureFiles:
         """Whether so many bytes more belong into the current file; into an empty one any do."""
         return self._size + size <= self._max_bytes or self._size <= len(FILE_HEADER)
 
-    def append(self, content: bytes) -> None:
+    def append(self, content: bytes | bytearray | memoryview) -> None:
         """Writes at the end. What a full disk took of it is cut off again."""
         if self._file is None:
             raise OSError(errno.EBADF, "it is not open")

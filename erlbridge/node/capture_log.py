@@ -9,32 +9,25 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from erlbridge.node.capture_files import CaptureFiles
-from erlbridge.wire.capture import Direction, Note, encoded, frame_header
+from erlbridge.wire.capture import Note, encoded, frame_header
+from erlbridge.wire.records import Records, Taken, WaitingFrame, seal_records, waiting_frames
 from erlbridge.wire.redaction import Redaction
 
 _GATHER_S: Final = 0.02
 """How long a first frame waits for others: handing the interpreter over for each costs more than writing it."""
-_BATCH_FRAMES: Final = 64
-"""Written at once, half a millisecond in which the loop may have to wait for the interpreter."""
-_BATCH_BYTES: Final = 256 * 1024
-_MOST_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""What may wait for a slow disk; further frames are lost."""
-_FRAME_COST_BYTES: Final = 512
-"""What each of them counts for besides its bytes, so that empty ones are bounded too."""
+_GROUP_FRAMES: Final = 64
+"""Cleaned and written at once, half a millisecond in which the loop may have to wait for the interpreter."""
+_GROUP_BYTES: Final = 256 * 1024
+_MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""What may wait while as much is being written to a slow disk; further frames are lost."""
 _SLACK_BYTES: Final = 1024
 """How much further than it keeps of a long frame it looks for secrets: one may begin where the frame is cut."""
 _CLOSE_S: Final = 5.0
-
-_Loss: TypeAlias = tuple[int, int]
-"""How many frames were lost, and their bytes."""
-_Item: TypeAlias = tuple[int, int, Direction, int, int, bytes, _Loss | None]
-"""A frame's number, wire, direction, time, size and bytes, and what was lost just before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,130 +55,107 @@ class CaptureLog:
         self.files = files
         self._redaction = redaction
         self._keep_bytes = frame_bytes
-        self._take_bytes = frame_bytes + max(_SLACK_BYTES, redaction.longest_bytes if redaction else 0)
         self._facts = facts
-        self._waiting: deque[_Item] = deque()
-        # Each of these is written by one thread alone.
-        self._number = 0
-        self._added_bytes = 0
-        self._lost = self._lost_bytes = 0
-        self._told: _Loss = (0, 0)
-        self._done_bytes = 0
-        self._frames_written = self._bytes_written = 0
+        self._frames = self._bytes = self._lost = 0
         self.trouble: str | None = None
         self._reason = ""
-        self._idle = False
         self._wake = threading.Event()
         self._closing = threading.Event()
+        slack_bytes = max(_SLACK_BYTES, redaction.longest_bytes if redaction else 0)
+        self._waiting = Records(frame_bytes + slack_bytes, _MOST_WAITING_BYTES, self._wake.set)
+        self.add = self._waiting.add
+        """Hands over a frame of now; a fourth argument may tell another time on the monotonic clock."""
+        self._content = bytearray()
         self._note("opened", 1, facts)
         self._thread = threading.Thread(target=self._run, name="erlbridge-capture", daemon=True)
         self._thread.start()
 
-    def add(self, wire: int, direction: Direction, frame: bytes | memoryview, at_ns: int | None = None) -> None:
-        """Hands over a frame of now, or of that time on the monotonic clock."""
-        self._number = number = self._number + 1
-        size = len(frame)
-        if self._added_bytes - self._done_bytes > _MOST_WAITING_BYTES:
-            self._lost += 1
-            self._lost_bytes += size
-            return
-        loss = None if self._lost == self._told[0] else self._loss()
-        if size > self._take_bytes:
-            frame = frame[: self._take_bytes]
-        kept = bytes(frame)  # of bytes that is no copy
-        self._waiting.append((number, wire, direction, at_ns or time.monotonic_ns(), size, kept, loss))
-        self._added_bytes += len(kept) + _FRAME_COST_BYTES
-        if self._idle:
-            self._idle = False
-            self._wake.set()
-
     def progress(self) -> Progress:
         """How far it is now."""
-        return Progress(self._frames_written, self._bytes_written, self._lost)
+        return Progress(self._frames, self._bytes, self._lost)
 
     def close(self, reason: str, within_s: float = _CLOSE_S) -> None:
-        """Has everything written and the files closed, if that takes no longer. Nobody may call `add` any more."""
+        """Has everything written and the files closed, if that takes no longer. What is added from now on may miss."""
         self._reason = reason
         self._closing.set()
         self._wake.set()
         self._thread.join(within_s)
 
-    def _loss(self) -> _Loss:
-        """What was lost since this was asked last."""
-        lost, lost_bytes = self._lost - self._told[0], self._lost_bytes - self._told[1]
-        self._told = (self._lost, self._lost_bytes)
-        return lost, lost_bytes
-
     # -- the thread
 
     def _run(self) -> None:
         try:
-            while not self._closing.is_set() or self._waiting:
-                self._idle = True
-                if not self._waiting and not self._closing.is_set():
-                    self._wake.wait()
-                self._idle = False
+            while not self._closing.is_set():
+                self._wake.wait()
                 self._wake.clear()
                 self._closing.wait(_GATHER_S)
-                while batch := self._batch():
-                    self._write(batch)
-            if self._lost != self._told[0]:
-                self._note("lost", self._number + 1, _facts(self._loss()))
-            self._note("closed", self._number + 1, {"reason": self._reason})
+                self._write()
+            number = self._write()
+            self._note("closed", number + 1, {"reason": self._reason})
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs the capture, and not the node
             self.trouble = f"{type(error).__name__}: {error}"
-            self._waiting.clear()
         with contextlib.suppress(OSError):
             self.files.close()
 
-    def _batch(self) -> list[_Item]:
-        batch: list[_Item] = []
-        size = 0
-        while self._waiting and len(batch) < _BATCH_FRAMES and size < _BATCH_BYTES:
-            batch.append(item := self._waiting.popleft())
-            size += len(item[5])
-        return batch
-
-    def _write(self, batch: list[_Item]) -> None:
+    def _write(self) -> int:
+        """Writes what waits; gives the number of the last frame."""
+        content = self._content
+        taken = Taken(*self._waiting.take(content))
         offset_ns = time.time_ns() - time.monotonic_ns()
-        frames = [item[5] for item in batch]
-        content: list[bytes] = []
-        size = 0
-        clean_frames = frames if self._redaction is None else self._redaction.clean_all(frames)
-        for item, clean in zip(batch, clean_frames, strict=True):
-            record = self._record(item, clean, offset_ns)
-            if not self.files.fits(size + len(record)):
-                self._append(content)
-                content, size = [], 0
-                self.files.rotate()
-                self._note("opened", item[0], self._facts)
-            content.append(record)
-            size += len(record)
-        self._append(content)
-        self._frames_written += len(frames)
-        self._done_bytes += sum(map(len, frames)) + _FRAME_COST_BYTES * len(frames)
+        clean = self._redaction is None or not (taken.packed or self._redaction.may_hold(content))
+        if clean and self.files.fits(len(content)):
+            with memoryview(content)[: seal_records(content, offset_ns, self._keep_bytes)] as records:
+                self._append(records)
+        else:
+            for group in _groups(waiting_frames(content)):
+                self._write_group(group, offset_ns)
+        self._frames += taken.frames
+        if taken.lost:
+            self._lost += taken.lost
+            self._note("lost", taken.number + 1, {"frames": taken.lost, "bytes": taken.lost_bytes})
+        return taken.number
 
-    def _record(self, item: _Item, clean: bytes, offset_ns: int) -> bytes:
-        number, wire, direction, at_ns, size, frame, loss = item
+    def _write_group(self, group: list[WaitingFrame], offset_ns: int) -> None:
+        content = bytearray()
+        frames = [waiting.frame for waiting in group]
+        clean_frames = frames if self._redaction is None else self._redaction.clean_all(frames)
+        for waiting, clean in zip(group, clean_frames, strict=True):
+            record = self._record(waiting, clean, offset_ns)
+            if not self.files.fits(len(content) + len(record)):
+                self._append(content)
+                content.clear()
+                self.files.rotate()
+                self._note("opened", waiting.number, self._facts)
+            content += record
+        self._append(content)
+
+    def _record(self, waiting: WaitingFrame, clean: bytes, offset_ns: int) -> bytes:
+        number, wire, direction, at_ns, size, frame = waiting
         most = self._keep_bytes
         if size > len(frame) or len(clean) > most:
             most = min(most, size - 1)  # one that was unpacked would not look cut otherwise
         kept = clean if len(clean) <= most else clean[:most]
-        header = frame_header(wire, direction, number, at_ns, at_ns + offset_ns, size, kept, clean is not frame)
-        if loss is None:
-            return header + kept
-        return encoded(Note(number, "lost", _facts(loss), at_ns, at_ns + offset_ns)) + header + kept
+        return frame_header(wire, direction, number, at_ns, at_ns + offset_ns, size, kept, clean is not frame) + kept
 
-    def _append(self, content: list[bytes]) -> None:
+    def _append(self, content: bytes | bytearray | memoryview) -> None:
         if content:
-            whole = b"".join(content)
-            self.files.append(whole)
-            self._bytes_written += len(whole)
+            self.files.append(content)
+            self._bytes += len(content)
 
     def _note(self, name: str, number: int, facts: Mapping[str, object]) -> None:
         now_ns = time.monotonic_ns()
-        self._append([encoded(Note(number, name, facts, now_ns, time.time_ns()))])
+        self._append(encoded(Note(number, name, facts, now_ns, time.time_ns())))
 
 
-def _facts(loss: _Loss) -> Mapping[str, object]:
-    return {"frames": loss[0], "bytes": loss[1]}
+def _groups(frames: Iterable[WaitingFrame]) -> Iterator[list[WaitingFrame]]:
+    """So many at once as may be cleaned without a pause."""
+    group: list[WaitingFrame] = []
+    size = 0
+    for waiting in frames:
+        group.append(waiting)
+        size += len(waiting.frame)
+        if len(group) == _GROUP_FRAMES or size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -148,7 +148,7 @@ class NodeConfig:
     capture: str = setting(File(), "", "file that every frame of every wire is written to; empty: none")
     capture_bytes: int = setting(Size(2**16, _TIB), 64 * 2**20, "size at which a capture goes on in a new file")
     capture_files: int = setting(Whole(1, 10_000), 8, "files of a capture that are kept")
-    capture_frame_bytes: int = setting(Size(64, 2**31 - 1), 64 * 2**10, "how much of each frame is kept")
+    capture_frame_bytes: int = setting(Size(64, 2**31 - 1), 32 * 2**10, "how much of each frame is kept")
     capture_redact: bool = setting(Flag(), True, "whether secrets are written over in captures")
     result_max_age_s: float = setting(
         Seconds(1, 3660 * _DAY_S, "none is kept"), 7 * _DAY_S, "how long results of requests with a key are kept"

@@ -42,11 +42,11 @@ HOST: Final = 0
 Direction: TypeAlias = Literal["in", "out"]
 """As the node sees it: `in` it has read, `out` it has sent."""
 
-_HEADER: Final = Struct(">4sBBHIQqqIII")
-_CHECKSUM: Final = Struct(">I")
-_FRAME: Final = 1
+HEADER: Final = Struct(">4sBBHIQqqIII")
+CHECKSUM: Final = Struct(">I")
+FRAME: Final = 1
 _NOTE: Final = 2
-_OUT: Final = 1
+OUT: Final = 1
 _REDACTED: Final = 2
 _MAX_NOTE_BYTES: Final = 64 * 1024
 
@@ -152,9 +152,9 @@ def frame_header(  # noqa: PLR0917 - once for each frame, where names cost
     redacted: bool,
 ) -> bytes:
     """What stands in front of a frame's bytes."""
-    flags = (_OUT if direction == "out" else 0) | (_REDACTED if redacted else 0)
-    head = _HEADER.pack(MARKER, _FRAME, flags, 0, wire, number, monotonic_ns, wall_ns, size, len(kept), crc32(kept))
-    return head + _CHECKSUM.pack(crc32(head))
+    flags = (OUT if direction == "out" else 0) | (_REDACTED if redacted else 0)
+    head = HEADER.pack(MARKER, FRAME, flags, 0, wire, number, monotonic_ns, wall_ns, size, len(kept), crc32(kept))
+    return head + CHECKSUM.pack(crc32(head))
 
 
 def encoded(entry: Record | Note) -> bytes:
@@ -177,7 +177,7 @@ def encoded(entry: Record | Note) -> bytes:
         case Note():
             facts = {Atom(name): fact.encode() if isinstance(fact, str) else fact for name, fact in entry.facts.items()}
             body = term_to_binary((Atom(entry.name), facts))
-            head = _HEADER.pack(
+            head = HEADER.pack(
                 MARKER,
                 _NOTE,
                 0,
@@ -258,7 +258,7 @@ class CaptureReader:
         head = bytes(self._buffer[:RECORD_HEADER_BYTES])
         if head[:4] != MARKER or crc32(head[:-4]) != int.from_bytes(head[-4:]):
             return self._pass_over("no record begins here" if head[:4] != MARKER else "a record's header is damaged", 1)
-        _, kind, flags, _, wire, number, monotonic_ns, wall_ns, size, length, checksum = _HEADER.unpack_from(head)
+        _, kind, flags, _, wire, number, monotonic_ns, wall_ns, size, length, checksum = HEADER.unpack_from(head)
         if length > MAX_WORKER_FRAME_BYTES:
             return self._pass_over(f"a record of {length} bytes, limit {MAX_WORKER_FRAME_BYTES}", 1)
         end = RECORD_HEADER_BYTES + length
@@ -271,8 +271,8 @@ class CaptureReader:
         entries: list[Entry] = [*self._damage()]
         offset = self.offset
         self._drop(end)
-        if kind == _FRAME:
-            direction: Direction = "out" if flags & _OUT else "in"
+        if kind == FRAME:
+            direction: Direction = "out" if flags & OUT else "in"
             redacted = bool(flags & _REDACTED)
             entries.append(Record(number, wire, direction, monotonic_ns, wall_ns, size, body, offset, redacted))
         elif kind == _NOTE:

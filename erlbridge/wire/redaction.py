@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from erlbridge.codec.scan import skip
+from erlbridge.codec.search import holds_any
 from erlbridge.codec.tags import (
     ATOM_EXT,
     ATOM_UTF8_EXT,
@@ -56,7 +57,12 @@ _NAMES: Final = (*_WORDS, *(word + b"s" for word in _WORDS), b"token")
 plural every result says how many there were."""
 
 _STEMS: Final = (b"passw", b"passphrase", b"secret", b"token", b"authoriz", b"credential")
-"""What stands in all the names that have no `key`. Each is one more search of every frame: the fewest that do."""
+"""What stands in all the names that have no `key`."""
+_HINTS: Final = (b"key", *_STEMS)
+"""What every frame is searched for first: the fewest that do."""
+_MARKS: Final = tuple(sorted((*_KEYS, *_STEMS)))
+_COUNTS: Final = (b"tokens",)
+"""Every result has `input_tokens`, which tells nothing."""
 
 _LONGEST_FIRST: Final = sorted(_NAMES, key=len, reverse=True)
 _ASSIGNED: Final = re.compile(
@@ -87,6 +93,7 @@ _BEFORE_LENGTHS: Final = frozenset({0, SMALL_ATOM_UTF8_EXT, SMALL_ATOM_EXT})
 _DIGITS: Final = {BIT_BINARY_EXT: 5, SMALL_BIG_EXT: 2, LARGE_BIG_EXT: 5}
 """The same of what has something else between its length and its bytes."""
 _FIXED: Final = {SMALL_INTEGER_EXT: 1, INTEGER_EXT: 4, NEW_FLOAT_EXT: 8}
+_PACKED: Final = bytes((COMPRESSED,))
 _BINARY: Final = bytes((BINARY_EXT,))
 _TEXTS: Final = frozenset({BINARY_EXT, STRING_EXT})
 _ATOMS: Final = frozenset({SMALL_ATOM_UTF8_EXT, SMALL_ATOM_EXT, ATOM_UTF8_EXT, ATOM_EXT})
@@ -116,22 +123,28 @@ class Redaction:
         """The length of the longest value that is known to be secret."""
         return max(map(len, self._known), default=0)
 
+    def may_hold(self, plain: bytes | bytearray) -> bool:
+        """Whether something of it may have to be written over; what is compressed is not looked into."""
+        return (
+            (holds_any(plain, _HINTS, _COUNTS) and holds_any(plain, _MARKS, _COUNTS))
+            or any(secret in plain for secret in self._known)
+            or any(secret in plain for secret in self._learned)
+        )
+
     def clean_all(self, frames: Sequence[bytes]) -> Sequence[bytes]:
         """The frames, those without secrets as the same objects. Small ones are searched together."""
-        whole = b"".join(frames)
-        packed = any(len(frame) > 1 and frame[1] == COMPRESSED for frame in frames)
-        if not packed and not self._may_hold(whole, whole.lower()):
+        packed = any(frame[1:2] == _PACKED for frame in frames)
+        if not packed and not self.may_hold(b"".join(frames)):
             return frames
         return [self.clean(frame) for frame in frames]
 
     def clean(self, frame: bytes) -> bytes:
         """The frame, which may be cut off, without secrets. A compressed term that holds some comes unpacked."""
         plain = _unpacked(frame)
-        low = plain.lower()
-        if not self._may_hold(plain, low):
+        if not self.may_hold(plain):
             return frame
         cleaned = self._without_known(plain)
-        names, texts = _names(cleaned, low)
+        names, texts = _names(cleaned, plain.lower())
         if names or texts:
             buffer = bytearray(cleaned)
             for value in _write_over(cleaned, buffer, names, texts):
@@ -144,22 +157,9 @@ class Redaction:
             plain = plain.replace(secret, b"*" * len(secret))
         return plain
 
-    def _may_hold(self, plain: bytes, low: bytes) -> bool:
-        return (
-            (b"key" in low and any(key in low for key in _KEYS))
-            or any(stem in low and _is_no_count(stem, low) for stem in _STEMS)
-            or any(secret in plain for secret in self._known)
-            or any(secret in plain for secret in self._learned)
-        )
-
     def _learn(self, value: bytes) -> None:
         if len(value) >= _SHORTEST_LEARNED and value not in self._learned and value not in self._known:
             self._learned.append(value)
-
-
-def _is_no_count(stem: bytes, low: bytes) -> bool:
-    """Every result has `input_tokens`, which tells nothing."""
-    return stem != b"token" or low.count(b"token") != low.count(b"tokens")
 
 
 def _unpacked(frame: bytes) -> bytes:

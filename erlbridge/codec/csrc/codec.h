@@ -83,7 +83,7 @@ typedef struct {
     X(fun_type) X(local_type) X(termmap_type) X(decode_error) X(encode_error) X(pure_decode) X(pure_inflate)           \
     X(pure_map) X(pure_fun) X(pure_read) X(pure_level) X(pure_squeeze) X(pure_plain) X(pure_write) X(sorted_values)    \
     X(pure_refuse) X(term_map_values) X(run) X(refusal) X(located) X(key_data) X(key_max_depth) X(key_max_bytes) X(key_text)          \
-    X(key_term) X(key_compressed) X(key_deterministic) X(key_default) X(frombytes)
+    X(key_term) X(key_compressed) X(key_deterministic) X(key_default) X(frombytes) X(monotonic_ns)
 
 typedef struct {
 #define X(name) PyObject *name;
@@ -338,5 +338,18 @@ int scan_init(PyObject *module);
 
 /* The method of this name. */
 PyObject *count_maps(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+
+/* -- records.c ------------------------------------------------------------------------------------------------------- */
+
+/* Adds the type `Records` to the module. */
+int records_init(PyObject *module);
+
+/* The method of this name. */
+PyObject *seal_records(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+
+/* -- search.c -------------------------------------------------------------------------------------------------------- */
+
+/* The method of this name. */
+PyObject *holds_any(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 #endif

@@ -403,7 +403,7 @@ static int module_exec(PyObject *module)
         || import_all("erlbridge.codec._pure_writers", "write_rare", &state->pure_write, NULL) < 0
         || import_all("erlbridge.codec._pure_scan", "refuse", &state->pure_refuse, NULL) < 0
         || import_all("erlbridge.codec._pure_refusal", "refusal", &state->refusal, "located", &state->located, NULL) < 0
-        || find_slots(state) < 0) {
+        || import_all("time", "monotonic_ns", &state->monotonic_ns, NULL) < 0 || find_slots(state) < 0) {
         return -1;
     }
     PyObject *limits = PyImport_ImportModule("erlbridge.limits");
@@ -439,7 +439,8 @@ static int module_exec(PyObject *module)
             return -1;
         }
     }
-    if (atoms_init(state, atoms) < 0 || shapes_init(state) < 0 || scan_init(module) < 0) {
+    if (atoms_init(state, atoms) < 0 || shapes_init(state) < 0 || scan_init(module) < 0
+        || records_init(module) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "IMPLEMENTATION", "compiled");
@@ -496,6 +497,16 @@ PyDoc_STRVAR(count_maps_doc,
              "--\n\n"
              "Steps over framed maps; as `erlbridge.codec._pure.count_maps`, which documents it.");
 
+PyDoc_STRVAR(holds_any_doc,
+             "holds_any($module, data, words, but, /)\n"
+             "--\n\n"
+             "Whether a word stands in the data; as `erlbridge.codec._pure.holds_any`, which documents it.");
+
+PyDoc_STRVAR(seal_records_doc,
+             "seal_records($module, content, offset_ns, keep_bytes, /)\n"
+             "--\n\n"
+             "Puts in what records lack; as `erlbridge.wire.records.pure_seal_records`, which documents it.");
+
 PyDoc_STRVAR(shape_cache_doc,
              "_shape_cache($module, enabled=None, /)\n"
              "--\n\n"
@@ -520,6 +531,8 @@ static PyMethodDef methods[] = {
     {"term_to_binary", (PyCFunction)(void (*)(void))term_to_binary, METH_FASTCALL | METH_KEYWORDS, term_to_binary_doc},
     {"term_to_iovec", (PyCFunction)(void (*)(void))term_to_iovec, METH_FASTCALL | METH_KEYWORDS, term_to_iovec_doc},
     {"count_maps", (PyCFunction)(void (*)(void))count_maps, METH_FASTCALL, count_maps_doc},
+    {"holds_any", (PyCFunction)(void (*)(void))holds_any, METH_FASTCALL, holds_any_doc},
+    {"seal_records", (PyCFunction)(void (*)(void))seal_records, METH_FASTCALL, seal_records_doc},
     {"_shape_cache", (PyCFunction)(void (*)(void))shape_cache_call, METH_FASTCALL, shape_cache_doc},
     {"_disagreements", disagreements, METH_NOARGS, disagreements_doc},
     {NULL, NULL, 0, NULL},
