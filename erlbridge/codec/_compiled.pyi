@@ -16,7 +16,9 @@ class Scan:
 
 @final
 class Records:
-    def __new__(cls, take_bytes: int, most_bytes: int, wake: Callable[[], object]) -> Self: ...
+    def __new__(
+        cls, take_bytes: int, most_bytes: int, wake: Callable[[], object], now_ns: Callable[[], int]
+    ) -> Self: ...
     def add(
         self, wire: int, direction: Literal["in", "out"], frame: bytes | memoryview, at_ns: int | None = None, /
     ) -> None: ...

@@ -62,7 +62,7 @@ class CaptureLog:
         self._wake = threading.Event()
         self._closing = threading.Event()
         slack_bytes = max(_SLACK_BYTES, redaction.longest_bytes if redaction else 0)
-        self._waiting = Records(frame_bytes + slack_bytes, _MOST_WAITING_BYTES, self._wake.set)
+        self._waiting = Records(frame_bytes + slack_bytes, _MOST_WAITING_BYTES, self._wake.set, time.monotonic_ns)
         self.add = self._waiting.add
         """Hands over a frame of now; a fourth argument may tell another time on the monotonic clock."""
         self._content = bytearray()

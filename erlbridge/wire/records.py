@@ -6,7 +6,6 @@ In use is the compiled twin where there is one; both give the same bytes, those 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -54,14 +53,16 @@ class PureRecords:
         take_bytes: How much of a frame waits: more than is kept, as a secret may stand across the end of that.
         most_bytes: How much may wait. What finds no room is lost, and all behind it until `take`.
         wake: Called when something waits after nothing did.
+        now_ns: The monotonic clock.
     """
 
-    def __init__(self, take_bytes: int, most_bytes: int, wake: Callable[[], object]) -> None:
+    def __init__(self, take_bytes: int, most_bytes: int, wake: Callable[[], object], now_ns: Callable[[], int]) -> None:
         if not 0 <= take_bytes < 1 << 31 or most_bytes < 0:
             raise ValueError("expected 0 <= take_bytes < 2 GiB and 0 <= most_bytes")
         self._take_bytes = take_bytes
         self._most_bytes = most_bytes
         self._wake = wake
+        self._now_ns = now_ns
         self._number = 0
         self._begin()
 
@@ -72,7 +73,7 @@ class PureRecords:
 
     def add(self, wire: int, direction: Direction, frame: bytes | memoryview, at_ns: int | None = None, /) -> None:
         """Adds a frame of now, or of that time on the monotonic clock."""
-        now_ns = time.monotonic_ns() if at_ns is None else at_ns
+        came_at_ns = self._now_ns() if at_ns is None else at_ns
         first = not self._content and not self._lost
         self._number += 1
         size = len(frame)
@@ -83,7 +84,7 @@ class PureRecords:
             self._lost_bytes += size
         else:
             flags = OUT if direction == "out" else 0
-            head = HEADER.pack(MARKER, FRAME, flags, 0, wire, self._number, now_ns, 0, size, kept, 0)
+            head = HEADER.pack(MARKER, FRAME, flags, 0, wire, self._number, came_at_ns, 0, size, kept, 0)
             self._content += head + bytes(CHECKSUM.size)
             self._content += frame[:kept]
             self._frames += 1

@@ -39,8 +39,8 @@ def test_both_twins_give_the_same(
     frames: list[tuple[int, Direction, bytes, int]], take: int, most: int, keep: int, offset_ns: int
 ) -> None:
     woken: tuple[list[int], list[int]] = ([], [])
-    pure = PureRecords(take, most, lambda: woken[0].append(1))
-    fast = compiled.Records(take, most, lambda: woken[1].append(1))
+    pure = PureRecords(take, most, lambda: woken[0].append(1), lambda: 0)
+    fast = compiled.Records(take, most, lambda: woken[1].append(1), lambda: 0)
     for _ in range(2):  # what is taken leaves nothing behind but the number
         for wire, direction, frame, at_ns in frames:
             pure.add(wire, direction, frame, at_ns)
@@ -70,8 +70,8 @@ def test_bytes_that_are_no_records_are_refused_by_both(data: bytes, offset_ns: i
 
 @pytest.mark.parametrize("twin", [PureRecords, compiled.Records])
 def test_a_reader_of_captures_finds_what_was_added(twin: type[PureRecords]) -> None:
-    records = twin(100, 1 << 20, lambda: None)
-    records.add(HOST, "in", b"\x83a\x01", 5)
+    records = twin(100, 1 << 20, lambda: None, lambda: 5)
+    records.add(HOST, "in", b"\x83a\x01")
     records.add(7, "out", b"\x83" + bytes(150), 6)
     content, told = taken(records)
     assert told == Taken(2, False, 2, 0, 0)
@@ -87,7 +87,7 @@ def test_a_reader_of_captures_finds_what_was_added(twin: type[PureRecords]) -> N
 
 @pytest.mark.parametrize("twin", [PureRecords, compiled.Records])
 def test_what_finds_no_room_is_lost_with_all_behind_it_and_a_long_one_fits_alone(twin: type[PureRecords]) -> None:
-    records = twin(1000, 200, lambda: None)
+    records = twin(1000, 200, lambda: None, lambda: 5)
     records.add(HOST, "in", bytes(900))
     records.add(HOST, "in", b"1")
     records.add(HOST, "in", b"22")
@@ -102,7 +102,7 @@ def test_what_finds_no_room_is_lost_with_all_behind_it_and_a_long_one_fits_alone
 def test_sizes_that_are_none_are_refused(twin: type[PureRecords]) -> None:
     for sizes in ((-1, 5), (5, -1), (1 << 31, 5)):
         with pytest.raises(ValueError, match="expected 0 <= take_bytes < 2 GiB"):
-            twin(*sizes, lambda: None)
+            twin(*sizes, lambda: None, lambda: 5)
 
 
 def test_the_compiled_twin_keeps_nothing_and_refuses_what_it_cannot_add() -> None:
@@ -111,7 +111,7 @@ def test_the_compiled_twin_keeps_nothing_and_refuses_what_it_cannot_add() -> Non
 
     before = sys.getrefcount(wake)
     for _ in range(50):
-        records = compiled.Records(100, 1000, wake)
+        records = compiled.Records(100, 1000, wake, lambda: 5)
         with pytest.raises(RuntimeError, match="woken"):
             records.add(1, "in", b"frame")
         for arguments in ((1, "in"), (-1, "in", b""), (1, b"in", b""), (1, "in", "text"), (1 << 32, "in", b"")):

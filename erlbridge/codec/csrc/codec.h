@@ -83,7 +83,7 @@ typedef struct {
     X(fun_type) X(local_type) X(termmap_type) X(decode_error) X(encode_error) X(pure_decode) X(pure_inflate)           \
     X(pure_map) X(pure_fun) X(pure_read) X(pure_level) X(pure_squeeze) X(pure_plain) X(pure_write) X(sorted_values)    \
     X(pure_refuse) X(term_map_values) X(run) X(refusal) X(located) X(key_data) X(key_max_depth) X(key_max_bytes) X(key_text)          \
-    X(key_term) X(key_compressed) X(key_deterministic) X(key_default) X(frombytes) X(monotonic_ns)
+    X(key_term) X(key_compressed) X(key_deterministic) X(key_default) X(frombytes)
 
 typedef struct {
 #define X(name) PyObject *name;

@@ -403,7 +403,7 @@ static int module_exec(PyObject *module)
         || import_all("erlbridge.codec._pure_writers", "write_rare", &state->pure_write, NULL) < 0
         || import_all("erlbridge.codec._pure_scan", "refuse", &state->pure_refuse, NULL) < 0
         || import_all("erlbridge.codec._pure_refusal", "refusal", &state->refusal, "located", &state->located, NULL) < 0
-        || import_all("time", "monotonic_ns", &state->monotonic_ns, NULL) < 0 || find_slots(state) < 0) {
+        || find_slots(state) < 0) {
         return -1;
     }
     PyObject *limits = PyImport_ImportModule("erlbridge.limits");

@@ -27,15 +27,13 @@ static const uint8_t MARKER[4] = {0xF5, 'r', 'e', 'c'};
 
 typedef struct {
     PyObject_HEAD
-    PyObject *wake;
+    PyObject *wake, *now_ns;
     uint8_t *data;
     size_t used, room, most;
     size_t take_bytes;
     uint64_t number, frames, lost, lost_bytes;
     bool packed;
 } Records;
-
-static State *state_of(PyObject *object) { return PyType_GetModuleState(Py_TYPE(object)); }
 
 /* -- bytes of numbers ----------------------------------------------------------------------------------------------- */
 
@@ -96,9 +94,9 @@ static uint32_t crc32(const uint8_t *data, size_t size)
 static PyObject *records_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Py_ssize_t take_bytes, most;
-    PyObject *wake;
-    static char *names[] = {"take_bytes", "most_bytes", "wake", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nnO", names, &take_bytes, &most, &wake)) {
+    PyObject *wake, *now_ns;
+    static char *names[] = {"take_bytes", "most_bytes", "wake", "now_ns", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nnOO", names, &take_bytes, &most, &wake, &now_ns)) {
         return NULL;
     }
     if (take_bytes < 0 || take_bytes > INT32_MAX || most < 0) {
@@ -110,6 +108,7 @@ static PyObject *records_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         return NULL;
     }
     records->wake = Py_NewRef(wake);
+    records->now_ns = Py_NewRef(now_ns);
     records->take_bytes = (size_t)take_bytes;
     records->most = (size_t)most;
     return (PyObject *)records;
@@ -119,12 +118,14 @@ static int records_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(((Records *)object)->wake);
+    Py_VISIT(((Records *)object)->now_ns);
     return 0;
 }
 
 static int records_clear(PyObject *object)
 {
     Py_CLEAR(((Records *)object)->wake);
+    Py_CLEAR(((Records *)object)->now_ns);
     return 0;
 }
 
@@ -161,10 +162,10 @@ static bool make_room(Records *records, size_t more)
     return true;
 }
 
-/* The time of the node's clock, that of `time.monotonic_ns`, or the one that is given. */
-static int read_time(State *state, PyObject *given, int64_t *at_ns)
+/* The time of the clock, or the one that is given. */
+static int read_time(PyObject *clock, PyObject *given, int64_t *at_ns)
 {
-    PyObject *time = given == NULL || given == Py_None ? PyObject_CallNoArgs(state->monotonic_ns) : Py_NewRef(given);
+    PyObject *time = given == NULL || given == Py_None ? PyObject_CallNoArgs(clock) : Py_NewRef(given);
     if (time == NULL) {
         return -1;
     }
@@ -211,7 +212,7 @@ static PyObject *records_add(PyObject *object, PyObject *const *args, Py_ssize_t
     unsigned long wire = PyLong_AsUnsignedLong(args[0]);
     int64_t at_ns;
     if ((wire == (unsigned long)-1 && PyErr_Occurred())
-        || read_time(state_of(object), nargs == 4 ? args[3] : NULL, &at_ns) < 0) {
+        || read_time(records->now_ns, nargs == 4 ? args[3] : NULL, &at_ns) < 0) {
         return NULL;
     }
     int out = PyUnicode_Check(args[1]) ? PyUnicode_CompareWithASCIIString(args[1], "out") == 0 : -1;
@@ -266,7 +267,7 @@ static PyObject *records_take(PyObject *object, PyObject *content)
 }
 
 PyDoc_STRVAR(records_doc,
-             "Records(take_bytes, most_bytes, wake)\n"
+             "Records(take_bytes, most_bytes, wake, now_ns)\n"
              "--\n\n"
              "Frames as records that wait; as `erlbridge.wire.records.PureRecords`, which documents it.");
 
