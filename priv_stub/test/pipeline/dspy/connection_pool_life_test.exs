@@ -12,7 +12,7 @@ defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
     await_idle(pool)
 
     Enum.flat_map(bridges(pool), fn {_index, %{pid: bridge}} ->
-      family(:sys.get_state(bridge).process.os_pid)
+      family(:sys.get_state(bridge).node.process.os_pid)
     end)
   end
 
