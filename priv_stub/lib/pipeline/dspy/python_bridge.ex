@@ -76,9 +76,9 @@ defmodule Pipeline.DSPy.PythonBridge do
           functions: %{gateway: &MyApp.LLM.complete/1}
         )
 
-  What each kind takes and gives is said by `Pipeline.DSPy.Callback`, how one is registered for a whole application by
-  `Pipeline.DSPy.Callbacks`. One that fails or takes too long ends its job with a `:callback_error`. Each call runs in a process
-  of its own under `Pipeline.DSPy.FunctionSupervisor`, with the caller in `$callers`, and is killed when its request is over.
+  What each kind takes and gives: `Pipeline.DSPy.Callback`; how one is registered for a whole application: `Pipeline.DSPy.Callbacks`.
+  One that fails or takes too long ends its job with a `:callback_error`. Each call runs in a process of its own, with the caller
+  in `$callers`, and is killed when its request is over.
 
   ## Life of a bridge
 
@@ -120,11 +120,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
-  # -- starting
-
-  @doc """
-  A child that is restarted when its node dies, and not when it was shut down. Its id is the bridge's name.
-  """
+  @doc "A child that is restarted when its node dies, and not when it was shut down. Its id is the bridge's name."
   @spec child_spec(keyword) :: Supervisor.child_spec()
   def child_spec(opts) do
     %{
@@ -167,9 +163,7 @@ defmodule Pipeline.DSPy.PythonBridge do
     request(bridge, :health_check, [], opts)
   end
 
-  @doc """
-  Optimizes a signature with the default bridge, or takes a bridge and a whole payload.
-  """
+  @doc "Optimizes a signature with the default bridge, or takes a bridge and a whole payload."
   @spec optimize_signature(bridge | signature, map | examples) :: answer
   def optimize_signature(bridge_or_signature, payload_or_data)
 

@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
   @moduledoc "Pools that lose a node, a bridge, their owner or themselves, that cannot begin, and that are shut down."
 
-  use Pipeline.PoolCase
+  use Pipeline.PoolCase, async: true
 
   defp node_os_pid(pool, index), do: bridges(pool)[index].info.os_pid
 
