@@ -1,5 +1,5 @@
 defmodule Pipeline.DSPy.ConnectionPoolQueueTest do
-  @moduledoc "Who gets a slot of a pool, who waits for one and who gets none. One pool of two bridges serves all of these tests."
+  @moduledoc "Who waits for a slot of a pool, and who gets none. One pool of two bridges serves all of these tests."
 
   use Pipeline.PoolCase
 
@@ -13,74 +13,6 @@ defmodule Pipeline.DSPy.ConnectionPoolQueueTest do
   setup %{pool: pool} do
     eventually(fn -> idle?(pool) end)
     :ok
-  end
-
-  describe "lanes" do
-    test "a long optimization does not block quick requests", %{pool: pool} do
-      {refs, models} = fill(pool, :long)
-      waiting = for _ <- 1..2, do: hold_long(pool, label: :waiting)
-      await_waiting(pool, :long, 2)
-
-      for _ <- 1..8, do: assert({:ok, %{status: :success}} = ask(pool))
-
-      for ref <- waiting, do: assert({:ok, _} = PythonBridge.cancel(pool, ref))
-      let_all_go(refs, models)
-    end
-
-    test "a full quick lane keeps nobody from long work and from what the node answers", %{
-      pool: pool
-    } do
-      {refs, models} = fill(pool, :quick)
-      waiting = for _ <- 1..2, do: hold(pool, label: :waiting)
-      await_waiting(pool, :quick, 2)
-
-      assert {:ok, %{programs: _}} = PythonBridge.list_programs(pool)
-      assert {:ok, %{queue: %{waiting: 2}}} = PythonBridge.health_check(pool)
-      assert %{lanes: %{long: %{waiting: 0}}} = ConnectionPool.status(pool)
-
-      for ref <- waiting, do: assert({:ok, _} = PythonBridge.cancel(pool, ref))
-      let_all_go(refs, models)
-    end
-
-    test "work goes to the bridge with the least to do", %{pool: pool} do
-      {refs, models} = fill(pool, :quick)
-      assert [2, 2] == for({_index, bridge} <- bridges(pool), do: bridge.used.quick)
-      let_all_go(refs, models)
-    end
-
-    test "work on one program goes to the same bridge, until that is full", %{pool: pool} do
-      {:ok, %{program_id: program}} =
-        PythonBridge.optimize_signature(
-          pool,
-          "question -> answer",
-          [%{question: "a", answer: "b"}],
-          optimizer: :labeled_few_shot,
-          lm: :offline
-        )
-
-      test_process = self()
-
-      held = fn label ->
-        lm = fn _request ->
-          send(test_process, {:held, label, self()})
-          receive do: (:go -> "[[ ## answer ## ]]\n!\n\n[[ ## completed ## ]]")
-        end
-
-        payload = %{
-          program: program,
-          input: %{question: "?"},
-          config: %{lm: lm, cache: false}
-        }
-
-        {PythonBridge.async(pool, :predict, payload, progress: false), await_held(label)}
-      end
-
-      {refs, models} = Enum.unzip([held.(1), held.(2)])
-      assert [0, 2] == Enum.sort(for {_index, bridge} <- bridges(pool), do: bridge.used.quick)
-      {more, more_models} = held.(3)
-      assert [1, 2] == Enum.sort(for {_index, bridge} <- bridges(pool), do: bridge.used.quick)
-      let_all_go([more | refs], [more_models | models])
-    end
   end
 
   describe "a full queue" do

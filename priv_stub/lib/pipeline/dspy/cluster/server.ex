@@ -61,6 +61,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   @spec scope(atom) :: atom
   def scope(cluster), do: Module.concat(cluster, Scope)
 
+  @doc "Takes part in a cluster. Options: `:name`, `:target` and `:interval`, those of `Pipeline.DSPy.Cluster.start_link/1`, which checks them."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, opts, name: name(opts[:name]))
 

@@ -28,10 +28,10 @@ defmodule Pipeline.DSPy.ConnectionPool.Entry do
     %__MODULE__{request: request, lane: lane, since: System.monotonic_time()}
   end
 
+  @doc "The same in the lane of its verb; a connection, which may be used for anything, is long."
   @spec new(Request.t()) :: t
   def new(%Request{} = request), do: new(request, lane(request))
 
-  # Whoever asks for a connection may do anything with it, and keep it for as long.
   defp lane(%Request{verb: :get_connection}), do: :long
   defp lane(%Request{verb: verb}), do: Verbs.lane(verb)
 
