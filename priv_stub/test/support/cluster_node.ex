@@ -5,6 +5,7 @@ defmodule Pipeline.ClusterNode do
   alias Pipeline.DSPy.Cluster.Directory
   alias Pipeline.DSPy.Cluster.Supplies
   alias Pipeline.DSPy.DataTransfer
+  alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
   alias Pipeline.DSPy.PythonBridge.Requests.Request
@@ -85,6 +86,16 @@ defmodule Pipeline.ClusterNode do
 
   @doc "A model that says more than a megabyte."
   def large(_request), do: answer(String.duplicate("word ", 300_000))
+
+  @doc "Notes the events of this name that are emitted here; `noted/1` gives them, the latest first."
+  def listen(event), do: Metrics.attach({__MODULE__, event}, event, &__MODULE__.note/4, nil)
+
+  @doc false
+  def note(event, measurements, metadata, nil) do
+    :persistent_term.put({__MODULE__, event}, [{measurements, metadata} | noted(event)])
+  end
+
+  def noted(event), do: :persistent_term.get({__MODULE__, event}, [])
 
   @doc "How many requests the bridge of this BEAM node has."
   def in_flight, do: map_size(:sys.get_state(@target).exchange.requests.by_id)

@@ -27,6 +27,21 @@ defmodule Pipeline.PoolCase do
     opts[:name]
   end
 
+  @doc "Starts a pool of two bridges with two workers each, and waits until all of them are there."
+  def start_pool_of_two do
+    pool = start_pool(pool_size: 2, workers: 2, max_queue_size: 2)
+    {:ok, _info} = PythonBridge.await_ready(pool)
+    eventually(fn -> ConnectionPool.status(pool).ready == 2 end)
+    await_idle(pool)
+    pool
+  end
+
+  @doc "Whether nothing runs or waits in a pool, and no connection is lent."
+  def idle?(pool) do
+    %{lanes: lanes, connections: lent} = ConnectionPool.status(pool)
+    lent == 0 and Enum.all?(lanes, fn {_, lane} -> lane.running == 0 and lane.waiting == 0 end)
+  end
+
   def pool_options do
     number = System.unique_integer([:positive])
 
@@ -70,6 +85,13 @@ defmodule Pipeline.PoolCase do
     PythonBridge.async(pool, verb, payload, [progress: false] ++ opts)
   end
 
+  @doc "Takes every slot of a lane of a pool of two: the requests, and the models that hold them."
+  def fill(pool, lane) do
+    {send, slots} = if lane == :long, do: {&hold_long/2, 2}, else: {&hold/2, 4}
+    held = for n <- 1..slots, do: {send.(pool, label: {lane, n}), await_held({lane, n})}
+    Enum.unzip(held)
+  end
+
   @doc "Waits until the request with this label runs, and gives its model."
   def await_held(label) do
     assert_receive {:held, ^label, model}, 20_000
@@ -78,6 +100,12 @@ defmodule Pipeline.PoolCase do
 
   @doc "Lets a request that was held go on."
   def let_go(model), do: send(model, :go)
+
+  @doc "Lets all of these models go on, and waits for the answers to these requests."
+  def let_all_go(refs, models) do
+    Enum.each(models, &let_go/1)
+    for ref <- refs, do: {:ok, _answer} = PythonBridge.await(ref)
+  end
 
   @doc "A quick prediction."
   def ask(pool, opts \\ []) do

@@ -6,13 +6,14 @@ defmodule Mix.Pipeline.DSPy do
   alias Pipeline.DSPy.Options
   alias Pipeline.DSPy.PythonBridge.Options, as: BridgeOptions
 
-  @doc "The switches of a task. Raises `Mix.Error` for an unknown one, with the nearest right name, and for arguments beyond `most`."
+  @doc "The switches of a task. Raises `Mix.Error` for an unknown one, with the nearest right name, and for arguments."
   @spec options!([String.t()], keyword) :: keyword
   def options!(arguments, switches) do
     {opts, []} = options!(arguments, switches, 0)
     opts
   end
 
+  @doc "The same with at most `count` arguments, which are given beside the switches."
   @spec options!([String.t()], keyword, non_neg_integer) :: {keyword, [String.t()]}
   def options!(arguments, switches, count) do
     {opts, rest, wrong} = OptionParser.parse(arguments, strict: switches)

@@ -7,9 +7,10 @@ defmodule Pipeline.DSPy.Affinity do
 
   @type t :: {:program | :dataset | :transfer, id :: String.t()}
 
-  # In the order of what costs most to have twice.
-  @dataset_keys [:training_data, :data, :validation_data]
-  @program_keys [:program, :program_id, :signature, :teacher]
+  # In the order of what costs most to have twice; each key also as a text, as payloads may have it.
+  @transfer_keys [{:transfer, "transfer"}]
+  @dataset_keys for key <- [:training_data, :data, :validation_data], do: {key, "#{key}"}
+  @program_keys for key <- [:program, :program_id, :signature, :teacher], do: {key, "#{key}"}
 
   @doc """
   The transfer, dataset or program that a payload names; nil where it brings all that it needs.
@@ -26,16 +27,18 @@ defmodule Pipeline.DSPy.Affinity do
       nil
   """
   @spec of(term) :: t | nil
+  def of(payload) when payload == %{}, do: nil
+
   def of(payload) when is_map(payload) and not is_struct(payload) do
-    named(payload, [:transfer], &transfer/1) || named(payload, @dataset_keys, &dataset/1) ||
+    named(payload, @transfer_keys, &transfer/1) || named(payload, @dataset_keys, &dataset/1) ||
       named(payload, @program_keys, &program/1)
   end
 
   def of(_no_payload), do: nil
 
-  defp named(payload, keys, id), do: Enum.find_value(keys, &id.(value(payload, &1)))
-
-  defp value(payload, key), do: Map.get(payload, key) || Map.get(payload, Atom.to_string(key))
+  defp named(payload, keys, id) do
+    Enum.find_value(keys, fn {key, text} -> id.(payload[key] || payload[text]) end)
+  end
 
   defp transfer(name) when is_binary(name), do: {:transfer, name}
   defp transfer(_no_name), do: nil

@@ -65,14 +65,8 @@ defmodule Pipeline.DSPy.ConnectionPool do
 
   ## Telemetry
 
-  | event | measurements | metadata |
-  |---|---|---|
-  | `[:pipeline, :dspy, :pool, :checkout]` | `wait` (native units), `waiting` | `pool`, `lane`, `verb`, `bridge` |
-  | `[:pipeline, :dspy, :pool, :refused]` | `wait`, `waiting` | `pool`, `lane`, `verb`, `reason`: `:pool_exhausted`, `:shutting_down`, `:timeout`, `:cancelled`, `:abandoned`, `:node_down` |
-  | `[:pipeline, :dspy, :pool, :bridge]` | `ready`, `size` | `pool`, `bridge`, `state`: `:started`, `:ready`, `:down` or `:failed` |
-
-  The first comes when a request or a connection gets its slot, the second when one leaves the queue, or does not enter it,
-  without one.
+  Who gets a slot and who gets none, and what becomes of its bridges, are the events below `[:pipeline, :dspy, :pool]` of
+  `Pipeline.DSPy.Metrics`.
   """
 
   alias Pipeline.DSPy.ConnectionPool.Connection

@@ -60,9 +60,12 @@ defmodule Pipeline.DSPy.Metrics do
     * `:request` is a span around each request at its bridge, as `:telemetry.span/3` has it. `:stop` is an answer, which
       may be an error; `:exception` is an end without one: the node is gone, and `reason` its error, or the caller is, and
       `reason` is `:abandoned`. `telemetry_span_context` is the request's reference.
-    * `:up`, `:down` and `:health` are what a bridge sees of its node, see `Pipeline.DSPy.PythonBridge.Telemetry`; those of
-      `:pool` are a `Pipeline.DSPy.ConnectionPool`'s; `:callback` is a call of an Elixir function by the node; `:transfer`,
-      `:cache` and `:cluster` are of the modules that are called so, where there are such.
+    * `:up`, `:down` and `:health` are what a bridge sees of its node, see `Pipeline.DSPy.PythonBridge.Telemetry`; `:callback` is a
+      call of an Elixir function by the node; `:transfer` is of `Pipeline.DSPy.DataTransfer`, `:cache` of
+      `Pipeline.DSPy.OptimizationCache`, `:cluster` of `Pipeline.DSPy.Cluster`.
+    * `:pool` is a `Pipeline.DSPy.ConnectionPool`: `:checkout` comes when a request or a connection gets its slot, `:refused` when
+      one leaves the queue, or does not enter it, without one. Its `reason` is `:pool_exhausted`, `:shutting_down`, `:timeout`,
+      `:cancelled`, `:abandoned` or `:node_down`; the `state` of `:bridge` is `:started`, `:ready`, `:down` or `:failed`.
     * `:recovery` is what `Pipeline.DSPy.RecoveryManager` does about an error: `action` is `:retry`, `:restart_process`,
       `:fallback` or `:stop`; `stopped_by` says why there is no further attempt.
     * `:circuit` is emitted when a circuit breaker changes its `state`.

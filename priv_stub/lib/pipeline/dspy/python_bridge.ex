@@ -76,13 +76,9 @@ defmodule Pipeline.DSPy.PythonBridge do
           functions: %{gateway: &MyApp.LLM.complete/1}
         )
 
-  A metric gets the example and the prediction, two maps, and gives a number from 0 to 1, a boolean, or
-  `%{score: number, feedback: text}`. A model gets `%{model: …, messages: [%{role: …, content: …}], temperature: …,
-  max_tokens: …}` and gives a text, or `%{text: …, input_tokens: …, output_tokens: …, cost_usd: …}`. Either may be wrapped as
-  `{:ok, value}`; `{:error, reason}`, an exception, an exit and a timeout end the job with a `:callback_error`.
-
-  Each call runs in a process of its own under `Pipeline.DSPy.FunctionSupervisor`, with the caller in `$callers`, and is
-  killed when its request is over.
+  What each kind takes and gives: `Pipeline.DSPy.Callback`; how one is registered for a whole application: `Pipeline.DSPy.Callbacks`.
+  One that fails or takes too long ends its job with a `:callback_error`. Each call runs in a process of its own, with the caller
+  in `$callers`, and is killed when its request is over.
 
   ## Life of a bridge
 
@@ -106,11 +102,13 @@ defmodule Pipeline.DSPy.PythonBridge do
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.PythonBridge.Arguments
   alias Pipeline.DSPy.PythonBridge.Caller
+  alias Pipeline.DSPy.PythonBridge.Capture
   alias Pipeline.DSPy.PythonBridge.EventStream
   alias Pipeline.DSPy.PythonBridge.Options
   alias Pipeline.DSPy.PythonBridge.Programs
   alias Pipeline.DSPy.PythonBridge.Results
   alias Pipeline.DSPy.PythonBridge.Server
+  alias Pipeline.DSPy.PythonBridge.Shutdown
   alias Pipeline.DSPy.PythonBridge.Workflows
   alias Pipeline.DSPy.PythonError
 
@@ -122,13 +120,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   @typedoc "A program stored at the node, a program as the node once gave it, or a signature."
   @type source :: {:program, String.t() | map} | signature
 
-  @stop_margin_ms 15_000
-
-  # -- starting
-
-  @doc """
-  A child that is restarted when its node dies, and not when it was shut down. Its id is the bridge's name.
-  """
+  @doc "A child that is restarted when its node dies, and not when it was shut down. Its id is the bridge's name."
   @spec child_spec(keyword) :: Supervisor.child_spec()
   def child_spec(opts) do
     %{
@@ -171,9 +163,7 @@ defmodule Pipeline.DSPy.PythonBridge do
     request(bridge, :health_check, [], opts)
   end
 
-  @doc """
-  Optimizes a signature with the default bridge, or takes a bridge and a whole payload.
-  """
+  @doc "Optimizes a signature with the default bridge, or takes a bridge and a whole payload."
   @spec optimize_signature(bridge | signature, map | examples) :: answer
   def optimize_signature(bridge_or_signature, payload_or_data)
 
@@ -305,24 +295,11 @@ defmodule Pipeline.DSPy.PythonBridge do
   @spec clear_cache(bridge, keyword) :: answer
   defdelegate clear_cache(bridge \\ __MODULE__, opts \\ []), to: Results
 
-  # -- what the node tells of itself
+  # -- what goes over the node's wires, see `Pipeline.DSPy.PythonBridge.Capture`
 
-  @doc """
-  Has the node write every frame of its wires to a file, or end that, or say how far it is.
-
-  Options: `mode: :on` or `:off`; with `:on` also `:name`, that of a file in `captures/` of the node's data directory. Keys and
-  passwords are written over in it. `erlbridge repl FILE` shows it. Default timeout: 30000 ms.
-
-      PythonBridge.capture(bridge, mode: :on, name: "monday.ecap")
-      #=> {:ok, %{status: :success, mode: :on, file: "/var/lib/erlbridge/captures/monday.ecap", count: 0, bytes: 121, lost: 0}}
-      PythonBridge.capture(bridge, mode: :off)
-      #=> {:ok, %{status: :success, mode: :off, file: "/var/lib/erlbridge/captures/monday.ecap", count: 12, bytes: 4711, lost: 0}}
-
-  Of a pool all nodes do, each into a file of its own: `bridges` tells which, and the numbers are those of all together. The
-  option of a node, `settings: [capture: path]`, captures from its first frame on.
-  """
+  @doc "Has the node write its frames to a file, see `Pipeline.DSPy.PythonBridge.Capture.capture/2`."
   @spec capture(bridge, keyword) :: answer
-  def capture(bridge \\ __MODULE__, opts \\ []), do: request(bridge, :capture, [], opts)
+  defdelegate capture(bridge \\ __MODULE__, opts \\ []), to: Capture
 
   # -- requests that run already
 
@@ -343,40 +320,7 @@ defmodule Pipeline.DSPy.PythonBridge do
   `:timeout` (by default the grace and 5 seconds).
   """
   @spec shutdown(bridge, keyword) :: answer
-  def shutdown(bridge \\ __MODULE__, opts \\ [])
-
-  # Its bridges are gone when it answers.
-  def shutdown(%_target{} = bridge, opts) do
-    {payload, opts} = shutdown_options(opts)
-    request(bridge, :shutdown, payload, opts)
-  end
-
-  def shutdown(bridge, opts) do
-    {payload, opts} = shutdown_options(opts)
-    monitor = Caller.monitor(bridge, [])
-    answer = request(bridge, :shutdown, payload, opts)
-
-    # The bridge ends right after a shutdown that was answered or ran out of time; it kills the node if it must.
-    receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} -> answer
-    after
-      if(refused?(answer), do: 0, else: @stop_margin_ms) ->
-        Process.demonitor(monitor, [:flush])
-        answer
-    end
-  end
-
-  # Then there is no end to wait for.
-  defp refused?({:error, %PythonError{error_type: type}}),
-    do: type in [:validation_error, :overloaded]
-
-  defp refused?({:ok, _result}), do: false
-
-  defp shutdown_options(opts) do
-    opts = Keyword.validate!(opts, [:timeout, mode: :drain, grace_ms: 10_000])
-    timeout = opts[:timeout] || opts[:grace_ms] + 5_000
-    {%{mode: opts[:mode], grace_ms: opts[:grace_ms]}, [timeout: timeout]}
-  end
+  def shutdown(bridge \\ __MODULE__, opts \\ []), do: Shutdown.run(bridge, opts)
 
   # -- any verb
 

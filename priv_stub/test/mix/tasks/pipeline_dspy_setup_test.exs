@@ -40,6 +40,8 @@ defmodule Mix.Tasks.Pipeline.Dspy.SetupTest do
              ~r/\(Python 3\.\d+\.\d+, erlbridge 0\.\d+\.\d+, DSPy 3\.\S+\) is what bridges find: nothing to do/
   end
 
+  # pip and venv are slow, and other tests run beside this one.
+  @tag timeout: 120_000
   test "an environment is made and erlbridge installed; without a network and without wheels it says how" do
     directory = tmp_dir("setup")
     venv = Path.join(directory, "venv")

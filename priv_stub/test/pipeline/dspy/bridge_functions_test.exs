@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.BridgeFunctionsTest do
   @moduledoc "Elixir functions that DSPy calls, on the real node: what they decide, how they fail, when they end."
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   alias Pipeline.DSPy.PythonBridge.Functions
 

@@ -9,7 +9,7 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
     bridge |> port_os_pid() |> family()
   end
 
-  defp port_os_pid(bridge), do: :sys.get_state(bridge).process.os_pid
+  defp port_os_pid(bridge), do: :sys.get_state(bridge).node.process.os_pid
 
   defp gone?(os_pids), do: not Enum.any?(os_pids, &running?/1)
 
@@ -99,7 +99,7 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
         for _ <- 1..5, do: PythonBridge.async(bridge, :predict, payload, timeout: 300, grace: 0)
 
       # The bridge answers a system message while its writer is suspended.
-      assert %{exchange: %{unsent_bytes: unsent}} = :sys.get_state(bridge, 1_000)
+      assert %{exchange: %{outgoing: %{unsent_bytes: unsent}}} = :sys.get_state(bridge, 1_000)
       assert unsent > 40_000_000
 
       for ref <- refs do
@@ -117,7 +117,7 @@ defmodule Pipeline.DSPy.BridgeLifeTest do
 
       # The first fills the node's pipe, however large that is, and leaves the rest in the port: then the writer is stuck.
       first = predict.(%{input: :binary.copy("x", 3_000_000)})
-      eventually(fn -> :sys.get_state(bridge).exchange.unsent_bytes == 0 end)
+      eventually(fn -> :sys.get_state(bridge).exchange.outgoing.unsent_bytes == 0 end)
       second = predict.(%{input: :binary.copy("x", 900_000)})
 
       assert {:error, %PythonError{error_type: :overloaded, retryable: true} = error} =

@@ -54,7 +54,7 @@ defmodule Pipeline.DSPy.BridgeMisuseTest do
                PythonBridge.predict(bridge, "question -> answer", input, timeout: 50, grace: 0)
     end
 
-    assert %{exchange: %{unsent_bytes: 0, waiting: waiting}} = :sys.get_state(bridge)
+    assert %{exchange: %{outgoing: %{unsent_bytes: 0}, waiting: waiting}} = :sys.get_state(bridge)
     assert :queue.is_empty(waiting)
   end
 
@@ -113,7 +113,7 @@ defmodule Pipeline.DSPy.BridgeMisuseTest do
     bridge = start_bridge()
     {:ok, _info} = PythonBridge.await_ready(bridge)
     ref = PythonBridge.async(bridge, :optimize_signature, slow_payload(), timeout: :infinity)
-    %{process: %{port: port}} = :sys.get_state(bridge)
+    %{port: port} = :sys.get_state(bridge)
     about = %{bytes: 1_000_000, sha256: "00"}
     begins = :erlang.term_to_binary({:ok, ref, {:transfer, "answer", about}})
     send(bridge, {port, {:data, begins}})

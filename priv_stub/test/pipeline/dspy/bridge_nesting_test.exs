@@ -4,7 +4,7 @@ defmodule Pipeline.DSPy.BridgeNestingTest do
   wait for each other.
   """
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   import Pipeline.ScriptedModel
 

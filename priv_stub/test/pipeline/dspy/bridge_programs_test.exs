@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.BridgeProgramsTest do
   @moduledoc "The programs that a node keeps, and predictions that are heard while they are written."
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   setup_all do
     bridge = start_bridge()

@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.BridgeWorkflowsTest do
   @moduledoc "Workflows of pipeline_ex on the real node: loaded, run, their other steps executed here, written back."
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   @yaml """
   workflow:

@@ -94,11 +94,18 @@ defmodule Pipeline.DSPy.ClusterTest do
     assert {:error, %PythonError{error_type: :not_found, context: %{program_id: ^id}}} =
              ask_at(nodes, nodes.b, :get_program, [id])
 
+    supply = [:pipeline, :dspy, :cluster, :supply]
+    :ok = call(nodes.asker, ClusterNode, :listen, [supply])
+
     alone_at(nodes, nodes.b, fn ->
       ticket = hd(Tickets.read())
       arguments = [{:program, id}, Map.delete(ticket, :category), [lm: :offline]]
       assert {:ok, %{prediction: %{"category" => _}}} = ask(nodes.asker, :predict, arguments)
     end)
+
+    brought = %{cluster: Pipeline.TestCluster, id: id, from: nodes.a.node, to: nodes.b.node}
+    assert [{%{duration: duration}, ^brought}] = call(nodes.asker, ClusterNode, :noted, [supply])
+    assert duration > 0
 
     assert {:ok, %{program_id: ^id}} = ask_at(nodes, nodes.b, :get_program, [id])
     assert {:ok, %{programs: programs}} = ask(nodes.asker, :list_programs, [])

@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
   @moduledoc "Pools that lose a node, a bridge, their owner or themselves, that cannot begin, and that are shut down."
 
-  use Pipeline.PoolCase
+  use Pipeline.PoolCase, async: true
 
   defp node_os_pid(pool, index), do: bridges(pool)[index].info.os_pid
 
@@ -12,7 +12,7 @@ defmodule Pipeline.DSPy.ConnectionPoolLifeTest do
     await_idle(pool)
 
     Enum.flat_map(bridges(pool), fn {_index, %{pid: bridge}} ->
-      family(:sys.get_state(bridge).process.os_pid)
+      family(:sys.get_state(bridge).node.process.os_pid)
     end)
   end
 

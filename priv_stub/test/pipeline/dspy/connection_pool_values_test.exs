@@ -5,6 +5,7 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
 
   alias Pipeline.DSPy.Affinity
   alias Pipeline.DSPy.Configuration
+  alias Pipeline.DSPy.ConnectionPool
   alias Pipeline.DSPy.ConnectionPool.Envelope
   alias Pipeline.DSPy.ConnectionPool.FanOut
   alias Pipeline.DSPy.ConnectionPool.Lane
@@ -270,6 +271,26 @@ defmodule Pipeline.DSPy.ConnectionPoolValuesTest do
                health([of(:healthy), gone])
 
       assert %{2 => %{status: :unavailable, error: %PythonError{}}} = bridges
+    end
+  end
+
+  describe "options" do
+    test "that are unknown or out of range raise in the caller" do
+      for wrong <- [[pool_size: 0], [max_queue_size: -1], [lanes: [long: 0]], [stop_timeout: 0.5]] do
+        assert_raise ArgumentError, fn -> ConnectionPool.start_link(wrong) end
+      end
+    end
+
+    test "that are misspelt are told the nearest right name, be they the pool's, a lane's or a bridge's" do
+      for {wrong, right} <- [pol_size: :pool_size, log_levle: :log_level] do
+        assert_raise ArgumentError, ~r/did you mean #{inspect(right)}/, fn ->
+          ConnectionPool.start_link([{wrong, 1}])
+        end
+      end
+
+      assert_raise ArgumentError, ~r/did you mean :quick/, fn ->
+        ConnectionPool.start_link(lanes: [quik: 1])
+      end
     end
   end
 end

@@ -4,7 +4,7 @@ defmodule Pipeline.DSPy.HostRestartTest do
   its own, goes on in the same data directory.
   """
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   alias Pipeline.DSPy.DataTransfer
   alias Pipeline.HostProcess

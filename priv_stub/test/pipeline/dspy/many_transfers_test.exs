@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.ManyTransfersTest do
   @moduledoc "Ten transfers at once, through a pool that loses a node and through a cluster, and an answer of ten thousand rows."
 
-  use Pipeline.PoolCase
+  use Pipeline.PoolCase, async: true
 
   import Pipeline.ClusterCase,
     only: [start_beam_nodes: 2, stop_beam_nodes: 1, serve: 1, serve: 2, await_members: 2, call: 4]

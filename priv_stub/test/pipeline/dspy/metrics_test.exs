@@ -3,13 +3,19 @@ defmodule Pipeline.DSPy.MetricsTest do
 
   import ExUnit.CaptureLog
 
+  alias Pipeline.DSPy.Cluster
+  alias Pipeline.DSPy.ConnectionPool
+  alias Pipeline.DSPy.DataTransfer
   alias Pipeline.DSPy.Metrics
+  alias Pipeline.DSPy.OptimizationCache
   alias Pipeline.DSPy.RecoveryManager
   alias Pipeline.Tickets
 
   doctest Metrics
 
   @optimization [:pipeline, :dspy, :optimization]
+  # What needs two BEAM nodes, see the tests of a cluster, and a worker that takes more than it may, see those of the node.
+  @elsewhere [[:pipeline, :dspy, :cluster, :supply], [:pipeline, :dspy, :limit]]
 
   # A handler, which says what it hears to the test.
   def hear(event, measurements, metadata, to),
@@ -235,6 +241,51 @@ defmodule Pipeline.DSPy.MetricsTest do
             do: metadata.reason
 
       assert [:abandoned, %PythonError{error_type: :process_crashed}] = reasons
+    end
+
+    test "holds for every event of a pool, a transfer, a cache, a cluster and a callback" do
+      contract = contract()
+      for event <- Map.keys(contract), do: attach(event)
+      [pool, cache, cluster] = for name <- ~w(pool cache cluster), do: :"metrics_#{name}"
+
+      start_supervised!(
+        {ConnectionPool,
+         name: pool,
+         python: python(),
+         pool_size: 1,
+         workers: 1,
+         health_interval: 100,
+         health_misses: 100,
+         settings: [telemetry_interval_s: 0.1],
+         data_dir: tmp_dir("metrics")}
+      )
+
+      start_supervised!({OptimizationCache, name: cache, max_cache_size: 1})
+      start_supervised!({Cluster, name: cluster, target: pool, interval: 50})
+      assert {:ok, _info} = PythonBridge.await_ready(Cluster.new(cluster), 20_000)
+
+      assert {:ok, %{status: :success}} =
+               PythonBridge.predict(Cluster.new(cluster), "question -> answer", %{question: "?"},
+                 lm: fn _request -> "[[ ## answer ## ]]\n!\n\n[[ ## completed ## ]]" end
+               )
+
+      assert {:ok, {:dataset, _id}} =
+               DataTransfer.transfer_large_dataset(Enum.take(Tickets.read(), 4), pool)
+
+      for key <- ["a", "a", "b"],
+          do: OptimizationCache.fetch(cache, key, fn _left -> {:ok, key} end)
+
+      # Its node is gone: who asks then waits, and not for long enough.
+      {:ok, %{bridges: %{1 => %{node: %{os_pid: os_pid}}}}} = PythonBridge.health_check(pool)
+      signal("KILL", os_pid)
+      assert_receive {:heard, [_, _, :python_bridge, :down] = down, measurements, about}, 5_000
+      assert {:error, _timeout} = PythonBridge.request(pool, :stats, %{}, timeout: 1)
+      PythonBridge.shutdown(pool)
+
+      heard = heard([{down, measurements, about}])
+      for event <- heard, do: assert_in(contract, event)
+      names = for {name, _measurements, _metadata} <- heard, do: name
+      assert Map.keys(contract) -- (names ++ emitted_here()) == @elsewhere
     end
   end
 

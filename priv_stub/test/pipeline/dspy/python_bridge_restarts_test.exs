@@ -9,6 +9,7 @@ defmodule Pipeline.DSPy.PythonBridgeRestartsTest do
   alias Pipeline.DSPy.PythonBridge.Backoff
   alias Pipeline.DSPy.PythonBridge.Exchange
   alias Pipeline.DSPy.PythonBridge.Health
+  alias Pipeline.DSPy.PythonBridge.Outgoing
   alias Pipeline.DSPy.PythonBridge.Restarts
 
   @moduletag :capture_log
@@ -210,16 +211,17 @@ defmodule Pipeline.DSPy.PythonBridgeRestartsTest do
     end
 
     test "is not given up while it reads what was sent before the question" do
-      exchange = Exchange.write(%{Exchange.new(:tag, []) | writer: self()}, "1234567890")
+      exchange = Exchange.put_outgoing(Exchange.new(:tag, []), %Outgoing{writer: self()})
+      exchange = Exchange.write(exchange, "1234567890")
       health = Health.new(health_interval: nil, health_misses: 2)
       {health, exchange} = Health.ask(health, exchange, 0)
-      assert health.ahead_bytes == exchange.unsent_bytes
+      assert health.ahead_bytes == exchange.outgoing.unsent_bytes
       {:wait, health} = Health.tick(health)
       health = Health.written(health, 10)
       {:wait, health} = Health.tick(health)
 
       # The question itself has been written now: only the node's word counts from here on.
-      health = Health.written(health, exchange.unsent_bytes - 10)
+      health = Health.written(health, exchange.outgoing.unsent_bytes - 10)
       {:wait, health} = Health.tick(health)
       assert {:wedged, _health} = health |> Health.written(500) |> Health.tick()
     end

@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.PythonBridgeStreamsTest do
   @moduledoc "Requests as streams, in tasks, and as references. One node serves all of these tests."
 
-  use Pipeline.NodeCase
+  use Pipeline.NodeCase, async: true
 
   alias Pipeline.DSPy.PythonBridge.Arguments
   alias Pipeline.DSPy.PythonBridge.Caller
@@ -179,6 +179,41 @@ defmodule Pipeline.DSPy.PythonBridgeStreamsTest do
       assert_raise ArgumentError, ~r/expected :progress to be a pid or false, got "me"/, fn ->
         PythonBridge.async(bridge, :health_check, %{}, progress: "me")
       end
+    end
+  end
+
+  describe "a request that is not waited for at once" do
+    test "async gives progress and then the answer as messages", %{bridge: bridge} do
+      payload = %{slow_payload() | config: %{optimizer: :bootstrap_few_shot, lm: :offline}}
+      ref = PythonBridge.async(bridge, :optimize_signature, payload)
+
+      assert_receive {PythonBridge, ^ref, {:progress, %{stage: _}}}, 20_000
+      assert_receive {PythonBridge, ^ref, {:ok, %{status: :success}}}, 20_000
+      refute_received {:DOWN, ^ref, :process, _, _}
+    end
+
+    test "awaiting may time out and go on", %{bridge: bridge} do
+      await_idle(bridge)
+      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload())
+
+      assert {:error, %PythonError{error_type: :timeout_error}} =
+               PythonBridge.await(ref, timeout: 1)
+
+      assert {:ok, _} = PythonBridge.cancel(bridge, ref)
+      assert {:error, %PythonError{error_type: :cancelled}} = PythonBridge.await(ref)
+    end
+
+    test "a progress function that raises ends the job and leaves no message", %{bridge: bridge} do
+      await_idle(bridge)
+
+      assert_raise RuntimeError, "enough", fn ->
+        PythonBridge.request(bridge, :optimize_signature, slow_payload(),
+          progress: fn _ -> raise "enough" end
+        )
+      end
+
+      await_idle(bridge)
+      assert Process.info(self(), :messages) == {:messages, []}
     end
   end
 end

@@ -195,15 +195,6 @@ defmodule Pipeline.DSPy.PythonBridgeTest do
       assert path == "payload.config.lm"
     end
 
-    test "async gives progress and then the answer as messages", %{bridge: bridge} do
-      payload = %{slow_payload() | config: %{optimizer: :bootstrap_few_shot, lm: :offline}}
-      ref = PythonBridge.async(bridge, :optimize_signature, payload)
-
-      assert_receive {PythonBridge, ^ref, {:progress, %{stage: _}}}, 20_000
-      assert_receive {PythonBridge, ^ref, {:ok, %{status: :success}}}, 20_000
-      refute_received {:DOWN, ^ref, :process, _, _}
-    end
-
     test "the payload's keys may be binaries", %{bridge: bridge} do
       payload = %{
         "signature" => "question -> answer",
@@ -325,30 +316,6 @@ defmodule Pipeline.DSPy.PythonBridgeTest do
 
       assert System.monotonic_time(:millisecond) - started < 3_000
       assert {:ok, %{status: _}} = PythonBridge.health_check(bridge)
-      await_idle(bridge)
-      assert Process.info(self(), :messages) == {:messages, []}
-    end
-
-    test "awaiting may time out and go on", %{bridge: bridge} do
-      await_idle(bridge)
-      ref = PythonBridge.async(bridge, :optimize_signature, slow_payload())
-
-      assert {:error, %PythonError{error_type: :timeout_error}} =
-               PythonBridge.await(ref, timeout: 1)
-
-      assert {:ok, _} = PythonBridge.cancel(bridge, ref)
-      assert {:error, %PythonError{error_type: :cancelled}} = PythonBridge.await(ref)
-    end
-
-    test "a progress function that raises ends the job and leaves no message", %{bridge: bridge} do
-      await_idle(bridge)
-
-      assert_raise RuntimeError, "enough", fn ->
-        PythonBridge.request(bridge, :optimize_signature, slow_payload(),
-          progress: fn _ -> raise "enough" end
-        )
-      end
-
       await_idle(bridge)
       assert Process.info(self(), :messages) == {:messages, []}
     end

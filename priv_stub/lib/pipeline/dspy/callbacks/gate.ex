@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.Callbacks.Gate do
 
   @type lane :: term
 
+  @doc "Starts a gate through which nobody goes yet. Option: `:name`."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts \\ []) do
     GenServer.start_link(__MODULE__, [], Keyword.take(opts, [:name]))

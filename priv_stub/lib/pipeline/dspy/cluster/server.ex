@@ -14,6 +14,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   alias Pipeline.DSPy.Cluster
   alias Pipeline.DSPy.Cluster.Directory
   alias Pipeline.DSPy.Cluster.Member
+  alias Pipeline.DSPy.Cluster.Waiting
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
@@ -60,6 +61,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   @spec scope(atom) :: atom
   def scope(cluster), do: Module.concat(cluster, Scope)
 
+  @doc "Takes part in a cluster. Options: `:name`, `:target` and `:interval`, those of `Pipeline.DSPy.Cluster.start_link/1`, which checks them."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, opts, name: name(opts[:name]))
 
@@ -87,7 +89,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   def terminate(_reason, state) do
     if state.self, do: tell(%{state.self | leaving: true}, state)
     error = PythonError.new(:shutting_down, "the cluster is stopped on this BEAM node")
-    for request <- Requests.all(state.requests), do: answer(request, {:error, error})
+    Waiting.answer_all(state.requests, {:error, error})
     :ok
   end
 
@@ -111,17 +113,11 @@ defmodule Pipeline.DSPy.Cluster.Server do
   # The one request that it takes itself: to be told when there is a member.
   @impl true
   def handle_cast({:submit, %Request{verb: :await_ready} = request}, state) do
-    request = %{request | monitor: Process.monitor(request.owner), timer: start_timer(request)}
-    {:noreply, answer_waiting(%{state | requests: Requests.put(state.requests, request)})}
+    {:noreply, answer_waiting(%{state | requests: Waiting.add(state.requests, request)})}
   end
 
-  def handle_cast({:abandon, id}, state),
-    do: {:noreply, drop(state, Requests.pop(state.requests, id))}
-
-  defp start_timer(%Request{timeout: :infinity}), do: nil
-
-  defp start_timer(%Request{id: id, timeout: timeout, grace: grace}) do
-    Process.send_after(self(), {:timed_out, id}, timeout + grace)
+  def handle_cast({:abandon, id}, state) do
+    {:noreply, %{state | requests: Waiting.drop(state.requests, id)}}
   end
 
   @impl true
@@ -193,7 +189,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   def handle_info({:DOWN, monitor, :process, pid, _reason}, state) do
     case Map.pop(state.peers, monitor) do
       {nil, _peers} ->
-        {:noreply, drop(state, Requests.pop_monitored(state.requests, monitor))}
+        {:noreply, %{state | requests: Waiting.drop_monitored(state.requests, monitor)}}
 
       {^pid, peers} ->
         # One that was started again may have spoken before this.
@@ -209,15 +205,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
   # -- time
 
   def handle_info({:timed_out, id}, state) do
-    {request, requests} = Requests.pop(state.requests, id)
-
-    if request do
-      message = "no member of the cluster was ready within #{request.timeout} ms"
-      error = PythonError.new(:timeout_error, message, context: %{deadline_ms: request.timeout})
-      answer(request, {:error, error})
-    end
-
-    {:noreply, %{state | requests: requests}}
+    {:noreply, %{state | requests: Waiting.time_out(state.requests, id)}}
   end
 
   def handle_info({:drain_over, from}, state) do
@@ -364,39 +352,7 @@ defmodule Pipeline.DSPy.Cluster.Server do
     %{state | strangers: MapSet.put(strangers, node)}
   end
 
-  # -- who waits for a member
-
   defp answer_waiting(state) do
-    with [_ | _] = requests <- Requests.all(state.requests),
-         {:ok, usable} <- Directory.usable(state.cluster),
-         [_ | _] = members <- for({member, _placed} <- usable, member.info, do: member) do
-      own = %{
-        members: for(member <- members, do: member.node),
-        workers: Enum.sum(for member <- members, do: member.workers)
-      }
-
-      info = Map.merge(hd(members).info, own)
-      for request <- requests, do: answer(request, {:ok, info})
-      %{state | requests: Requests.new()}
-    else
-      _nobody -> state
-    end
-  end
-
-  defp drop(state, {nil, requests}), do: %{state | requests: requests}
-
-  defp drop(state, {request, requests}) do
-    release(request)
-    %{state | requests: requests}
-  end
-
-  defp answer(request, outcome) do
-    release(request)
-    send(request.id, {PythonBridge, request.id, outcome})
-  end
-
-  defp release(request) do
-    if request.timer, do: Process.cancel_timer(request.timer)
-    Process.demonitor(request.monitor, [:flush])
+    %{state | requests: Waiting.answer_when_ready(state.requests, state.cluster)}
   end
 end

@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   """
 
   alias Pipeline.DSPy.ConnectionPool.Connection
+  alias Pipeline.DSPy.ConnectionPool.Entry
   alias Pipeline.DSPy.ConnectionPool.Envelope
   alias Pipeline.DSPy.ConnectionPool.Lane
   alias Pipeline.DSPy.ConnectionPool.Options
@@ -38,15 +39,6 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   @typep flight :: %{index: pos_integer, lane: Verbs.lane(), since: integer}
   @typep watched :: {:bridge, pos_integer} | {:waiting, reference} | {:connection, reference}
 
-  @typedoc "A request on its way through the pool; its monitor and timer are set while it waits."
-  @type entry :: %{
-          request: Request.t(),
-          lane: Verbs.lane(),
-          since: integer,
-          monitor: reference | nil,
-          timer: reference | nil
-        }
-
   @typedoc "`flights` are the requests that bridges have, by id; `monitors` say what each monitor is for."
   @type t :: %__MODULE__{
           name: GenServer.name() | nil,
@@ -74,7 +66,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
   @doc "Hands a request to a bridge, or lets it wait, or answers at once why it cannot be taken."
   @spec submit(t, Request.t()) :: t
   def submit(%__MODULE__{} = desk, %Request{} = request) do
-    entry = entry(request, lane(request))
+    entry = Entry.new(request)
     hopeless = Roster.hopeless(desk.roster)
 
     cond do
@@ -102,8 +94,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
 
     case {desk.flights[id], take_waiting(desk, id)} do
       {%{index: index}, _nothing} ->
-        entry = entry(request, :instant)
-        place(desk, Roster.fetch!(desk.roster, index), entry)
+        place(desk, Roster.fetch!(desk.roster, index), Entry.new(request, :instant))
 
       {nil, {nil, desk}} ->
         answer(request.id, {:error, Refusal.not_found()})
@@ -149,7 +140,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
           desk
 
         {entry, rest} ->
-          cancel_timer(entry)
+          Entry.stop_timer(entry)
           desk = desk |> put_lane(lane, rest) |> unwatch(entry.monitor)
           desk |> refuse(entry, error, reason) |> refuse_waiting(error, reason)
       end
@@ -266,14 +257,6 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
 
   # -- a request's way
 
-  defp entry(request, lane) do
-    %{request: request, lane: lane, since: now(), monitor: nil, timer: nil}
-  end
-
-  # Whoever asks for a connection may do anything with it, and keep it for as long.
-  defp lane(%Request{verb: :get_connection}), do: :long
-  defp lane(%Request{verb: verb}), do: Verbs.lane(verb)
-
   defp place_or_wait(desk, %{request: request, lane: lane} = entry) do
     with 0 <- Lane.waiting(desk.lanes[lane]),
          {:ok, bridge} <- Roster.choose(desk.roster, lane, request.affinity) do
@@ -287,10 +270,9 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     room = desk.max_queue_size + Roster.awaited_slots(desk.roster, lane)
 
     if Lane.waiting(desk.lanes[lane]) < room do
-      monitor = Courier.monitor(request.owner)
-      entry = %{entry | monitor: monitor, timer: start_timer(request)}
+      entry = Entry.wait(entry)
       lane_with = Lane.push(desk.lanes[lane], request.id, Envelope.priority(request), entry)
-      desk |> put_lane(lane, lane_with) |> watch(monitor, {:waiting, request.id})
+      desk |> put_lane(lane, lane_with) |> watch(entry.monitor, {:waiting, request.id})
     else
       error = Refusal.exhausted(lane, desk.lanes[lane], desk.roster, desk.max_queue_size)
 
@@ -306,7 +288,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
          {:ok, bridge} <- Roster.choose(desk.roster, lane, request.affinity) do
       desk = put_lane(desk, lane, rest)
       desk = unwatch(desk, entry.monitor)
-      cancel_timer(entry)
+      Entry.stop_timer(entry)
       dispatch_lane(lane, place(desk, bridge, entry))
     else
       _nobody_or_nowhere -> desk
@@ -339,8 +321,8 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     )
   end
 
-  defp give(desk, bridge, %{request: request, lane: lane} = entry, _verb) do
-    request = shortened(request, entry.since)
+  defp give(desk, bridge, %{lane: lane} = entry, _verb) do
+    request = Entry.request(entry)
     GenServer.cast(bridge.pid, {:submit, %{request | watcher: self()}})
     flight = %{index: bridge.index, lane: lane, since: now()}
 
@@ -349,13 +331,6 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
       | flights: Map.put(desk.flights, request.id, flight),
         roster: Roster.take(desk.roster, bridge.index, lane, request.affinity)
     }
-  end
-
-  # What has waited has less time left.
-  defp shortened(%Request{timeout: :infinity} = request, _since), do: request
-
-  defp shortened(%Request{} = request, since) do
-    Envelope.shortened(request, max(request.timeout - ms(now() - since), 0))
   end
 
   # -- leaving the queue
@@ -367,7 +342,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
           nil
 
         {entry, rest} ->
-          cancel_timer(entry)
+          Entry.stop_timer(entry)
           {entry, desk |> put_lane(name, rest) |> unwatch(entry.monitor)}
       end
     end)
@@ -395,15 +370,6 @@ defmodule Pipeline.DSPy.ConnectionPool.Desk do
     Courier.demonitor(monitor)
     %{desk | monitors: Map.delete(desk.monitors, monitor)}
   end
-
-  defp start_timer(%Request{timeout: :infinity}), do: nil
-
-  defp start_timer(%Request{id: id, timeout: ms}) do
-    Process.send_after(self(), {:timed_out, id}, ms)
-  end
-
-  defp cancel_timer(%{timer: nil}), do: :ok
-  defp cancel_timer(%{timer: timer}), do: Process.cancel_timer(timer)
 
   defp now, do: System.monotonic_time()
   defp ms(native), do: System.convert_time_unit(native, :native, :millisecond)

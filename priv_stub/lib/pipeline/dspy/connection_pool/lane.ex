@@ -25,6 +25,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Lane do
           mean_ms: number
         }
 
+  @doc "A lane in which nobody waits."
   @spec new() :: t
   def new, do: %__MODULE__{}
 

@@ -40,17 +40,21 @@ defmodule Pipeline.DSPy.ConnectionPool.Refusal do
     PythonError.new(:timeout_error, message, context: %{reason: :pool_queue, deadline_ms: ms})
   end
 
+  @doc "Somebody has cancelled it before it had a slot."
   @spec cancelled() :: PythonError.t()
   def cancelled, do: PythonError.new(:cancelled, "cancelled while it waited for a bridge")
 
+  @doc "The pool takes nothing more, or ends."
   @spec shutting_down() :: PythonError.t()
   def shutting_down, do: PythonError.new(:shutting_down, "the pool is shutting down")
 
+  @doc "There is nothing to cancel."
   @spec not_found() :: PythonError.t()
   def not_found do
     PythonError.new(:not_found, "no request with this id is in flight, and none waits")
   end
 
+  @doc "A shutdown whose mode or grace is none."
   @spec bad_shutdown() :: PythonError.t()
   def bad_shutdown do
     message = "expected `mode` :drain or :now, and `grace_ms` to be a whole number from 0 on"

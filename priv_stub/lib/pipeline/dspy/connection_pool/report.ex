@@ -4,6 +4,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Report do
   """
 
   alias Pipeline.DSPy.ConnectionPool.Desk
+  alias Pipeline.DSPy.ConnectionPool.Entry
   alias Pipeline.DSPy.ConnectionPool.Lane
   alias Pipeline.DSPy.ConnectionPool.Roster
   alias Pipeline.DSPy.Metrics
@@ -30,11 +31,11 @@ defmodule Pipeline.DSPy.ConnectionPool.Report do
   end
 
   @doc "A request gets its slot."
-  @spec checkout(Desk.t(), Desk.entry(), pos_integer) :: :ok
+  @spec checkout(Desk.t(), Entry.t(), pos_integer) :: :ok
   def checkout(desk, entry, index), do: request(desk, :checkout, entry, %{bridge: index})
 
   @doc "A request gets none."
-  @spec refused(Desk.t(), Desk.entry(), atom) :: :ok
+  @spec refused(Desk.t(), Entry.t(), atom) :: :ok
   def refused(desk, entry, reason), do: request(desk, :refused, entry, %{reason: reason})
 
   @doc "Something has become of a bridge."

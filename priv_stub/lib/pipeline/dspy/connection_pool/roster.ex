@@ -89,9 +89,11 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
   @spec find(t, pid) :: Bridge.t() | nil
   def find(%__MODULE__{} = roster, pid), do: Enum.find(all(roster), &(&1.pid == pid))
 
+  @doc "The bridge of this index, from 1 to the size."
   @spec fetch!(t, pos_integer) :: Bridge.t()
   def fetch!(%__MODULE__{bridges: bridges}, index), do: Map.fetch!(bridges, index)
 
+  @doc "All bridges, whatever they are at."
   @spec all(t) :: [Bridge.t()]
   def all(%__MODULE__{bridges: bridges}), do: Map.values(bridges)
 
@@ -135,6 +137,7 @@ defmodule Pipeline.DSPy.ConnectionPool.Roster do
     roster |> use_slots(index, lane, 1) |> settle(index, affinity)
   end
 
+  @doc "A request that took a slot is over."
   @spec give_back(t, pos_integer, Verbs.lane()) :: t
   def give_back(%__MODULE__{} = roster, index, lane), do: use_slots(roster, index, lane, -1)
 

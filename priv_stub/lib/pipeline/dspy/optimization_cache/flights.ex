@@ -21,6 +21,7 @@ defmodule Pipeline.DSPy.OptimizationCache.Flights do
           by_token: %{token => term}
         }
 
+  @doc "No question is being answered."
   @spec new() :: t
   def new, do: %__MODULE__{}
 

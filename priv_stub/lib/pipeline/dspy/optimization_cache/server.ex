@@ -27,6 +27,7 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
 
   # -- from any process
 
+  @doc "Starts a cache. Options: those of `Pipeline.DSPy.OptimizationCache.start_link/1`."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(opts) do
     opts = Keyword.validate!(opts, [:name, max_cache_size: 1000, cache_ttl: 3600])
@@ -111,12 +112,15 @@ defmodule Pipeline.DSPy.OptimizationCache.Server do
   @spec fail(atom, reference, term) :: :ok
   def fail(cache, token, error), do: GenServer.cast(cache, {:failed, token, error})
 
+  @doc "Keeps a result. One that cannot be kept, because the cache is gone, is a result all the same."
   @spec store(atom, term, term) :: :ok
   def store(cache, key, result), do: call(cache, {:store, key, result})
 
+  @doc "Forgets all results of a cache."
   @spec clear(atom) :: :ok
   def clear(cache), do: GenServer.call(cache, :clear)
 
+  @doc "How full a cache is, see `Pipeline.DSPy.OptimizationCache.info/1`."
   @spec info(atom) :: map
   def info(cache), do: GenServer.call(cache, :info)
 

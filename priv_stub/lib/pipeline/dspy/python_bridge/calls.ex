@@ -25,6 +25,8 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
     own, in milliseconds. `task` and `timer` are set while it runs.
     """
 
+    alias Pipeline.DSPy.PythonBridge.Requests.Request
+
     @enforce_keys [
       :call_id,
       :request_id,
@@ -51,6 +53,22 @@ defmodule Pipeline.DSPy.PythonBridge.Calls do
             timer: reference | nil,
             started_at: integer | nil
           }
+
+    @doc "A call that the job of this request makes at a bridge with these functions, whose node takes frames so long."
+    @spec new(term, Request.t(), {term, term}, Functions.t(), pos_integer) :: t
+    def new(call_id, %Request{} = request, {name, arguments}, functions, max_frame_bytes) do
+      %__MODULE__{
+        call_id: call_id,
+        request_id: request.id,
+        owner: request.owner,
+        functions: Map.merge(functions, request.functions),
+        of_request: request.functions,
+        name: name,
+        arguments: arguments,
+        depth: request.depth,
+        max_frame_bytes: max_frame_bytes
+      }
+    end
   end
 
   @enforce_keys [:max_running, :timeout]

@@ -45,10 +45,18 @@ defmodule Pipeline.DSPy.PythonBridge.Courier do
   @spec demonitor(reference) :: :ok
   def demonitor(ref) do
     case Process.delete({__MODULE__, ref}) do
-      nil -> Process.demonitor(ref, [:flush])
-      courier -> send(courier, {:demonitor, ref})
-    end
+      nil ->
+        Process.demonitor(ref, [:flush])
+        :ok
 
+      courier ->
+        send(courier, {:demonitor, ref})
+        flush(ref)
+    end
+  end
+
+  # What is said of a process here is taken back by the runtime, without a look through the mailbox.
+  defp flush(ref) do
     receive do
       {:DOWN, ^ref, :process, _pid, _reason} -> :ok
     after

@@ -1,18 +1,17 @@
 defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @moduledoc """
   The requests of one bridge from the moment they come until each is answered: taken or refused, held until the node is
-  ready, written, timed out or abandoned. With them go the limits that the node named, and the credit that it is owed.
+  ready, written, timed out or abandoned.
 
   A value of the bridge's process, which owns the timers and monitors that are set here and passes on what they report.
-  Knows no port: what goes to the node is handed to a `Pipeline.DSPy.PortWriter`, and how the node starts and ends is
-  the bridge's affair.
+  Frames go to the node by its `Pipeline.DSPy.PythonBridge.Outgoing`; how the node starts and ends is the bridge's affair.
   """
 
   alias Pipeline.DSPy.MessageProtocol
-  alias Pipeline.DSPy.PortWriter
   alias Pipeline.DSPy.PythonBridge.Admission
   alias Pipeline.DSPy.PythonBridge.Collector
   alias Pipeline.DSPy.PythonBridge.Courier
+  alias Pipeline.DSPy.PythonBridge.Outgoing
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
   alias Pipeline.DSPy.PythonBridge.RequestTelemetry
@@ -25,16 +24,13 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   defstruct [
     :tag,
     :limits,
-    :writer,
     :info,
     :pause,
     phase: :starting,
     requests: Requests.new(),
     waiting: :queue.new(),
-    unsent_bytes: 0,
-    max_frame_bytes: 0,
-    credit: 0,
-    consumed: 0
+    outgoing: Outgoing.new(),
+    max_frame_bytes: 0
   ]
 
   @typedoc """
@@ -46,16 +42,13 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
   @type t :: %__MODULE__{
           tag: atom,
           limits: keyword,
-          writer: pid | nil,
           info: map | nil,
           pause: {integer, PythonError.t()} | nil,
           phase: :starting | :ready | :closing,
           requests: Requests.t(),
           waiting: :queue.queue(reference),
-          unsent_bytes: integer,
-          max_frame_bytes: non_neg_integer,
-          credit: non_neg_integer,
-          consumed: non_neg_integer
+          outgoing: Outgoing.t(),
+          max_frame_bytes: non_neg_integer
         }
 
   @type outcome :: {:ok, term} | {:error, PythonError.t()}
@@ -79,7 +72,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
       | info: info,
         phase: if(exchange.phase == :starting, do: :ready, else: exchange.phase),
         max_frame_bytes: Map.get(limits, :max_frame_bytes, @default_max_frame_bytes),
-        credit: Map.get(limits, :credit, @default_credit)
+        outgoing: Outgoing.ready(exchange.outgoing, Map.get(limits, :credit, @default_credit))
     })
   end
 
@@ -94,7 +87,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
       closing?: exchange.phase == :closing and not needed?(exchange, request),
       pause: with({until, error} <- exchange.pause, do: {max(until - now_ms(), 0), error}),
       in_flight: Requests.count(exchange.requests),
-      unsent_bytes: exchange.unsent_bytes
+      unsent_bytes: exchange.outgoing.unsent_bytes
     }
 
     case Admission.refusal(request, load, exchange.limits) do
@@ -268,36 +261,15 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
 
   # -- to the node
 
-  @doc "From now on frames go to this writer, or nowhere."
-  @spec put_writer(t, pid | nil) :: t
-  def put_writer(%__MODULE__{} = exchange, writer), do: %{exchange | writer: writer}
-
-  @doc "Hands a frame to the writer. Its bytes count as unsent until `written/2`."
+  @doc "Sends the node a frame."
   @spec write(t, binary) :: t
-  def write(%__MODULE__{writer: nil} = exchange, _frame), do: exchange
-
   def write(%__MODULE__{} = exchange, frame) do
-    PortWriter.write(exchange.writer, frame)
-    %{exchange | unsent_bytes: exchange.unsent_bytes + byte_size(frame)}
+    put_outgoing(exchange, Outgoing.write(exchange.outgoing, frame))
   end
 
-  @doc "The writer has written so many bytes."
-  @spec written(t, non_neg_integer) :: t
-  def written(%__MODULE__{} = exchange, bytes) do
-    %{exchange | unsent_bytes: exchange.unsent_bytes - bytes}
-  end
-
-  @doc "One event has been passed on. Credit is granted back in batches of half of what the node began with."
-  @spec consume(t) :: t
-  def consume(%__MODULE__{} = exchange) do
-    consumed = exchange.consumed + 1
-
-    if consumed * 2 >= exchange.credit do
-      write(%{exchange | consumed: 0}, MessageProtocol.encode_credit(consumed))
-    else
-      %{exchange | consumed: consumed}
-    end
-  end
+  @doc "How frames go to the node is otherwise now: its port was opened or is closing, or has taken some."
+  @spec put_outgoing(t, Outgoing.t()) :: t
+  def put_outgoing(%__MODULE__{} = exchange, outgoing), do: %{exchange | outgoing: outgoing}
 
   # -- a request's way
 
@@ -320,7 +292,7 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     %{
       exchange
       | waiting: :queue.in(request.id, exchange.waiting),
-        unsent_bytes: exchange.unsent_bytes + byte_size(request.frame || "")
+        outgoing: Outgoing.hold(exchange.outgoing, byte_size(request.frame || ""))
     }
   end
 
@@ -335,14 +307,14 @@ defmodule Pipeline.DSPy.PythonBridge.Exchange do
     %{
       exchange
       | waiting: :queue.delete(request.id, exchange.waiting),
-        unsent_bytes: exchange.unsent_bytes - byte_size(request.frame || "")
+        outgoing: Outgoing.hold(exchange.outgoing, -byte_size(request.frame || ""))
     }
   end
 
   defp flush_waiting(exchange) do
     ids = :queue.to_list(exchange.waiting)
 
-    Enum.reduce(ids, %{exchange | waiting: :queue.new(), unsent_bytes: 0}, fn id, exchange ->
+    Enum.reduce(ids, %{exchange | waiting: :queue.new()}, fn id, exchange ->
       case Requests.fetch(exchange.requests, id) do
         {:ok, request} -> dispatch(exchange, request)
         :error -> exchange

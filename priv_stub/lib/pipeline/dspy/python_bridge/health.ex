@@ -73,7 +73,7 @@ defmodule Pipeline.DSPy.PythonBridge.Health do
     request = MessageProtocol.create_health_check_request(message_id: question)
     exchange = Exchange.write(exchange, MessageProtocol.encode(request))
     plan(health)
-    ahead_bytes = exchange.unsent_bytes
+    ahead_bytes = exchange.outgoing.unsent_bytes
     {%{health | question: question, asked_at: now, ahead_bytes: ahead_bytes, missed: 0}, exchange}
   end
 

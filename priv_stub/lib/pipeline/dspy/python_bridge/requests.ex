@@ -79,12 +79,15 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
           by_monitor: %{reference => reference}
         }
 
+  @doc "None."
   @spec new() :: t
   def new, do: %__MODULE__{}
 
+  @doc "How many there are."
   @spec count(t) :: non_neg_integer
   def count(%__MODULE__{by_id: by_id}), do: map_size(by_id)
 
+  @doc "All of them, in no order."
   @spec all(t) :: [Request.t()]
   def all(%__MODULE__{by_id: by_id}), do: Map.values(by_id)
 
@@ -98,6 +101,7 @@ defmodule Pipeline.DSPy.PythonBridge.Requests do
     }
   end
 
+  @doc "The request with this id."
   @spec fetch(t, term) :: {:ok, Request.t()} | :error
   def fetch(%__MODULE__{by_id: by_id}, id), do: Map.fetch(by_id, id)
 

@@ -1,10 +1,11 @@
 defmodule Pipeline.DSPy.PythonBridge.Server do
   @moduledoc """
-  The process behind `Pipeline.DSPy.PythonBridge`: it owns the port, and knows how the node starts, what it says and how
-  it ends. What becomes of a request is decided in its `Pipeline.DSPy.PythonBridge.Exchange`.
+  The process behind `Pipeline.DSPy.PythonBridge`: it owns the port, and passes on what comes from callers, from the node
+  and from timers to the values that decide. What becomes of a request is up to its `Pipeline.DSPy.PythonBridge.Exchange`,
+  how the node starts and ends to its `Pipeline.DSPy.PythonBridge.NodeLife`.
 
-  No callback blocks: requests come encoded and are written by a `Pipeline.DSPy.PortWriter`, answers and events go out
-  as messages, and waiting is done with timers. Only `terminate/2` waits, for the node's end.
+  No callback blocks: requests come encoded and are written without waiting (`Pipeline.DSPy.PythonBridge.Outgoing`), answers
+  and events go out as messages, and waiting is done with timers. Only `terminate/2` waits, for the node's end.
   """
 
   use GenServer
@@ -14,18 +15,18 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   alias Pipeline.DSPy.MessageProtocol
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PortWriter
-  alias Pipeline.DSPy.ProcessManager
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Calls
   alias Pipeline.DSPy.PythonBridge.Calls.Call
-  alias Pipeline.DSPy.PythonBridge.Courier
   alias Pipeline.DSPy.PythonBridge.Exchange
   alias Pipeline.DSPy.PythonBridge.Health
+  alias Pipeline.DSPy.PythonBridge.Listeners
   alias Pipeline.DSPy.PythonBridge.NodeFault
+  alias Pipeline.DSPy.PythonBridge.NodeLife
   alias Pipeline.DSPy.PythonBridge.NodeLog
+  alias Pipeline.DSPy.PythonBridge.Outgoing
   alias Pipeline.DSPy.PythonBridge.Requests
   alias Pipeline.DSPy.PythonBridge.Requests.Request
-  alias Pipeline.DSPy.PythonBridge.Restarts
   alias Pipeline.DSPy.PythonBridge.Telemetry
   alias Pipeline.DSPy.PythonError
   alias Pipeline.DSPy.Vocabulary
@@ -36,8 +37,9 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   defmodule State do
     @moduledoc false
 
-    @enforce_keys [:options, :exchange, :calls, :health, :key]
-    defstruct @enforce_keys ++ [:process, :handshake_timer, :fault, :opened_at, :ready_at]
+    # `port` is that of `node`, nil until there is one.
+    @enforce_keys [:options, :exchange, :calls, :health, :node]
+    defstruct [:port | @enforce_keys]
   end
 
   @doc "The version of the wire that bridges speak."
@@ -51,14 +53,13 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     Process.flag(:trap_exit, true)
     Vocabulary.load()
     Logger.metadata(bridge: options[:name] || self())
-    exchange = Exchange.new(PythonBridge, options)
 
     state = %State{
       options: options,
-      exchange: exchange,
+      exchange: Exchange.new(PythonBridge, options),
       calls: Calls.new(options),
       health: Health.new(options),
-      key: Restarts.key(options)
+      node: NodeLife.new(options)
     }
 
     {:ok, state, {:continue, :start}}
@@ -67,7 +68,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   # A node that ended soon after its start is not followed by another at once. Requests wait here meanwhile.
   @impl true
   def handle_continue(:start, state) do
-    case Restarts.pause(state.key, state.options) do
+    case NodeLife.pause(state.node) do
       {0, _error} ->
         open(state)
 
@@ -78,31 +79,26 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   defp open(state) do
-    state = %{state | opened_at: now()}
+    case NodeLife.open(state.node) do
+      {:ok, %NodeLife{process: %{port: port}} = node} ->
+        outgoing = Outgoing.open(state.exchange.outgoing, port, PortWriter.start_link(port))
+        state = %{state | node: node, port: port}
+        continue(state, Exchange.put_outgoing(state.exchange, outgoing))
 
-    case ProcessManager.start_python_process(state.options) do
-      {:ok, process} ->
-        timer = Process.send_after(self(), :handshake_timeout, state.options[:handshake_timeout])
-        writer = PortWriter.start_link(process.port)
-        state = %{state | process: process, handshake_timer: timer}
-        continue(state, Exchange.put_writer(state.exchange, writer))
-
-      {:error, error} ->
-        node_down(error, state)
+      {:error, error, node} ->
+        node_down(error, %{state | node: node})
     end
   end
 
   @impl true
   def terminate(reason, state) do
-    Restarts.bridge_ended(state.key, reason)
     error = PythonError.new(:shutting_down, "the bridge is shutting down")
     exchange = Exchange.answer_all(state.exchange, error)
     Calls.retain(state.calls, fn _request_id -> false end)
 
     # A suspended writer would keep the port's queue alive; only a kill reaches it.
-    if exchange.writer, do: Process.exit(exchange.writer, :kill)
-    if state.process, do: stop_node(state)
-    :ok
+    if exchange.outgoing.writer, do: Process.exit(exchange.outgoing.writer, :kill)
+    NodeLife.stop(state.node, reason)
   end
 
   @impl true
@@ -110,10 +106,10 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     # Frames and payloads are large and may be private; they stay out of crash reports.
     shown = %{
       phase: state.exchange.phase,
-      os_pid: state.process && state.process.os_pid,
+      os_pid: state.port && state.node.process.os_pid,
       in_flight: Requests.count(state.exchange.requests),
       calls: Calls.count(state.calls),
-      unsent_bytes: state.exchange.unsent_bytes
+      unsent_bytes: state.exchange.outgoing.unsent_bytes
     }
 
     [data: [{~c"State", shown}]]
@@ -122,7 +118,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   # -- callers
 
   @impl true
-  def handle_cast({:submit, %Request{verb: :shutdown} = request}, %State{process: nil} = state) do
+  def handle_cast({:submit, %Request{verb: :shutdown} = request}, %State{port: nil} = state) do
     # There is no node to ask. Whoever waits for one is answered by terminate/2.
     unfinished = Exchange.count(state.exchange)
     exchange = state.exchange |> Exchange.pause(0, nil) |> Exchange.submit(request)
@@ -140,28 +136,33 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   @impl true
-  def handle_info({port, {:data, frame}}, %State{process: %{port: port}} = state) do
+  def handle_info({port, {:data, frame}}, %State{port: port} = state) do
     state = %{state | health: Health.heard(state.health)}
 
     case MessageProtocol.decode(frame) do
       {:ok, message} -> incoming(message, state)
-      {:error, reason} -> unreadable(reason, frame, state)
+      # Whose answer this was cannot be known, and every request gets its answer: so all of them end here.
+      {:error, reason} -> node_down(NodeFault.unreadable(frame, reason), state)
     end
   end
 
-  def handle_info({port, {:exit_status, code}}, %State{process: %{port: port}} = state) do
+  def handle_info({port, {:exit_status, code}}, %State{port: port} = state) do
     exited(code, state)
   end
 
-  def handle_info({:EXIT, port, reason}, %State{process: %{port: port}} = state) do
+  def handle_info({:EXIT, port, reason}, %State{port: port} = state) do
     # :epipe comes instead of an exit status when the node dies while something is being written to it.
     node_down(NodeFault.port_closed(reason), state)
   end
 
-  def handle_info({:EXIT, writer, _reason}, %State{exchange: %{writer: writer}} = state) do
+  def handle_info(
+        {:EXIT, writer, _reason},
+        %State{exchange: %{outgoing: %{writer: writer}}} = state
+      ) do
     # The port is closing. Its exit status, which says more, is on its way; this is for the case that it is not.
     Process.send_after(self(), :port_lost, 1_000)
-    continue(state, Exchange.put_writer(state.exchange, nil))
+    outgoing = Outgoing.close(state.exchange.outgoing)
+    continue(state, Exchange.put_outgoing(state.exchange, outgoing))
   end
 
   def handle_info({:EXIT, pid, reason}, state) when is_pid(pid) and reason != :normal do
@@ -170,7 +171,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   def handle_info({:written, bytes}, state) do
     state = %{state | health: Health.written(state.health, bytes)}
-    continue(state, Exchange.written(state.exchange, bytes))
+    outgoing = Outgoing.written(state.exchange.outgoing, bytes)
+    continue(state, Exchange.put_outgoing(state.exchange, outgoing))
   end
 
   def handle_info({:collected, id, outcome}, state) do
@@ -208,7 +210,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
     node_down(error, state)
   end
 
-  def handle_info(:open, %State{process: nil} = state) do
+  def handle_info(:open, %State{port: nil} = state) do
     open(%{state | exchange: Exchange.pause(state.exchange, 0, nil)})
   end
 
@@ -228,7 +230,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   def handle_info(:settled, state) do
-    Restarts.forget(state.key)
+    NodeLife.settled(state.node)
     {:noreply, state}
   end
 
@@ -270,36 +272,27 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp incoming({:event, id, event}, state) do
     Exchange.pass_on(state.exchange, id, event)
-    continue(state, Exchange.consume(state.exchange))
+    consume(state)
   end
 
   defp incoming({:log, level, text, metadata} = event, state) do
     NodeLog.write(state.options[:log_level], level, text, metadata)
-    notify(state, event)
-    continue(state, Exchange.consume(state.exchange))
+    Listeners.tell(state.options, event)
+    consume(state)
   end
 
   defp incoming({:telemetry, name, measurements, metadata} = event, state) do
     Metrics.execute(name, measurements, metadata)
-    notify(state, event)
-    continue(state, Exchange.consume(state.exchange))
+    Listeners.tell(state.options, event)
+    consume(state)
   end
 
   defp incoming({:call, call_id, id, name, arguments}, state) do
     case Exchange.fetch(state.exchange, id) do
       {:ok, request} ->
-        call = %Call{
-          call_id: call_id,
-          request_id: id,
-          owner: request.owner,
-          functions: Map.merge(state.options[:functions], request.functions),
-          of_request: request.functions,
-          name: name,
-          arguments: arguments,
-          depth: request.depth,
-          max_frame_bytes: state.exchange.max_frame_bytes
-        }
-
+        functions = state.options[:functions]
+        longest = state.exchange.max_frame_bytes
+        call = Call.new(call_id, request, {name, arguments}, functions, longest)
         {:noreply, %{state | calls: Calls.take(state.calls, call)}}
 
       :error ->
@@ -315,12 +308,15 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
 
   defp incoming(_other, state), do: {:noreply, state}
 
+  # An event is done with: the node may send another one.
+  defp consume(state) do
+    outgoing = Outgoing.consume(state.exchange.outgoing)
+    continue(state, Exchange.put_outgoing(state.exchange, outgoing))
+  end
+
   defp ready(%{protocol: @protocol} = info, state) do
-    Process.cancel_timer(state.handshake_timer)
-    Process.send_after(self(), :settled, state.options[:healthy_after])
-    state = %{state | ready_at: now()}
-    Telemetry.up(name(state), state.ready_at - state.opened_at)
-    notify(state, {:ready, info})
+    state = %{state | node: NodeLife.ready(state.node)}
+    Listeners.tell(state.options, {:ready, info})
     Health.plan(state.health)
     continue(state, Exchange.ready(state.exchange, info))
   end
@@ -330,10 +326,9 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   defp answered(nil, {:error, error}, state) do
-    # Something unreadable reached the node. If it ends over that, this says why.
-    fault = PythonError.from_node(error)
-    Logger.warning("Python node: #{Exception.message(fault)}")
-    {:noreply, %{state | fault: fault}}
+    # Something unreadable reached the node.
+    node = NodeLife.complained(state.node, PythonError.from_node(error))
+    {:noreply, %{state | node: node}}
   end
 
   defp answered(id, {:ok, {:transfer, _name, %{bytes: _, sha256: _} = about}}, state) do
@@ -343,7 +338,7 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   defp answered(id, outcome, state) do
     case Health.answered(state.health, id, now()) do
       {:ok, {missed, duration}, health} ->
-        Telemetry.health(name(state), outcome, duration, missed)
+        Telemetry.health(NodeLife.name(state.node), outcome, duration, missed)
         {:noreply, %{state | health: health}}
 
       :error ->
@@ -363,14 +358,9 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   defp typed({:ok, result}), do: {:ok, result}
   defp typed({:error, error}), do: {:error, PythonError.from_node(error)}
 
-  defp unreadable(reason, frame, state) do
-    # Whose answer this was cannot be known, and every request gets its answer: so all of them end here.
-    node_down(NodeFault.unreadable(frame, reason), state)
-  end
-
   defp silent(%State{health: health} = state) do
     Logger.warning("Python node has shown no sign of life for #{Health.silent_ms(health)} ms")
-    Telemetry.silence(name(state), health)
+    Telemetry.silence(NodeLife.name(state.node), health)
     Health.plan(health)
     {:noreply, state}
   end
@@ -393,11 +383,8 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
   end
 
   defp node_down(error, state) do
-    error = NodeFault.after_fault(error, state.fault)
-    uptime = if state.ready_at, do: now() - state.ready_at, else: 0
-    failures = Restarts.node_ended(state.key, error, uptime, state.options)
-    Telemetry.down(name(state), error, uptime, failures)
-    notify(state, {:down, error})
+    error = NodeLife.down(state.node, error)
+    Listeners.tell(state.options, {:down, error})
     state = %{state | exchange: Exchange.answer_all(state.exchange, error)}
 
     # A supervisor need not try again what cannot help; anything else it should.
@@ -408,27 +395,6 @@ defmodule Pipeline.DSPy.PythonBridge.Server do
       {:stop, {:node_down, error}, state}
     end
   end
-
-  defp stop_node(state) do
-    with {:error, :still_alive} <-
-           ProcessManager.stop(state.process, state.options[:stop_timeout]) do
-      Logger.error("Python node #{state.process.os_pid} is still there after SIGKILL")
-    end
-  end
-
-  defp notify(%State{options: options}, event) do
-    for to <- List.wrap(options[:notify]), {pid, kinds} = listener(to) do
-      if kinds == :all or elem(event, 0) in kinds,
-        do: Courier.send_to(pid, {PythonBridge, self(), event})
-    end
-
-    :ok
-  end
-
-  defp listener({pid, kinds}) when is_pid(pid) and is_list(kinds), do: {pid, kinds}
-  defp listener(pid) when is_pid(pid), do: {pid, :all}
-
-  defp name(state), do: state.options[:name] || self()
 
   defp now, do: System.monotonic_time()
 end

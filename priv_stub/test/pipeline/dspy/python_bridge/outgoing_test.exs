@@ -1,0 +1,63 @@
+defmodule Pipeline.DSPy.PythonBridge.OutgoingTest do
+  @moduledoc "What goes to a node, with a program in its place that reads or does not."
+
+  use Pipeline.NodeCase, async: true
+
+  alias Pipeline.DSPy.PortWriter
+  alias Pipeline.DSPy.PythonBridge.Outgoing
+
+  @frames 100
+  @filling String.duplicate("x", 4_096)
+
+  defp open(program) do
+    port = Port.open({:spawn_executable, program}, [:binary, {:packet, 4}])
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    {port, os_pid, Outgoing.open(Outgoing.new(), port, PortWriter.start_link(port))}
+  end
+
+  # What the writer tells is what the bridge would get.
+  defp written(outgoing) do
+    receive do
+      {:written, bytes} -> outgoing |> Outgoing.written(bytes) |> written()
+    after
+      100 -> outgoing
+    end
+  end
+
+  test "a frame that the port takes at once wakes no other process" do
+    {port, _os_pid, outgoing} = open("/bin/cat")
+    assert %Outgoing{unsent_bytes: 0} = outgoing = Outgoing.write(outgoing, "one")
+    assert_receive {^port, {:data, "one"}}, 5_000
+    assert {:messages, []} = Process.info(outgoing.writer, :messages)
+    refute_received {:written, _bytes}
+  end
+
+  test "frames that nobody reads are the writer's, arrive in their order, and then it is spared again" do
+    {port, os_pid, outgoing} = open("/bin/cat")
+    signal("STOP", os_pid)
+
+    outgoing =
+      Enum.reduce(1..@frames, outgoing, &Outgoing.write(&2, <<&1::32, @filling::binary>>))
+
+    assert written(outgoing).unsent_bytes > 0
+    signal("CONT", os_pid)
+
+    for number <- 1..@frames do
+      assert_receive {^port, {:data, <<^number::32, _filling::binary>>}}, 5_000
+    end
+
+    outgoing = written(outgoing)
+    assert outgoing.unsent_bytes == 0
+    assert Outgoing.write(outgoing, "last").unsent_bytes == 0
+    assert_receive {^port, {:data, "last"}}, 5_000
+  end
+
+  test "a frame for a port that has closed ends the writer, which tells the bridge, and never the bridge" do
+    Process.flag(:trap_exit, true)
+    {port, _os_pid, %Outgoing{writer: writer} = outgoing} = open("/bin/cat")
+    Port.close(port)
+    assert Outgoing.write(outgoing, "late").unsent_bytes == 4
+    assert_receive {:EXIT, ^writer, {:shutdown, :port_closed}}, 5_000
+    assert Outgoing.write(Outgoing.close(outgoing), "later").writer == nil
+  end
+end
