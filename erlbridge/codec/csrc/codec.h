@@ -102,7 +102,7 @@ typedef struct {
         Py_ssize_t fun_arity, fun_uniq, fun_index, fun_module, fun_old_index, fun_old_uniq, fun_pid, fun_free;
         Py_ssize_t local_data;
     } at;
-    Py_ssize_t max_depth, max_bytes, max_atom_characters, max_integer_bytes, max_key_map;
+    Py_ssize_t max_depth, max_bytes, max_atom_characters, max_integer_bytes;
     uint64_t seed;
     size_t atom_mask; /* pairs of entries, less one */
     AtomEntry *atoms;
