@@ -1,4 +1,5 @@
-/* The encoder's state and the values that are written in place; shared by encode.c and writer.c. */
+/* The encoder's state and the values that are written in place; shared by encode.c, parts.c,
+ * refusals.c and writer.c. */
 
 #ifndef ERLBRIDGE_ENCODER_H
 #define ERLBRIDGE_ENCODER_H
