@@ -23,6 +23,7 @@ def load(name: str) -> ModuleType:
 
 
 report = load("report")
+TIMES = " \N{MULTIPLICATION SIGN}"
 
 
 def test_a_section_is_replaced_between_its_marks_and_nothing_else() -> None:
@@ -56,12 +57,12 @@ def test_an_aim_is_reached_or_its_limit_named_and_the_gate_falls_far_behind_it(
     reached = report.Aim("a rate", 0.7, 0.6, at_least=True)
     missed = report.Aim("a time", 3.0, 2.0, limit="two threads")
     assert report.aims([reached, missed]).splitlines()[2:] == [
-        "| a rate | 0.70 × | at least 0.60 × | reached |",
-        "| a time | 3.0 × | at most 2.0 × | not reached: two threads |",
+        f"| a rate | 0.70{TIMES} | at least 0.60{TIMES} | reached |",
+        f"| a time | 3.0{TIMES} | at most 2.0{TIMES} | not reached: two threads |",
     ]
     assert report.gate([reached, missed]) == 0
     assert report.gate([reached, report.Aim("a time", 8.1, 2.0), report.Aim("a rate", 0.1, 0.6, at_least=True)]) == 1
-    assert "a time: 8.1 ×" in capsys.readouterr().err
+    assert f"a time: 8.1{TIMES}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
