@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import report
 
@@ -38,7 +39,9 @@ BRIDGE = "`PythonBridge.health_check`"
 LARGE_BYTES = 16_000_000
 
 Found = Mapping[str, Mapping[str, list[list[float]] | list[float]]]
-"""By end and measure, for each round: seconds of each request, requests per second, seconds of a large one."""
+"""By end and measure, for each round: seconds of each request, one after the other (`single`) and now and then
+(`paced`); with 64 in flight requests per second (`rate`) and processor seconds of the other end for one (`work`); and
+seconds of a large one (`large`)."""
 
 
 def measured(rounds: int, milliseconds: int) -> Found:
@@ -66,7 +69,7 @@ def measured(rounds: int, milliseconds: int) -> Found:
 
 
 def _in_seconds(measure: bytes, values: list) -> list:
-    if measure == b"rate":
+    if measure == b"rate":  # which is a number of them in a second already
         return values
     return [[one / 1e9 for one in value] if isinstance(value, list) else value / 1e9 for value in values]
 
@@ -100,68 +103,72 @@ def _program(name: str) -> str:
     return found
 
 
-def times(found: Found, end: str) -> tuple[float, float]:
-    """The p50 and p99 of an end, of all rounds together, in seconds."""
-    every = list(chain.from_iterable(found[end]["single"]))
-    return report.percentile(every, 0.5), report.percentile(every, 0.99)
+def p50(found: Found, end: str, measure: str) -> float:
+    """Of all rounds together for single requests, else the median of the rounds."""
+    values = found[end][measure]
+    return report.percentile(chain.from_iterable(values), 0.5) if measure in ("single", "paced") else median(values)
+
+
+def against(found: Found, end: str, other: str, measure: str) -> float:
+    """The ratio of two ends' p50."""
+    return p50(found, end, measure) / p50(found, other, measure)
 
 
 def table(found: Found) -> str:
     """A line for each end, and how it compares with the bare echo in Python."""
-    floor = times(found, ECHO)[0]
     rows = []
     for end in (C, ECHO, ERLPORT, JSON, NODE, BRIDGE, WORKER, PREDICT):
         if end not in found:
             continue
-        p50, p99 = times(found, end)
-        row = [end, report.span(p50), report.span(p99), report.ratio(p50 / floor)]
-        rate, large = found[end].get("rate"), found[end].get("large")
-        row += [f"{median(rate):,.0f}/s", report.ratio(against(found, end, ECHO, "rate"))] if rate else ["–", "–"]
-        row.append(f"{LARGE_BYTES / median(large) / 1e6:,.0f} MB/s" if large else "–")
+        row = [end]
+        for measure in ("single", "paced"):
+            late = report.percentile(chain.from_iterable(found[end][measure]), 0.99)
+            ratio = report.ratio(against(found, end, ECHO, measure))
+            row.append(f"{report.span(p50(found, end, measure))} ({report.span(late)}), {ratio}")
+        if found[end]["rate"]:
+            row.append(f"{p50(found, end, 'rate'):,.0f}/s, {report.ratio(against(found, end, ECHO, 'rate'))}")
+            row.append(report.span(p50(found, end, "work")))
+        else:
+            row += ["–", "–"]
+        row.append(f"{LARGE_BYTES / p50(found, end, 'large') / 1e6:,.0f} MB/s" if found[end]["large"] else "–")
         rows.append(row)
-    return report.markdown(
-        (
-            "300 bytes, there and back",
-            "p50",
-            "p99",
-            "of the echo's p50",
-            "64 in flight",
-            "of the echo's",
-            "16 MB there",
-        ),
-        rows,
+    heads = (
+        "300 bytes",
+        "one after the other",
+        "one every 3 ms",
+        "64 in flight",
+        "its processor time for one",
+        "16 MB",
     )
-
-
-def against(found: Found, end: str, other: str, measure: str) -> float:
-    """The ratio of two ends' medians: of times the p50, else of what the rounds gave."""
-    if measure == "single":
-        return times(found, end)[0] / times(found, other)[0]
-    return median(found[end][measure]) / median(found[other][measure])
+    return report.markdown(heads, rows)
 
 
 def aims(found: Found) -> list[report.Aim]:
-    """What a round trip is to cost, in ratios of one run."""
-    single, rate, large = "single", "rate", "large"
+    """What a round trip is to cost, in ratios of one run.
+
+    Where the aim is missed by far the gate is as far from what is reached: what it looks for is a fall.
+    """
+
+    def aim(what: str, end: str, other: str, measure: str, wanted: float, **more: Any) -> report.Aim:
+        return report.Aim(what, against(found, end, other, measure), wanted, **more)
+
     wanted = [
-        report.Aim(
-            "health_check, of the bare Python echo's p50", against(found, NODE, ECHO, single), 2.0, limit=CHECKED
-        ),
-        report.Aim("the same through `PythonBridge`", against(found, BRIDGE, ECHO, single), 2.0, limit=SUPERVISED),
-        report.Aim(
-            "through a worker and back, of the echo's p50", against(found, WORKER, ECHO, single), 5.0, limit=HOPS
-        ),
-        report.Aim(
-            "64 in flight, of the echo's rate", against(found, NODE, ECHO, rate), 0.6, at_least=True, limit=CHECKED
-        ),
-        report.Aim("16 MB, of the echo's time", against(found, NODE, ECHO, large), 1.5, limit=COPIES),
-        report.Aim("health_check, of the p50 of JSON", against(found, NODE, JSON, single), 1.0, limit=EMPTY),
-        report.Aim("16 MB, of JSON's time", against(found, NODE, JSON, large), 1.0),
+        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=10),
+        aim("the same, one after the other", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
+        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=20),
+        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=10),
+        aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=HOPS, margin=50),
+        aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=CHECKED, at_least=True, margin=100),
+        aim("16 MB: the echo's time", NODE, ECHO, "large", 1.5, limit=COPIES, margin=8),
+        aim("16 MB: the JSON loop's time", NODE, JSON, "large", 1.0),
+        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=12),
+        aim("64 in flight: the JSON loop's rate", NODE, JSON, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
     ]
     if ERLPORT in found:
         wanted += [
-            report.Aim("health_check, of ErlPort's p50", against(found, NODE, ERLPORT, single), 1.0, limit=EMPTY),
-            report.Aim("64 in flight, of ErlPort's rate", against(found, NODE, ERLPORT, rate), 1.0, at_least=True),
+            aim("16 MB: ErlPort's time", NODE, ERLPORT, "large", 1.0),
+            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=12),
+            aim("64 in flight: ErlPort's rate", NODE, ERLPORT, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
         ]
     return wanted
 
