@@ -98,7 +98,7 @@ def lines(runs: dict[str, Callable[[], object]], rounds: int) -> list[tuple[str,
 
 
 def main() -> None:
-    given = report.options(__doc__, full=7, short=2)
+    given = report.options(__doc__, full=15, short=2)
     tables = []
     for name, training_data in (("10,000 examples, 5 keys", examples()), ("2,000 vectors of 768 floats", vectors())):
         data = request(training_data)

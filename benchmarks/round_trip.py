@@ -176,7 +176,7 @@ def aims(found: Found) -> list[report.Aim]:
 # The limits' names, where an aim is missed.
 CHECKED = "the interpreter's time for what an echo leaves out: checks, 40 values looked up and encoded, an audit record"
 SUPERVISED = "a bridge process and a caller take turns, four messages for each request"
-HOPS = "two pipes and three processes to wake, on two cores"
+HOPS = "the work of node and worker, which are both the interpreter's, and three processes to wake"
 COPIES = "the node reads a frame into memory of its own, checks its outline and decodes it, where an echo drops it"
 EMPTY = "that loop answers with what it was sent, and this with what it has looked up"
 
