@@ -2,8 +2,8 @@
 #
 #     cd priv_stub && mix run ../benchmarks/peers/round_trip.exs OUT ECHO ROUNDS MILLISECONDS [ERLPORT]
 #
-# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder with the beams and the Python half of ErlPort. In each
-# round every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
+# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder `erlport` with ErlPort's ebin and priv. In each round
+# every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
 # %{end => %{"single" => [[ns]], "paced" => [[ns]], "rate" => [per second], "work" => [ns], "large" => [ns]}}, with an
 # element for each round: one request after the other, one now and then, 64 in flight and what these cost of the
 # processor at the other end, 16 MB.
@@ -211,7 +211,7 @@ defmodule RoundTrip do
       apply(:python, :start, [
         [
           python: to_charlist(interpreter()),
-          python_path: Enum.map([Path.join(folder, "python"), peers()], &to_charlist/1)
+          python_path: Enum.map([Path.join([folder, "priv", "python3"]), peers()], &to_charlist/1)
         ]
       ])
 
