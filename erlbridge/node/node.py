@@ -33,7 +33,7 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.hands import Hands
-from erlbridge.node.health import health
+from erlbridge.node.health import Health
 from erlbridge.node.heap import give_back_large_blocks
 from erlbridge.node.host import Host
 from erlbridge.node.housekeeping import Housekeeping
@@ -123,6 +123,7 @@ class Node:
             self.scheduler, self._pool, host=self.host, audit=self.audit, watcher=self.watcher, leave=self._leave
         )
         self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
+        self._health = Health(about, self.scheduler, self.patrol)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
@@ -320,14 +321,11 @@ class Node:
 
     def health(self) -> Mapping[Term, Term]:
         """How the node is, as health_check answers."""
-        return health(
-            self.about,
-            self.scheduler,
-            self.patrol,
-            self.host.credit.dropped,
+        return self._health.look(
             time.monotonic(),
             audit=self.audit.state(),
             sandbox=self._pool.sandbox,
+            dropped_events=self.host.credit.dropped,
         )
 
     def cancel(self, key: bytes) -> bool:
