@@ -43,7 +43,7 @@ class Health:
         patrol.look_now(now)
         if self._looks != patrol.looks:
             self._note()
-        status, message = scheduler.status()
+        status, message = scheduler.admission.status()
         if (concern := patrol.concern()) is not None:
             status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"
         if sandbox is not self._sandbox[0]:

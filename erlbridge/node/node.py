@@ -333,7 +333,7 @@ class Node:
         if self.disk.holds(key):
             self.disk.cancel(key)
             return True
-        if not self.scheduler.duplicate(key):
+        if not self.scheduler.admission.duplicate(key):
             return False
         self._step(events.CancelAsked(None, key, unheard=True))
         return True

@@ -98,7 +98,7 @@ def test_a_full_queue_of_what_may_not_run_takes_what_may() -> None:
     scheduler.step(job(2, endpoints=("openai",)), 1.0)
     assert kinds(scheduler.step(job(3, endpoints=("openai",)), 1.0)) == [(3, "overloaded")]
     assert sent(scheduler.step(job(4, endpoints=("offline",)), 1.0)) == [(2, b"job 4")]
-    assert scheduler.status()[0] == "overloaded"
+    assert scheduler.admission.status()[0] == "overloaded"
 
 
 def test_a_node_without_a_queue_takes_as_many_requests_as_it_has_workers() -> None:
@@ -114,7 +114,7 @@ def test_overloaded_says_when_a_place_should_be_free_by_how_long_jobs_took() -> 
         scheduler.step(Finished(1 + number % 2, True, "done"), 60.0 * number + 30.0)
     scheduler.step(job(100), 5000.0)
     scheduler.step(job(101), 5000.0)
-    refusal = scheduler.refusal(b"102")
+    refusal = scheduler.admission.refusal(b"102")
     assert refusal is not None
     assert 14_000 < (refusal.retry_after_ms or 0) <= 15_000
     assert refusal.context == {"waiting": 0, "running": 2, "workers": 2, "limit": 0}
@@ -382,7 +382,7 @@ def test_a_worker_that_cannot_boot_ends_no_node_whose_others_are_slower_to_boot(
             break
     assert sent([*scheduler.step(Booted(1), now), *scheduler.step(job(1), now)]) == [(1, b"job 1")]
     assert sent(scheduler.step(Finished(1, True, "one"), now)) == []
-    assert scheduler.status() == ("degraded", "1 of 2 workers are ready")
+    assert scheduler.admission.status() == ("degraded", "1 of 2 workers are ready")
 
 
 def test_workers_that_die_before_any_job_are_not_forked_in_a_circle() -> None:
