@@ -5,7 +5,6 @@ Knows workers and times; knows no queue and answers nobody.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -138,13 +137,15 @@ class Roster:
     def census(self) -> dict[str, int]:
         """How many are `idle`, `busy` (also with a job that was asked to stop), `starting` and `stopping`; how many of
         the ready are more than may run (`spares`); and how many were `recycled`."""
-        states = Counter(worker.state for worker in self.workers.values())
+        states = dict.fromkeys(("idle", "busy", "cancelling", "starting", "stopping"), 0)
+        for worker in self.workers.values():
+            states[worker.state] += 1
         return {
             "idle": states["idle"],
             "busy": states["busy"] + states["cancelling"],
             "starting": states["starting"],
             "stopping": states["stopping"],
-            "spares": max(0, self.ready + states["cancelling"] - self.worker_count),
+            "spares": max(0, states["idle"] + states["busy"] + states["cancelling"] - self.worker_count),
             "recycled": self.recycled,
         }
 

@@ -184,7 +184,7 @@ class Patrol:
     def look_now(self, now: float) -> None:
         """Looks at every process, for somebody who asks between two rounds, unless that has just been done."""
         pids = self._pids(self._scheduler.workers)
-        if now - self._looked_at >= _FRESH_S or any(pid not in self._processes for pid in pids if pid is not None):
+        if now - self._looked_at >= _FRESH_S or not self._processes.keys() >= {pid for pid in pids if pid is not None}:
             self._look(pids, now, everything=True)
 
     def concern(self) -> str | None:
