@@ -109,7 +109,7 @@ class Scheduler:
     _shutdown: Shutdown = field(init=False, default_factory=Shutdown)
     _due: float | None = field(init=False, default=None)
     _due_known: bool = field(init=False, default=False)
-    """Whether `_due` is still the next deadline: it is asked for in each of the loop's rounds, and most have no event."""
+    """Whether `_due` is the next deadline still: it is asked for again and again, and changes with an event at most."""
 
     def __post_init__(self) -> None:
         self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)

@@ -15,7 +15,7 @@ from erlbridge.wire.capture import HOST
 from erlbridge.wire.frames import FrameReader, FrameWriter
 
 _GATHERED_BYTES: Final = 64 * 1024
-"""What is written at once however little time has passed: what a pipe takes, and more than one call needs to be cheap."""
+"""What is written at once, whoever gathers: what a pipe takes."""
 
 Frame = TypeVar("Frame", bytes, bytes | memoryview)
 
