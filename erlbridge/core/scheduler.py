@@ -353,7 +353,7 @@ class Scheduler:
         """The request that gets a worker now, if one is free for it; others wait for what is nested."""
         if self.nesting.waiting and self.roster.free_for_nested(self.nesting.lent):
             return self.nesting.take()
-        return self.queue.take(self._quotas.allows) if self.admission.free else None
+        return self.queue.take(self._quotas.allows) if len(self.queue) and self.admission.free else None
 
     def _untangle(self) -> Iterator[Action]:
         """Refuses nested requests where otherwise all would wait for each other."""
