@@ -14,8 +14,8 @@ from erlbridge.wire.vocabulary import atom, atom_keys
 
 
 class Health:
-    """One node's health. A host may ask for it a thousand times a second: what cannot change is made once, and what
-    processes use as often as they are looked at."""
+    """One node's health. A host may ask for it ten thousand times a second: what cannot change is made once, what
+    processes use as often as they are looked at, and all of it once in a millisecond in which nothing happens."""
 
     def __init__(self, about: About, scheduler: Scheduler, patrol: Patrol) -> None:
         self._about = about
@@ -24,6 +24,7 @@ class Health:
         self._limits = about.limits()
         self._versions = about.versions()
         self._sandbox: tuple[Report | None, Term] = (None, None)
+        self._newest: tuple[object, Mapping[Term, Term]] | None = None
         self._looks = -1
         self._fixed: dict[str, Term] = {}
         """What stays as it is until processes are looked at again, and `_usage` by process."""
@@ -39,8 +40,18 @@ class Health:
             sandbox: How workers are confined; None before the first has booted.
             dropped_events: By kind, those that the host never got.
         """
+        self._patrol.look_now(now)
+        uptime_ms = int((now - self._about.started_at) * 1000)
+        state = (uptime_ms, self._scheduler.steps, self._patrol.looks, audit, sandbox, tuple(dropped_events.values()))
+        if self._newest is None or self._newest[0] != state:
+            found = self._found(now, uptime_ms, audit=audit, sandbox=sandbox, dropped_events=dropped_events)
+            self._newest = state, found
+        return self._newest[1]
+
+    def _found(
+        self, now: float, uptime_ms: int, *, audit: Term, sandbox: Report | None, dropped_events: Mapping[str, int]
+    ) -> Mapping[Term, Term]:
         scheduler, patrol = self._scheduler, self._patrol
-        patrol.look_now(now)
         if self._looks != patrol.looks:
             self._note()
         status, message = scheduler.admission.status()
@@ -52,7 +63,7 @@ class Health:
             {
                 "status": atom(status),
                 "message": message,
-                "uptime_ms": int((now - self._about.started_at) * 1000),
+                "uptime_ms": uptime_ms,
                 "queue": atom_keys(
                     {
                         "waiting": len(scheduler.queue) + len(scheduler.nesting.waiting),

@@ -261,6 +261,8 @@ class Intake:
 
     def due_at(self) -> float | None:
         """When `look` has something to do; None when nothing is waited for."""
+        if not self._waiting:
+            return None
         return min((waiting.look_at for waiting in self._waiting.values() if not waiting.asked), default=None)
 
     def look(self, now: float) -> None:
