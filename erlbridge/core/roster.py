@@ -5,7 +5,6 @@ Knows workers and times; knows no queue and answers nobody.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -133,18 +132,20 @@ class Roster:
 
     def lasting(self) -> list[Worker]:
         """The workers that are there to stay: neither killed nor worn."""
-        return [worker for worker in self.workers.values() if not worker.killed and not worker.worn]
+        return [worker for worker in self.workers.values() if worker.gone_by is None and not worker.worn]
 
     def census(self) -> dict[str, int]:
         """How many are `idle`, `busy` (also with a job that was asked to stop), `starting` and `stopping`; how many of
         the ready are more than may run (`spares`); and how many were `recycled`."""
-        states = Counter(worker.state for worker in self.workers.values())
+        states = dict.fromkeys(("idle", "busy", "cancelling", "starting", "stopping"), 0)
+        for worker in self.workers.values():
+            states[worker.state] += 1
         return {
             "idle": states["idle"],
             "busy": states["busy"] + states["cancelling"],
             "starting": states["starting"],
             "stopping": states["stopping"],
-            "spares": max(0, self.ready + states["cancelling"] - self.worker_count),
+            "spares": max(0, states["idle"] + states["busy"] + states["cancelling"] - self.worker_count),
             "recycled": self.recycled,
         }
 
@@ -207,12 +208,11 @@ class Roster:
 
     def retire(self, now: float) -> Iterator[Kill]:
         """Ends the worn workers that are idle and can be spared. A kill, as an idle worker has nothing to tidy up."""
-        lasting = sum(worker.state in ("idle", "busy", "cancelling") for worker in self.lasting())
-        if lasting >= self.worker_count:
-            for worker in list(self.workers.values()):
-                if worker.worn and worker.state == "idle":
-                    self.recycled += 1
-                    yield from self._end(worker, now)
+        worn = [worker for worker in self.workers.values() if worker.worn and worker.state == "idle"]
+        if worn and sum(one.state in ("idle", "busy", "cancelling") for one in self.lasting()) >= self.worker_count:
+            for worker in worn:
+                self.recycled += 1
+                yield from self._end(worker, now)
 
     def shrink(self, now: float, wanted: int) -> Iterator[Kill]:
         """Ends idle workers beyond those wanted, the youngest first: places were lent that nobody needs any more."""
@@ -239,6 +239,8 @@ class Roster:
             failures = self._failed.pop() if self._failed else 0
             self._forks.append((now + self._pause_s(failures), failures))
         self._failed.clear()
+        if not self._forks:
+            return
         due = [failures for at, failures in self._forks if at <= now]
         self._forks = [fork for fork in self._forks if fork[0] > now]
         for failures in due:

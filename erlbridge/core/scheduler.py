@@ -107,6 +107,10 @@ class Scheduler:
     _endings: Endings = field(init=False)
     _pace: Pace = field(init=False, default_factory=Pace)
     _shutdown: Shutdown = field(init=False, default_factory=Shutdown)
+    steps: int = field(init=False, default=0)
+    """How much has happened; as long as this stays, so does everything here."""
+    _due: tuple[int, float | None] = field(init=False, default=(-1, None))
+    """The next deadline, and at which of the steps: each of the loop's rounds asks for it, and most bring no event."""
 
     def __post_init__(self) -> None:
         self.roster = Roster(self.worker_count, self.spare_workers, self.boot_timeout_s, self.recycle_after_jobs)
@@ -127,17 +131,20 @@ class Scheduler:
 
     def start(self, now: float) -> list[Action]:
         """The workers to begin with."""
+        self.steps += 1
         return list(self.roster.top_up(now, self.roster.full))
 
     def next_deadline(self) -> float | None:
         """The time at which `step(Tick(), …)` has something to do, None when only an event can bring that."""
-        times = (
-            self.in_flight.deadlines.next(),
-            self.roster.next_change(),
-            self.calls.next_deadline(),
-            self._shutdown.at,
-        )
-        return min((at for at in times if at is not None), default=None)
+        if self._due[0] != self.steps:
+            times = (
+                self.in_flight.deadlines.next(),
+                self.roster.next_change(),
+                self.calls.next_deadline(),
+                self._shutdown.at,
+            )
+            self._due = self.steps, min((at for at in times if at is not None), default=None)
+        return self._due[1]
 
     def entry_of(self, worker: int) -> Entry | None:
         """The request that a worker runs and that still wants to hear of it."""
@@ -157,6 +164,7 @@ class Scheduler:
 
     def step(self, event: Event, now: float) -> list[Action]:
         """What to do about an event, and about every deadline that has passed by `now`."""
+        self.steps += 1
         actions = [*self._handle(event, now), *self._expire(now)]
         if self.roster.cannot_boot and not self._shutdown.over:
             # The code means: do not restart, it would be no better.
@@ -345,7 +353,7 @@ class Scheduler:
         """The request that gets a worker now, if one is free for it; others wait for what is nested."""
         if self.nesting.waiting and self.roster.free_for_nested(self.nesting.lent):
             return self.nesting.take()
-        return self.queue.take(self._quotas.allows) if self.admission.free else None
+        return self.queue.take(self._quotas.allows) if len(self.queue) and self.admission.free else None
 
     def _untangle(self) -> Iterator[Action]:
         """Refuses nested requests where otherwise all would wait for each other."""

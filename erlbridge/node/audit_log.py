@@ -21,7 +21,7 @@ _SYNC_INTERVAL_S: Final = 1.0
 """A power cut costs the lines of so long at most. What ends the node alone costs none that was written."""
 _BATCH_LINES: Final = 100
 """Lines made at once, 3 ms in which the loop may have to wait for the interpreter."""
-_GATHER_S: Final = 0.005
+_GATHER_S: Final = 0.02
 """How long a first line waits for others. Without that every answer under load hands the interpreter over twice, which
 costs as much as the line itself."""
 _MOST_WAITING: Final = 10_000

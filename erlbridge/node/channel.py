@@ -7,12 +7,15 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from erlbridge.limits import MAX_FRAME_BYTES
 from erlbridge.node.tap import Tap
 from erlbridge.wire.capture import HOST
 from erlbridge.wire.frames import FrameReader, FrameWriter
+
+_GATHERED_BYTES: Final = 64 * 1024
+"""What is written at once, whoever gathers: what a pipe takes."""
 
 Frame = TypeVar("Frame", bytes, bytes | memoryview)
 
@@ -43,6 +46,8 @@ class Channel:
         self.writer = FrameWriter(limit_bytes)
         self.closed = False
         self.paused = False
+        self.gathers = False
+        """Whether short frames wait for `flush`, so that one call writes many. Who sets it flushes soon."""
         self._selector = selector
         self._on_readable = on_readable
         self._watched: dict[int, int] = {}
@@ -89,15 +94,19 @@ class Channel:
             if self.reader.received_bytes == before:
                 return  # somebody else still holds the other end open; nothing more of this peer can come
 
-    def send(self, frame: bytes) -> None:
-        """Queues a frame and writes what the descriptor takes at once."""
-        self.writer.add(frame)
-        if (hear := self._tap.hear) is not None:
-            hear(self._number, "out", frame)
-        self.flush()
+    def send(self, *frames: bytes) -> None:
+        """Queues frames and writes what the descriptor takes at once; later, where short ones are gathered."""
+        for frame in frames:
+            self.writer.add(frame)
+            if (hear := self._tap.hear) is not None:
+                hear(self._number, "out", frame)
+        if not self.gathers or self.writer.pending_bytes > _GATHERED_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what the descriptor takes now."""
+        if not self.writer.pending_bytes:
+            return
         try:
             while self.writer.pending_bytes:
                 self.writer.advance(os.writev(self.outgoing, self.writer.buffers()))

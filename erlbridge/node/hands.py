@@ -45,16 +45,8 @@ class Hands:
             match action:
                 case events.Fork():
                     self._pool.fork(action.worker)
-                case events.Send(worker=number):
-                    if action.left_s is not None:
-                        self._pool.send(number, term_to_binary((_DEADLINE, action.deadline_ms, action.left_s)))
-                    entry = self._scheduler.entry_of(number)
-                    if entry and (traceparent := entry.request.meta.traceparent) is not None:
-                        self._pool.send(number, term_to_binary((_TRACE, traceparent)))
-                    self._pool.send(number, action.frame)
-                    if entry:
-                        self._audit.sent(entry.key, number)
-                        self._watcher.sent(entry, number)
+                case events.Send():
+                    self._send(action)
                 case events.Allow():
                     self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
                 case events.Interrupt():
@@ -84,3 +76,15 @@ class Hands:
                     self._leave(action.code)
                 case _:
                     assert_never(action)
+
+    def _send(self, job: events.Send) -> None:
+        """Gives a worker a job, behind what it has to know of it."""
+        number, entry, frames = job.worker, self._scheduler.entry_of(job.worker), [job.frame]
+        if entry and (traceparent := entry.request.meta.traceparent) is not None:
+            frames.insert(0, term_to_binary((_TRACE, traceparent)))
+        if job.left_s is not None:
+            frames.insert(0, term_to_binary((_DEADLINE, job.deadline_ms, job.left_s)))
+        self._pool.send(number, *frames)
+        if entry:
+            self._audit.sent(entry.key, number)
+            self._watcher.sent(entry, number)

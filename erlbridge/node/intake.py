@@ -114,7 +114,7 @@ class Intake:
         sharing = self._scheduler.in_flight.sharing
         # A nested request joins no job: it might be the very one that waits for it.
         if asked is not None and parent is None and sharing.find(name_of(request, asked)) is not None:
-            self._step(events.Joined(key, replace(request, payload=None), asked))
+            self._step(events.Joined(key, request.bare(), asked))
         elif self._may_be_known(request, asked) or _names_datasets(request.payload):
             self._hold(key, request, frame, parent, asked)
         elif failure := self._scheduler.admission.refusal(key, parent):
@@ -165,7 +165,7 @@ class Intake:
                 retry_after_ms=100,
             )
         ticket = next(self._tickets)
-        only_asks = replace(request, payload=None)
+        only_asks = request.bare()
         # A payload as a value can be ten times as large: one is held so, for the thread that is most often free, and
         # those behind it as they came.
         find = partial(self._found_of_frame, bytes(frame)) if self._held_bytes else partial(self._found, request)
@@ -261,6 +261,8 @@ class Intake:
 
     def due_at(self) -> float | None:
         """When `look` has something to do; None when nothing is waited for."""
+        if not self._waiting:
+            return None
         return min((waiting.look_at for waiting in self._waiting.values() if not waiting.asked), default=None)
 
     def look(self, now: float) -> None:
@@ -287,7 +289,7 @@ class Intake:
             replace(
                 asked,
                 # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it now.
-                request=replace(asked.request, payload=None),
+                request=asked.request.bare(),
                 frame=ready.frame,
                 programs=ready.programs,
                 endpoints=ready.endpoints,

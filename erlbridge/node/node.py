@@ -15,7 +15,6 @@ import time
 import traceback  # now, and not when no descriptor is left to read it with
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final, NoReturn
 
 from erlbridge.codec import binary_to_term
@@ -33,7 +32,7 @@ from erlbridge.node.config import NodeConfig
 from erlbridge.node.disk import Disk
 from erlbridge.node.guardian import wake_guardian
 from erlbridge.node.hands import Hands
-from erlbridge.node.health import health
+from erlbridge.node.health import Health
 from erlbridge.node.heap import give_back_large_blocks
 from erlbridge.node.host import Host
 from erlbridge.node.housekeeping import Housekeeping
@@ -58,6 +57,11 @@ _PAUSED_LOOK_S: Final = 0.2
 _LAST_WORDS_S: Final = 1.0
 _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
+
+_GATHER_S: Final = 0.001
+"""How long answers wait for others to be written with them, while more requests are there."""
+_LONG_BYTES: Final = 64 * 1024
+"""A request that takes so long that no answer waits for it."""
 
 
 class Node:
@@ -123,6 +127,7 @@ class Node:
             self.scheduler, self._pool, host=self.host, audit=self.audit, watcher=self.watcher, leave=self._leave
         )
         self.patrol = Patrol(config, self.scheduler, lambda: self._pool.forkserver_pid, self._pool.heard_at)
+        self._health = Health(about, self.scheduler, self.patrol)
 
     def run(self) -> int:
         """Serves the wire. Every worker is gone when this returns."""
@@ -135,21 +140,21 @@ class Node:
             self._log("warning", complaint)
         self.hands.do(self.scheduler.start(time.monotonic()))
         preload()
+        self.wire.gathers = True
         while self.exit_code is None:
-            self._serve_descriptors(self._wait_s())
+            due_at = self._due_at()
+            self._serve_descriptors(self._wait_s(due_at))
             self._take_frames(time.monotonic() + _TURN_S)
-            self._pool.look()
             self._drain()
-            self._go_round()
-            self._tick()
-            self._look_after_held()
-            self.watcher.look(time.monotonic())
-            self._drain()
+            if time.monotonic() >= due_at:
+                self._look_after_time()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
                 self._log("warning", complaint)
             self._hold_back()
+            self.wire.flush()
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
+        self.wire.gathers = False
         self._refuse_the_rest()
         self.watcher.close()
         self.stock.claiming.end()
@@ -161,24 +166,20 @@ class Node:
         self.capture.close()
         return self.exit_code
 
-    def _tick(self) -> None:
-        """Lets time pass for the scheduler where that changes anything; most rounds bring a call or its value."""
-        due_at = self.scheduler.next_deadline()
-        if due_at is not None and due_at <= (now := time.monotonic()):
+    def _look_after_time(self) -> None:
+        """Sees to what time alone brings."""
+        self._pool.look()
+        self._drain()
+        self._go_round()
+        now = time.monotonic()
+        if (due_at := self.scheduler.next_deadline()) is not None and due_at <= now:
             self.hands.do(self.scheduler.step(events.Tick(), now))
+        for look in (self.intake, self.stock.claiming, self.disk, self.watcher):
+            look.look(now)
+        self._drain()
 
-    def _look_after_held(self) -> None:
-        """Sees to what waits for the disk and for other nodes, and to that for which they wait."""
-        looks = (self.intake, self.stock.claiming, self.disk)
-        if any(look.due_at() is not None for look in looks):
-            now = time.monotonic()
-            for look in looks:
-                look.look(now)
-
-    def _wait_s(self) -> float:
-        """How long nothing but an event can bring work."""
-        if self._requests_wait or self._inbox:  # the hands may have said something
-            return 0.0
+    def _due_at(self) -> float:
+        """When there is something to do though nothing happens; the patrol's next round at the latest."""
         times = (
             self.scheduler.next_deadline(),
             self.patrol.due_at(),
@@ -188,8 +189,13 @@ class Node:
             self.disk.due_at(),
             self.watcher.due_at(),
         )
-        deadline = min(at for at in times if at is not None)
-        wait_s = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+        return min([at for at in times if at is not None])
+
+    def _wait_s(self, due_at: float) -> float:
+        """How long nothing but an event can bring work."""
+        if self._requests_wait or self._inbox:  # the hands may have said something
+            return 0.0
+        wait_s = min(max(0.0, due_at - time.monotonic()), MAX_WAIT_S)
         return min(wait_s, _PAUSED_LOOK_S) if self.wire.paused else wait_s
 
     def _serve_descriptors(self, timeout_s: float | None) -> None:
@@ -238,11 +244,18 @@ class Node:
         if self.wire.paused or self.exit_code == EXIT_FRAMING_LOST:
             return
         try:
+            write_at = time.monotonic() + _GATHER_S
             for frame in self.wire.views():
+                if len(frame) > _LONG_BYTES:
+                    self.wire.flush()
                 self._take_frame(frame)
+                now = time.monotonic()
+                if now > write_at:
+                    self.wire.flush()
+                    write_at = now + _GATHER_S
                 if self._hold_back():
                     return
-                if time.monotonic() > stop_at:
+                if now > stop_at:
                     self._requests_wait = True
                     return
         except FrameError as error:
@@ -301,7 +314,7 @@ class Node:
                 return
             self.host.refuse_long_id(incoming.id)
             request_id = incoming.id
-            self.host.asked(replace(incoming, payload=None), frame)
+            self.host.asked(incoming.bare(), frame)
             unread = None
             self.reception.take(incoming, frame)
         except Malformed as error:
@@ -320,14 +333,11 @@ class Node:
 
     def health(self) -> Mapping[Term, Term]:
         """How the node is, as health_check answers."""
-        return health(
-            self.about,
-            self.scheduler,
-            self.patrol,
-            self.host.credit.dropped,
+        return self._health.look(
             time.monotonic(),
             audit=self.audit.state(),
             sandbox=self._pool.sandbox,
+            dropped_events=self.host.credit.dropped,
         )
 
     def cancel(self, key: bytes) -> bool:

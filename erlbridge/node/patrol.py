@@ -22,6 +22,9 @@ from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom
 
 _MACHINE_INTERVAL_S: Final = 1.0
+_FRESH_S: Final = 0.1
+"""How old a sample may be for somebody who asks between two rounds. One of each process for each question would be most
+of what a health_check costs."""
 _SETTING_OF: Final = {
     "memory_limit": "worker_hard_bytes",
     "total_memory_limit": "workers_total_bytes",
@@ -88,7 +91,11 @@ class Patrol:
         self._machine: Machine | None = None
         self._descriptors: tuple[int | None, int | None] = (None, None)
         self._concerns: dict[str, str] = {}
+        self.looks = 0
+        """How often it has been looked; as long as this stays, so does what is known of processes and machine."""
         self._round_at = 0.0
+        self._looked_at = -_FRESH_S
+        """When every process was looked at last."""
         self._machine_at = 0.0
         self._telemetry_at: float | None = None
 
@@ -127,6 +134,7 @@ class Patrol:
         return [self._own_pid, self._forkserver_pid(), *(worker.os_pid for worker in workers.values())]
 
     def _look(self, pids: list[int | None], now: float, *, everything: bool = False) -> None:
+        self.looks += 1
         samples = self._watchdog.look(pid for pid in pids if pid is not None)
         for pid, sample in samples.items():
             seen = self._processes.setdefault(pid, _Process(sample))
@@ -134,6 +142,7 @@ class Patrol:
             seen.peak_bytes = max(seen.peak_bytes, sample.rss_bytes)
             seen.meter.add(now, sample.cpu_s)
         if everything:
+            self._looked_at = now
             self._watchdog.keep_only(samples)
             self._processes = {pid: seen for pid, seen in self._processes.items() if pid in samples}
 
@@ -173,9 +182,10 @@ class Patrol:
     # -- what others ask
 
     def look_now(self, now: float) -> None:
-        """Looks at every process, for somebody who asks between two rounds."""
-        workers = {worker.number: worker for worker in self._scheduler.workers.values() if worker.os_pid is not None}
-        self._look(self._pids(workers), now, everything=True)
+        """Looks at every process, for somebody who asks between two rounds, unless that has just been done."""
+        pids = self._pids(self._scheduler.workers)
+        if now - self._looked_at >= _FRESH_S or not self._processes.keys() >= {pid for pid in pids if pid is not None}:
+            self._look(pids, now, everything=True)
 
     def concern(self) -> str | None:
         """What is wrong with the machine, None when nothing is."""

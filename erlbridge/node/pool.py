@@ -157,10 +157,10 @@ class Pool:
             output.handed_over()
             stacks.handed_over()
 
-    def send(self, number: int, frame: bytes) -> None:
-        """Gives a worker its job."""
+    def send(self, number: int, *frames: bytes) -> None:
+        """Tells a worker something, such as its job and what is to be known of it, in one write."""
         if seat := self._seats.get(number):
-            seat.channel.send(frame)
+            seat.channel.send(*frames)
 
     def interrupt(self, number: int) -> None:
         """Asks a worker to stop its job."""
@@ -202,8 +202,8 @@ class Pool:
 
     def next_look(self) -> float | None:
         """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
-        times = (self._nursery.next_look(), *(seat.stacks.next_deadline() for seat in self._seats.values()))
-        return min((at for at in times if at is not None), default=None)
+        times = [self._nursery.next_look(), *[seat.stacks.next_deadline() for seat in self._seats.values()]]
+        return min([at for at in times if at is not None], default=None)
 
     def look(self) -> None:
         """Sees to what should have happened by now."""

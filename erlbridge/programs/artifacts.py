@@ -53,7 +53,9 @@ class Artifact:
     def build(self) -> Any:
         """A new program in this state, by way of DSPy's own loader."""
         program = self.recipe.build()
-        program.load_state({name: _dspy_state(part) for name, part in self.state.items()})
+        state = {name: _dspy_state(part) for name, part in self.state.items()}
+        if state != program.dump_state():  # to load it makes two classes of each signature, milliseconds of work
+            program.load_state(state)
         return program
 
     @property
@@ -78,7 +80,8 @@ class Artifact:
 
 def fresh(made: Blueprint) -> Artifact:
     """The artifact of a program that no optimizer has seen."""
-    return capture(made, made.build().dump_state(), made.signature.warnings)
+    program = made.build()
+    return _captured(made, program, program.dump_state(), made.signature.warnings)
 
 
 def joined(members: Sequence[tuple[str, Artifact]], reduce: str) -> Artifact:
@@ -116,7 +119,12 @@ def capture(made: Blueprint, state: Mapping[str, Any], warnings: tuple[str, ...]
     what is written can always be read back. So is one without an input or an output of its predictor, as labeled demos
     give to the inner steps of a pipeline: it shows nothing.
     """
-    predictors = dict(made.build().named_parameters())
+    return _captured(made, made.build(), state, warnings)
+
+
+def _captured(made: Blueprint, program: Any, state: Mapping[str, Any], warnings: tuple[str, ...]) -> Artifact:
+    """The same, where a program of the recipe is there."""
+    predictors = dict(program.named_parameters())
     return Artifact(
         made,
         {name: _capture_predictor(part, made, name, predictors[name]) for name, part in state.items()},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from mmap import mmap
 from typing import Final
 
 from erlbridge.errors import FrameError
@@ -45,7 +46,7 @@ class FrameReader:
         self._buffer = bytearray()
         """What no frame has been made of; what comes behind the long one that is being read, where one is."""
         self._scratch: bytearray | None = None
-        self._long = bytearray()
+        self._long: bytearray | mmap = bytearray()
         """Where long frames are read to, one after the other."""
         self._length = 0
         """Of the one that is being read there, 0 for none."""
@@ -97,10 +98,14 @@ class FrameReader:
                     return
                 length, self._length, self._there = self._length, 0, 0
                 self._ahead = _AHEAD_BYTES
-                yield memoryview(self._long)[:length].toreadonly()
-            elif (frame := self._next()) is not None:
-                self._ahead = _SCRATCH_BYTES
+                frame = memoryview(self._long)[:length].toreadonly()
+                if length > _KEPT_BYTES:
+                    self._long = bytearray()
                 yield frame
+                del frame
+            elif (short := self._next()) is not None:
+                self._ahead = _SCRATCH_BYTES
+                yield short
             else:
                 self._begin_long()
                 return
@@ -111,9 +116,11 @@ class FrameReader:
         if begun < 0:
             return
         length = int.from_bytes(self._buffer[:HEADER_BYTES])
-        if not _SCRATCH_BYTES < length <= _KEPT_BYTES:
+        if length <= _SCRATCH_BYTES:
             return
-        if len(self._long) < length:
+        if length > _KEPT_BYTES:
+            self._long = mmap(-1, length)  # of which only what is written to takes memory: a header alone takes none
+        elif len(self._long) < length:
             self._long = bytearray(min(length + length // 8, _KEPT_BYTES))
         self._long[:begun] = self._buffer[HEADER_BYTES:]
         self._buffer.clear()

@@ -5,9 +5,9 @@ Knows the shape of every message of the wire contract; knows no verb's payload a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from erlbridge.codec import Atom, TermMap, term_to_binary
 from erlbridge.errors import BridgeError, EncodeError, ValidationError
@@ -60,6 +60,10 @@ class Request:
     id: Term
     payload: Term
     meta: Meta = field(default_factory=Meta)
+
+    def bare(self) -> Request:
+        """The request without its payload, for whoever keeps it: as a value that can be ten times its frame."""
+        return Request(self.verb, self.id, None, self.meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,30 +140,34 @@ def _parse_map(place: Place) -> Request:
 
 
 def _parse_meta(place: Place) -> Meta:
-    entries = place.entries()  # what else it holds is the host's own, and passes
-
-    def given(name: str) -> Place | None:
-        found = entries.get(name)
-        return None if found is None or found.term is None else found
-
-    def text(name: str) -> str | None:
-        found = given(name)
-        if found is not None and isinstance(found.term, bytes) and len(found.term) > MAX_META_BYTES:
-            raise found.refused(f"a text of at most {MAX_META_BYTES} bytes")
-        return None if found is None else found.name()
-
-    deadline, progress, priority = given("deadline_ms"), given("progress"), given("priority")
+    """What else it holds is the host's own, and passes."""
     return Meta(
-        deadline_ms=None if deadline is None else deadline.integer(minimum=0, maximum=MAX_SPAN_MS),
-        idempotency_key=text("idempotency_key"),
-        progress=True if progress is None else progress.boolean(),
-        priority=0 if priority is None else priority.integer(minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY),
-        source=text("source"),
-        version=text("version"),
-        trace=text("trace"),
-        traceparent=text("traceparent"),
-        parent=None if (parent := given("parent")) is None else parent.term,
+        **{
+            name: read(entry)
+            for name, entry in place.entries().items()
+            if entry.term is not None and (read := _META.get(name)) is not None
+        }
     )
+
+
+def _meta_text(place: Place) -> str:
+    if isinstance(place.term, bytes) and len(place.term) > MAX_META_BYTES:
+        raise place.refused(f"a text of at most {MAX_META_BYTES} bytes")
+    return place.name()
+
+
+_META: Final[Mapping[str, Callable[[Place], Any]]] = {
+    "deadline_ms": lambda place: place.integer(minimum=0, maximum=MAX_SPAN_MS),
+    "idempotency_key": _meta_text,
+    "progress": Place.boolean,
+    "priority": lambda place: place.integer(minimum=-MAX_PRIORITY, maximum=MAX_PRIORITY),
+    "source": _meta_text,
+    "version": _meta_text,
+    "trace": _meta_text,
+    "traceparent": _meta_text,
+    "parent": lambda place: place.term,
+}
+"""How each field of `Meta` is read from the entry of its name."""
 
 
 def _id_of(term: Term) -> Term:

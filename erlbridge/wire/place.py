@@ -40,7 +40,8 @@ class Place:
             raise self.refused(f"at most {MAX_KEYS} keys")
         found: dict[str, Place] = {}
         for key, value in self.term.items():
-            name = Place(key, f"a key of {self.path}").name()
+            # A place for each key would be most of what reading a map costs.
+            name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").name()
             if name in found:
                 raise ValidationError(f"the key `{_cut(name)}` is there twice, as an atom and as a binary", self.path)
             found[name] = Place(value, f"{self.path}.{_cut(name)}")

@@ -18,15 +18,16 @@ class _Time:
 
 
 class Deadline:
-    """The time of the job that runs. `when_near` is called once, on a thread of its own, when no time is left: a job
-    that waits for somebody else makes no model call at which it could notice."""
+    """The time of the job that runs. `when_near` is called once, when no time is left: a job that waits for somebody
+    else makes no model call at which it could notice. Whoever reads the wire, which each of these times comes over,
+    asks for `left_s` and then to `look`: a timer's thread for each job would cost more than many a job."""
 
     def __init__(self, when_near: Callable[[BridgeError], None]) -> None:
         self._when_near = when_near
         self._lock = threading.Lock()
         self._next: _Time | None = None
         self._now: _Time | None = None
-        self._timer: threading.Timer | None = None
+        self._told = False
         self._running = False
 
     def of_next(self, deadline_ms: int, left_s: float) -> None:
@@ -37,24 +38,21 @@ class Deadline:
         """That job begins."""
         with self._lock:
             self._running = True
-            self._now, self._next = self._next, None
-            self._start_timer()
+            self._now, self._next, self._told = self._next, None, False
 
     def of_this(self, deadline_ms: int | None, left_s: float | None) -> None:
         """The job that runs has so much left from now on, None for no deadline: others wait for it than did before. A
         job that has just ended needs to know no more."""
         with self._lock:
             if self._running:
-                self._stop_timer()
                 self._now = None if deadline_ms is None or left_s is None else _time(deadline_ms, left_s)
-                self._start_timer()
+                self._told = False
 
     def end(self) -> None:
         """The job is over; nobody is told of its deadline any more."""
         with self._lock:
             self._running = False
             self._now = None
-            self._stop_timer()
 
     def reason(self) -> BridgeError | None:
         """Why the job shall stop, None while there is time."""
@@ -63,22 +61,16 @@ class Deadline:
             return None
         return DeadlineExceeded("no time is left before the deadline", context={"deadline_ms": now.deadline_ms})
 
-    def _start_timer(self) -> None:
-        if self._now is not None:
-            wait_s = max(0.0, self._now.stop_at - time.monotonic())
-            self._timer = threading.Timer(wait_s, self._tell)
-            self._timer.daemon = True
-            self._timer.start()
+    def left_s(self) -> float | None:
+        """When to `look`, in seconds from now; None when only the wire can bring that."""
+        now = self._now
+        return None if now is None or self._told else max(0.0, now.stop_at - time.monotonic())
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tell(self) -> None:
+    def look(self) -> None:
+        """Tells that no time is left, where that is so."""
         with self._lock:  # so that the job which it is about cannot end in between
-            reason = self.reason()
-            if reason is not None:
+            if not self._told and (reason := self.reason()) is not None:
+                self._told = True
                 self._when_near(reason)
 
 

@@ -24,8 +24,10 @@ A second thread reads, so that a cancel arrives while the job runs; when the nod
 
 from __future__ import annotations
 
+import math
 import os
 import queue
+import select
 import socket
 import threading
 import traceback
@@ -47,7 +49,7 @@ from erlbridge.errors import (
     PythonRuntimeError,
     SerializationError,
 )
-from erlbridge.limits import MAX_WORKER_FRAME_BYTES
+from erlbridge.limits import MAX_WAIT_S, MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.programs.traces import traced
 from erlbridge.store.reports import report_name
@@ -146,7 +148,15 @@ class _Desk:
         """Takes frames until the node is gone, then ends the process, whatever its main thread is doing."""
         try:
             reader = FrameReader(MAX_WORKER_FRAME_BYTES)
-            while data := self.wire.recv(_READ_BYTES):
+            readable = select.poll()
+            readable.register(self.wire, select.POLLIN)
+            while True:
+                while (left_s := self._deadline.left_s()) is not None:
+                    if readable.poll(math.ceil(min(left_s, MAX_WAIT_S) * 1000)):
+                        break
+                    self._deadline.look()
+                if not (data := self.wire.recv(_READ_BYTES)):
+                    return
                 reader.feed(data)
                 for frame in reader:
                     self._take(binary_to_term(frame))

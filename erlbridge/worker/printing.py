@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from typing import Final
 
 _IOLBF: Final = 1
@@ -16,18 +17,23 @@ def redirect_output(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(null)
-    if (stdout := _c_stdout()) is not None:
-        ctypes.CDLL(None).setvbuf(stdout, None, _IOLBF, 0)  # what C prints is told line by line, as Python's is
+    libc, stdout = _c_library()
+    if stdout is not None:
+        libc.setvbuf(stdout, None, _IOLBF, 0)  # what C prints is told line by line, as Python's is
 
 
 def flush_c_output() -> None:
     """Writes the line that C code has begun to print, if any."""
-    if (stdout := _c_stdout()) is not None:
-        ctypes.CDLL(None).fflush(stdout)
+    libc, stdout = _c_library()
+    if stdout is not None:
+        libc.fflush(stdout)
 
 
-def _c_stdout() -> ctypes.c_void_p | None:
+@cache
+def _c_library() -> tuple[ctypes.CDLL, ctypes.c_void_p | None]:
+    """The C library and its standard output; opening it again for each job takes longer than to flush."""
+    libc = ctypes.CDLL(None)
     try:
-        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stdout")
+        return libc, ctypes.c_void_p.in_dll(libc, "stdout")
     except ValueError:
-        return None  # a C library that calls it otherwise: its prints come when its buffer is full
+        return libc, None  # it calls that otherwise: its prints come when its buffer is full
