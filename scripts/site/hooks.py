@@ -1,4 +1,4 @@
-"""What the site has beside docs/: the pages of the top level, and those that are generated. MkDocs calls these functions."""
+"""What the site has beside docs/: the pages of the top level, and those of the modules. MkDocs calls these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from github_markdown import converted
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from reference import pages
+from reference import python_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 ELIXIR = ROOT / "build" / "reference" / "elixir"
@@ -37,7 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if source == "LICENSE":
                 text = f"# License\n\n```text\n{text}\n```\n"
             files.append(File.generated(config, page, content=text))
-    for page, text in pages().items():
+    for page, text in python_pages():
         files.append(File.generated(config, page, content=text))
     for path in sorted(ELIXIR.glob("*.md")):
         files.append(File.generated(config, f"reference/elixir/{path.name}", content=path.read_text()))
