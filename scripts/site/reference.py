@@ -66,7 +66,8 @@ def errors() -> str:
         "Every `error_type` that a node answers with. A host goes by the error's own `recovery_strategy` and "
         "`retryable`; the class is what `erlbridge.tools.client` raises: a `HostError` where the host must send "
         "something else, a `WorkerError` where a job failed, a `NodeError` where the node cannot take it, an "
-        "`OperatorError` where something on the machine is amiss. What `context` holds stands in [the wire](../wire.md#errors).",
+        "`OperatorError` where something on the machine is amiss. What `context` holds stands in "
+        "[the wire](../wire.md#errors).",
         _table(("error_type", "recovery_strategy", "when", "class"), rows),
     )
 
