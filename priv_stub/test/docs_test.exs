@@ -24,8 +24,8 @@ defmodule Pipeline.DocsTest do
     assert Snippets.run(blocks, path, bindings) == :ok
   end
 
-  test "the tests that docs/elixir.md names are there" do
-    page = File.read!(Path.join(@docs, "elixir.md"))
+  test "the tests that docs/elixir-modules.md names are there" do
+    page = File.read!(Path.join(@docs, "elixir-modules.md"))
     named = Regex.scan(~r/\| "(.+)" \| `(.+\.exs)` \|/, page, capture: :all_but_first)
     assert length(named) > 15
 

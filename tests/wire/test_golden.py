@@ -12,6 +12,7 @@ from node_client import NodeClient
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.codec.notation import from_elixir
+from erlbridge.errors import BridgeError
 from erlbridge.wire.vocabulary import VERBS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "docs" / "golden"
@@ -84,3 +85,17 @@ def test_a_node_holds_the_golden_conversation(start_node: Callable[..., NodeClie
         assert str(said[0]) == str(golden[0]), f"{name}: {said}"
         alike(golden, said, name)
     assert node.wait() == 0
+
+
+def test_the_specification_names_every_error_with_its_strategy() -> None:
+    text = (GOLDEN.parent / "wire.md").read_text().partition("\n## Errors\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `:")]
+    told = {atom: strategy for types, _when, strategy, _context in rows for atom in re.findall(r"`:(\w+)`", types)}
+    assert told.keys() == BridgeError.owners.keys()
+    for atom, owner in BridgeError.owners.items():
+        assert f"`:{owner.strategy}`" in told[atom], atom
+
+
+def test_the_specification_names_every_verb() -> None:
+    text = (GOLDEN.parent / "wire" / "verbs.md").read_text()
+    assert set(re.findall(r"^\| `:(\w+)` \|", text, re.MULTILINE)) == set(VERBS)
