@@ -27,12 +27,13 @@ def converted(text: str) -> str:
         indent = len(line) - len(line.lstrip())
         item, fence = _ITEM.match(line), _FENCE.match(line)
         after_text = bool(lines and lines[-1])
+        in_list = bool(open_items)
         if item or fence or not after_text:
             while open_items and indent < open_items[-1]:
                 open_items.pop()
         by = _TAB * len(open_items) - (open_items[-1] if open_items else 0)
         if item and indent + by < _TAB * (len(open_items) + 1):
-            if after_text and not open_items and not _ITEM.match(lines[-1]) and not _in_list(lines):
+            if after_text and not in_list:
                 lines.append("")
             open_items.append(item.end())
         elif fence:
@@ -45,13 +46,3 @@ def _moved(line: str, by: int) -> str:
     if by >= 0:
         return " " * by + line if line else line
     return line[-by:] if not line[:-by].strip() else line.lstrip()
-
-
-def _in_list(lines: list[str]) -> bool:
-    """Whether the paragraph that the last line ends is an item of a list."""
-    for line in reversed(lines):
-        if not line:
-            return False
-        if _ITEM.match(line):
-            return True
-    return False
