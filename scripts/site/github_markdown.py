@@ -6,6 +6,8 @@ import re
 
 _ITEM = re.compile(r"(?P<indent> *)(?P<marker>[-*]|\d+\.) +(?=\S)")
 _FENCE = re.compile(r" *(```|~~~)")
+_MORE_INFO = re.compile(r"^( *```\w+) [^{].*")
+"""What stands behind a fence's language: for the tests, not for the highlighter."""
 _TAB = 4
 """What Python-Markdown wants what belongs to a list's item indented by; GitHub wants it below the item's text."""
 
@@ -38,6 +40,7 @@ def converted(text: str) -> str:
             open_items.append(item.end())
         elif fence:
             shift = by
+            line = _MORE_INFO.sub(r"\1", line)  # noqa: PLW2901
         lines.append(_moved(line, by) if indent >= (open_items[-1] if open_items and not item else 0) else line)
     return "\n".join(lines)
 

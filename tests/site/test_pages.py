@@ -63,8 +63,9 @@ def test_every_page_of_the_docs_is_one_of_the_site() -> None:
         ("- one\n\n  ```\n  a\n    b\n  ```\n\ntext", "- one\n\n    ```\n    a\n      b\n    ```\n\ntext"),
         ("```\n- no list\n  text\n```", "```\n- no list\n  text\n```"),
         ("text\n\n    - code", "text\n\n    - code"),
+        ("```elixir example\n1\n```", "```elixir\n1\n```"),
     ],
-    ids=["after text", "nested", "numbered", "fence in an item", "fence", "indented code"],
+    ids=["after text", "nested", "numbered", "fence in an item", "fence", "indented code", "info"],
 )
 def test_lists_are_put_as_python_markdown_reads_them(github: str, python_markdown: str) -> None:
     assert converted(github) == python_markdown
