@@ -3,6 +3,8 @@ defmodule Pipeline.NotebooksTest do
 
   use Pipeline.NodeCase
 
+  import ExUnit.CaptureIO
+
   alias Pipeline.Snippets
 
   @examples Path.expand("../examples", __DIR__)
@@ -15,7 +17,10 @@ defmodule Pipeline.NotebooksTest do
     test "#{Path.basename(path)} runs, but for the cells that need Livebook" do
       blocks = for block <- Snippets.read(unquote(path)), do: %{block | run?: runs?(block)}
       assert Enum.count(blocks, & &1.run?) >= 6
-      assert {_binding, _env} = Snippets.run(blocks, unquote(path), Snippets.session([]))
+
+      capture_io(fn ->
+        assert {_binding, _env} = Snippets.run(blocks, unquote(path), Snippets.session([]))
+      end)
     end
   end
 
