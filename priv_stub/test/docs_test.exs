@@ -45,8 +45,8 @@ defmodule Pipeline.DocsTest do
     assert Enum.all?(saying, &(Path.relative_to(&1, Path.dirname(@docs)) in pages))
   end
 
-  test "the tests that docs/elixir.md names are there" do
-    page = File.read!(Path.join(@docs, "elixir.md"))
+  test "the tests that docs/elixir-modules.md names are there" do
+    page = File.read!(Path.join(@docs, "elixir-modules.md"))
     named = Regex.scan(~r/\| "(.+)" \| `(.+\.exs)` \|/, page, capture: :all_but_first)
     assert length(named) > 15
 
