@@ -1,6 +1,6 @@
 """The Python that the pages show is run as it stands there; the Elixir is run by priv_stub/test/docs_test.exs.
 
-A page is one session: what one block binds, the next one has. `#=> text` below what prints says what comes out, `…` in
+A page is one session: what one block binds, the next one has. `# => text` below what prints says what comes out, `…` in
 it stands for anything. A block that begins with three backticks and `python example` needs what no test has; it is
 only parsed.
 """
@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python( example)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SAID = re.compile(r"^ *#=> (.*)$", re.MULTILINE)
+SAID = re.compile(r"^ *# => (.*)$", re.MULTILINE)
 
 # What a page has and does not make itself: a file of terms, and a mapped one with a term to reach into.
 GIVEN = {

@@ -6,6 +6,8 @@ import re
 
 _ITEM = re.compile(r"(?P<indent> *)(?P<marker>[-*]|\d+\.) +(?=\S)")
 _FENCE = re.compile(r" *(```|~~~)")
+_INFO = re.compile(r"^( *```\w+) .*")
+"""A fence that says more than a language, such as `elixir example`: to Python-Markdown it is none."""
 _TAB = 4
 """What Python-Markdown wants what belongs to a list's item indented by; GitHub wants it below the item's text."""
 
@@ -37,7 +39,8 @@ def converted(text: str) -> str:
             open_items.append(item.end())
         elif fence:
             shift = by
-        lines.append(_moved(line, by) if indent >= (open_items[-1] if open_items and not item else 0) else line)
+        shown = _INFO.sub(r"\1", line) if fence else line
+        lines.append(_moved(shown, by) if indent >= (open_items[-1] if open_items and not item else 0) else shown)
     return "\n".join(lines)
 
 
