@@ -103,7 +103,18 @@ defmodule ElixirReference do
           found != [],
           do: ["\n**", title, "**\n\n", Enum.map(found, &entry_text(module, &1))]
 
-    ["## ", inspect(module), " {#", anchor(module), "}\n\n", lowered(text), "\n", sections]
+    [
+      "## ",
+      inspect(module),
+      " {#",
+      anchor(module),
+      " data-toc-label=",
+      short(module),
+      "}\n\n",
+      lowered(text),
+      "\n",
+      sections
+    ]
   end
 
   defp entry_text(module, {{kind, name, arity}, _line, signature, %{"en" => text}, metadata}) do
@@ -174,6 +185,10 @@ defmodule ElixirReference do
 
   # ExDoc's links, such as `t:incoming/0` and `c:call/2`, are code here.
   defp links(text), do: String.replace(text, ~r/`[tcm]:([^`]+)`/, "`\\1`")
+
+  # What the table of contents, which is narrow, has of a module's name.
+  defp short(module),
+    do: module |> inspect() |> String.replace(~r/^(Pipeline\.(DSPy\.)?|Mix\.Tasks\.)/, "")
 
   defp anchor(module), do: module |> inspect() |> anchor_text()
 

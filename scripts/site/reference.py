@@ -37,11 +37,14 @@ MODULES = {
 
 
 def python_pages() -> Iterator[tuple[str, str]]:
-    """Of each public module the page's path in the site, and its Markdown, which mkdocstrings fills."""
+    """Of each public module the page's path in the site, and its Markdown, which mkdocstrings fills; and their list."""
+    rows = [(f"[`{module}`]({page}.md)", about) for page, (module, about) in MODULES.items()]
+    about = "What is public of the package. Everything else may change from one version to the next."
+    yield "reference/python/index.md", f"# Python\n\n{about}\n\n{_table(('module', 'what it holds'), rows)}"
     for page, (module, _about) in MODULES.items():
         yield (
             f"reference/python/{page}.md",
-            f"# `{module}`\n\n::: {module}\n    options:\n      show_root_heading: false\n",
+            f"# `{module}`\n\n::: {module}\n    options: {{show_root_heading: false}}\n",
         )
 
 
