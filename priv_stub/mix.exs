@@ -31,6 +31,7 @@ defmodule Pipeline.MixProject do
       Pipeline.ClusterNode,
       Pipeline.LoopbackNames,
       Pipeline.NodeCase,
+      Pipeline.Pages,
       Pipeline.PeerCoverage,
       Pipeline.PoolCase,
       Pipeline.ScriptedModel,

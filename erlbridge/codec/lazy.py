@@ -96,7 +96,11 @@ class LazyTerm:
     @property
     def kind(self) -> str:
         """What it is: `atom`, `integer`, `float`, `binary`, `bitstring`, `list`, `tuple`, `map`, `pid`, `port`,
-        `reference`, `fun`, or `local` for a whole term in a node's private format."""
+        `reference`, `fun`, or `local` for a whole term in a node's private format.
+
+        Raises:
+            DecodeError: The part begins with no tag of a term, or beyond the data.
+        """
         source = self._source
         if self._start >= source.size:
             raise source.cut()
@@ -172,7 +176,15 @@ class LazyTerm:
         return self._part(places, wanted)
 
     def get(self, key: object) -> LazyTerm | None:
-        """The map's value of this key, or None."""
+        """A map's value of this key, as a part that is not built yet; None where the map has no such key.
+
+        Args:
+            key: Any term. Equal is what Erlang finds equal: `1` is not `1.0`, and a `str` is a binary.
+
+        Raises:
+            TypeError: The part is no map.
+            DecodeError: The map ends beyond the data, or holds something that is no term.
+        """
         if self.kind != "map":
             raise TypeError(f"{self.kind} has no keys")
         places = self._places()
@@ -188,13 +200,23 @@ class LazyTerm:
         return self._keys() if self.kind == "map" else self.elements()
 
     def elements(self) -> Iterator[LazyTerm]:
-        """The elements of a list or tuple, each stepped over when the next one is asked for."""
+        """The elements of a list or tuple, each stepped over when the next one is asked for.
+
+        Raises:
+            TypeError: The part is no list or tuple; a map has `items`.
+            DecodeError: When an element is asked for that is no term.
+        """
         if self.kind == "map":
             raise TypeError("a map has items, not elements")
         return self._elements(self._places())
 
     def items(self) -> Iterator[tuple[object, LazyTerm]]:
-        """A map's keys, built, with their values."""
+        """A map's keys, built, with their values, as parts that are not.
+
+        Raises:
+            TypeError: The part is no map.
+            DecodeError: The map ends beyond the data, or holds something that is no term.
+        """
         keys = self._keys()
         places = self._places()
         return ((key, self._part(places, 2 * entry + 1)) for entry, key in enumerate(keys))

@@ -127,7 +127,10 @@ class Client:
         return self.answer(self.request(verb, payload, **meta))
 
     def request(self, verb: str, payload: object, **meta: object) -> int:
-        """Sends a request and gives its id."""
+        """Sends a request and gives its id, for `answer`, `answered` and `cancel`. `meta` as for `ask`.
+
+        Raises `SerializationError` for what no frame can hold, and `NodeGone`.
+        """
         number = next(self._ids)
         request = (Atom(verb), number, payload)
         frame = term_to_binary((*request, {Atom(name): value for name, value in meta.items()}) if meta else request)
@@ -151,7 +154,7 @@ class Client:
         return term
 
     def answered(self, number: int) -> bool:
-        """Whether `answer` would give it at once."""
+        """Whether `answer` would give the answer to this request at once. Reads nothing: `step` does."""
         return number in self._answers
 
     def cancel(self, number: int) -> None:

@@ -88,7 +88,7 @@ class Record:
 
     @property
     def wire_name(self) -> str:
-        """`host`, or `worker 3`."""
+        """The name of its wire: `host`, or `worker 3`."""
         return wire_name(self.wire)
 
 
@@ -118,7 +118,7 @@ Entry: TypeAlias = Record | Note | Damage
 
 
 def wire_name(wire: int) -> str:
-    """`host`, or `worker 3`."""
+    """The name of a wire by its number: `host` for 0, else `worker 3`."""
     return "host" if wire == HOST else f"worker {wire}"
 
 
@@ -158,7 +158,7 @@ def frame_header(  # noqa: PLR0917 - once for each frame, where names cost
 
 
 def encoded(entry: Record | Note) -> bytes:
-    """An entry as the bytes of a file."""
+    """An entry as the bytes of a file: its header with the checksums, and its frame or note."""
     match entry:
         case Record():
             return (
@@ -220,7 +220,7 @@ class CaptureReader:
         return len(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes of the file."""
+        """Takes the next bytes of the file, cut anywhere; iterating gives the entries that are whole."""
         self._buffer += data
 
     def __iter__(self) -> Iterator[Entry]:

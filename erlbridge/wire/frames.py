@@ -60,7 +60,7 @@ class FrameReader:
         return len(self._buffer) + (HEADER_BYTES + self._there if self._length else 0)
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes of the stream."""
+        """Takes the next bytes of the stream, any number of them. They are copied; iterating gives the frames."""
         part = min(len(data), self._length - self._there)
         if part:
             self._long[self._there : self._there + part] = data[:part]
@@ -78,7 +78,7 @@ class FrameReader:
         return [memoryview(self._long)[self._there : self._length], memoryview(self._scratch)[:_AHEAD_BYTES]]
 
     def filled(self, count: int) -> None:
-        """So many bytes have been read there."""
+        """Says that `count` bytes have been read into what `room` gave, from its beginning."""
         assert self._scratch is not None  # noqa: S101 - `room` has been asked for
         part = min(count, self._length - self._there)
         self._there += part

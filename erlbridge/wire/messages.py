@@ -220,7 +220,7 @@ def ready(info: Mapping[str, Term]) -> tuple[Term, ...]:
 
 
 def ok(request_id: Term, result: Term) -> tuple[Term, ...]:
-    """`{:ok, id, result}`."""
+    """`{:ok, id, result}`, the one answer to a request that succeeded."""
     return (_OK, request_id, result)
 
 
@@ -291,5 +291,5 @@ def telemetry(what: str, measurements: Mapping[str, Term], metadata: Mapping[str
 
 
 def log(level: str, message: str | bytes, metadata: Mapping[str, Term]) -> tuple[Term, ...]:
-    """`{:log, level, message, metadata}`."""
+    """`{:log, level, message, metadata}`: a line for the host's log, `level` one of `LOG_LEVELS`."""
     return (_LOG, atom(level), message, atom_keys(metadata))

@@ -197,9 +197,3 @@ def test_what_is_in_force_is_shown_with_its_origin(tmp_path: Path) -> None:
     report = json.loads(shown("--json"))
     assert report["nice"] == {"value": "5", "origin": "environment ERLBRIDGE_NICE"}
     assert NodeConfig().credit == int(report["credit"]["value"])
-
-
-def test_every_setting_stands_in_the_documentation_as_the_help_has_it(root: Path) -> None:
-    rows = [line.split(" | ") for line in (root / "docs" / "operations.md").read_text().splitlines() if "| `" in line]
-    told = {row[0].strip("|` "): row[2].strip("| ") for row in rows if len(row) == 3}
-    assert {name: setting.about for name, setting in settings().items()}.items() <= told.items()

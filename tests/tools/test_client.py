@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,18 +136,6 @@ def test_more_is_sent_than_a_pipe_holds_while_answers_come(client: Client) -> No
     for number in numbers:
         with pytest.raises(ValidationError):
             client.answer(number)
-
-
-def test_the_guides_snippet_runs(root: Path, tmp_path: Path) -> None:
-    (code,) = re.findall(
-        r"test_client.py runs this -->\n```python\n(.*?)```", (root / "docs" / "operating.md").read_text(), re.DOTALL
-    )
-    environment = {**os.environ, "ERLBRIDGE_DATA": str(tmp_path)}
-    command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, env=environment)
-    program, refused = ran.stdout.splitlines()
-    assert program.startswith("program:")
-    assert refused == "validation_error False"
 
 
 def test_a_host_with_more_descriptors_than_select_takes_has_a_client() -> None:

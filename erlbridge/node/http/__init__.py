@@ -16,7 +16,7 @@
 State. Times `at` are seconds since 1970, spans seconds. null is not known or not there.
 
     {"at": 1767225600.123,
-     "health": {…},                     health_check's answer: docs/wire.md; atoms and binaries are texts
+     "health": {…},                     health_check's answer: docs/wire/verbs.md; atoms and binaries are texts
      "history": {                       one entry a second, the last 300, oldest first
          "queue": [[at, waiting, running], …],
          "node": [[at, rss_bytes, cpu_percent], …],

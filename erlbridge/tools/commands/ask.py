@@ -14,7 +14,7 @@ erlbridge ask train_model --payload training.yaml --entry training_data=sha256:3
 erlbridge ask fetch_result --entry idempotency_key=nightly-2026-11-23
 erlbridge ask predict --payload job.json --entry 'input:={"question": "How far is the moon?"}'
 
-docs/wire.md says what each verb takes and gives.
+docs/wire/verbs.md says what each verb takes and gives.
 """
 
 

@@ -49,7 +49,7 @@ def takes_config(parser: argparse.ArgumentParser, *, optimizer: bool = False) ->
     """How the job runs."""
     group = parser.add_argument_group("how it runs", "what is said here wins over the file")
     group.add_argument(
-        "--job", type=Path, metavar="FILE", help="a request's `config` as JSON, YAML or TOML (docs/wire.md)"
+        "--job", type=Path, metavar="FILE", help="a request's `config` as JSON, YAML or TOML (docs/wire/verbs.md)"
     )
     group.add_argument("--lm", metavar="MODEL", help="such as openai/gpt-4o-mini; offline needs no key and no network")
     group.add_argument("--api-base", metavar="URL", help="where the model is asked, for other endpoints than its own")
@@ -57,7 +57,7 @@ def takes_config(parser: argparse.ArgumentParser, *, optimizer: bool = False) ->
     if optimizer:
         group.add_argument("--optimizer", metavar="NAME", help="such as mipro_v2 (docs/optimizers.md)")
     group.add_argument("--module", metavar="NAME", help="predict, chain_of_thought … (docs/programs.md)")
-    group.add_argument("--metric", metavar="NAME", help="exact_match, f1, contains … (docs/wire.md)")
+    group.add_argument("--metric", metavar="NAME", help="exact_match, f1, contains … (docs/wire/verbs.md)")
     group.add_argument("--seed", type=int, metavar="N", help="what is drawn at random (0)")
     group.add_argument(
         "--set",

@@ -3,13 +3,23 @@ defmodule Pipeline.Snippets do
   The Elixir in a Markdown page, run from top to bottom as one session: what one block binds or aliases, the next one has.
 
   A comment `#=> pattern` below an expression (continued by lines that begin with `#   `) says what it gives, and is
-  matched. A block that begins with ```` ```elixir example ```` is only parsed: it needs what no test has.
+  matched. Two kinds of blocks are only parsed: those that begin with ```` ```elixir example ````, which need what no test
+  has, and those whose first line is a comment that names a file, `# lib/my_app.ex`: they are that file.
   """
 
   defmodule Block do
     @moduledoc "One fenced block: the line of its first line of code, and whether it is run."
     defstruct [:line, :code, :run?]
   end
+
+  @typedoc "What the blocks so far have bound and aliased."
+  @type session :: {keyword, Macro.Env.t()}
+
+  @a_file ~r/\A# \S+\.exs?\n/
+
+  @doc "A session in which nothing has happened yet."
+  @spec session(keyword) :: session
+  def session(binding), do: {binding, Code.env_for_eval([])}
 
   @doc "The blocks of a page."
   @spec read(Path.t()) :: [%Block{}]
@@ -23,7 +33,7 @@ defmodule Pipeline.Snippets do
           {blocks, %Block{line: number + 1, code: "", run?: String.trim(info) == ""}}
 
         {"```" <> _end, _number}, {blocks, %Block{} = block} ->
-          {[block | blocks], nil}
+          {[%{block | run?: block.run? and not (block.code =~ @a_file)} | blocks], nil}
 
         {line, _number}, {blocks, %Block{} = block} ->
           {blocks, %{block | code: block.code <> line}}
@@ -35,16 +45,15 @@ defmodule Pipeline.Snippets do
     Enum.reverse(blocks)
   end
 
-  @doc "Runs the blocks; raises at the first that fails or does not give what it says, naming its line."
-  @spec run([%Block{}], Path.t(), keyword) :: :ok
-  def run(blocks, path, binding) do
-    session = {binding, Code.env_for_eval(file: path)}
-
-    Enum.reduce(blocks, session, fn block, session ->
+  @doc """
+  Runs the blocks, and gives the session for what goes on from there. Raises at the first that fails or does not give what
+  it says, naming its line.
+  """
+  @spec run([%Block{}], Path.t(), session) :: session
+  def run(blocks, path, {binding, env}) do
+    Enum.reduce(blocks, {binding, %{env | file: path}}, fn block, session ->
       Enum.reduce(parts(block), session, &run_part(&1, &2, path, block.run?))
     end)
-
-    :ok
   end
 
   defp run_part({line, code, _expected}, session, path, false) do

@@ -18,6 +18,17 @@ defmodule TicketDesk do
           optional(:category) => String.t()
         }
 
+  @doc "Tickets of a file: a header, and then their subject, body and category, apart by tabs."
+  @spec read(Path.t()) :: [ticket]
+  def read(file) do
+    [_header | lines] = file |> File.read!() |> String.split("\n", trim: true)
+
+    for line <- lines do
+      [subject, body, category] = String.split(line, "\t")
+      %{subject: subject, body: body, category: category}
+    end
+  end
+
   @doc "Learns from sorted tickets. `progress` hears how far it is."
   @spec learn([ticket], (map -> term)) :: {:ok, map} | {:error, PythonError.t()}
   def learn(tickets, progress \\ fn _state -> :ok end) do

@@ -17,7 +17,7 @@ defmodule TicketDesk.Demo do
   @spec run(Path.t()) :: :ok
   def run(file \\ System.fetch_env!("ERLBRIDGE_TICKETS")) do
     {:ok, _started} = Application.ensure_all_started(:ticket_desk)
-    {learned, rest} = file |> read() |> Enum.split(@learned)
+    {learned, rest} = file |> TicketDesk.read() |> Enum.split(@learned)
     held_out = Enum.take(rest, @held_out)
 
     before = done!(TicketDesk.score(held_out))
@@ -31,15 +31,6 @@ defmodule TicketDesk.Demo do
     IO.puts(~s("#{@new_ticket.subject}" is about #{category}))
   after
     Application.stop(:ticket_desk)
-  end
-
-  defp read(file) do
-    [_header | lines] = file |> File.read!() |> String.split("\n", trim: true)
-
-    for line <- lines do
-      [subject, body, category] = String.split(line, "\t")
-      %{subject: subject, body: body, category: category}
-    end
   end
 
   defp say(%{stage: stage, done: done, total: total}) when is_integer(total) do
