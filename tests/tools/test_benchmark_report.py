@@ -1,0 +1,73 @@
+"""What benchmarks print and write, without measuring anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # a dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return module
+
+
+report = load("report")
+TIMES = " \N{MULTIPLICATION SIGN}"
+
+
+def test_a_section_is_replaced_between_its_marks_and_nothing_else() -> None:
+    document = "# Figures\n\n<!-- one -->\nold\n<!-- end of one -->\n\nProse.\n\n<!-- two -->\n<!-- end of two -->\n"
+    after = report.with_section(document, "one", "| new |")
+    assert after == document.replace("old", "| new |")
+    assert report.with_section(after, "one", "| new |") == after
+
+
+@pytest.mark.parametrize("document", ["", "<!-- one -->\n<!-- end of one -->\n" * 2])
+def test_a_section_that_is_not_there_once_is_refused(document: str) -> None:
+    with pytest.raises(LookupError, match="'one'"):
+        report.with_section(document, "one", "text")
+
+
+def test_what_is_published_ends_with_the_machine_and_the_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("<!-- one -->\n<!-- end of one -->\n", encoding="utf-8")
+    monkeypatch.setattr(report, "DOCUMENT", document)
+    report.publish("one", report.markdown(("a", "b"), [("1", "2")]), write=True)
+    printed = capsys.readouterr().out
+    assert printed.startswith("| a | b |\n|---|---|\n| 1 | 2 |\n\n*")
+    assert document.read_text(encoding="utf-8") == f"<!-- one -->\n{printed}<!-- end of one -->\n"
+
+
+def test_an_aim_is_reached_or_its_limit_named_and_the_gate_falls_far_behind_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reached = report.Aim("a rate", 0.7, 0.6, at_least=True)
+    missed = report.Aim("a time", 3.0, 2.0, limit="two threads")
+    assert report.aims([reached, missed]).splitlines()[2:] == [
+        f"| a rate | 0.70{TIMES} | at least 0.60{TIMES} | reached |",
+        f"| a time | 3.0{TIMES} | at most 2.0{TIMES} | not reached: two threads |",
+    ]
+    assert report.gate([reached, missed]) == 0
+    assert report.gate([reached, report.Aim("a time", 8.1, 2.0), report.Aim("a rate", 0.1, 0.6, at_least=True)]) == 1
+    assert f"a time: 8.1{TIMES}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0.00 µs"), (3.1e-5, "31.0 µs"), (0.00085, "850 µs"), (0.085, "85.0 ms"), (1.2, "1.20 s")],
+)
+def test_a_time_is_told_in_the_unit_in_which_it_is_short(seconds: float, shown: str) -> None:
+    assert report.span(seconds) == shown
