@@ -9,8 +9,8 @@ gets the same data in the types and the format that are natural for it: for Mess
 lists.
 
 `no shapes` is ours without its cache of map shapes. `floor` builds the objects of the decoded term from ready parts, in
-C (benchmarks/floor.c, compiled on the spot). `BEAM` is a BEAM's binary_to_term and term_to_binary on the same bytes,
-timed by benchmarks/beam.exs before and after the others. These and every peer that is not installed may be missing.
+C (peers/floor.c, compiled on the spot). `BEAM` is a BEAM's binary_to_term and term_to_binary on the same bytes,
+timed by peers/beam.exs before and after the others. These and every peer that is not installed may be missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from types import ModuleType
 
 from erlbridge.codec import IMPLEMENTATION, Atom, _pure, binary_to_term, term_to_binary
 
-HERE = Path(__file__).resolve().parent
+PEERS = Path(__file__).resolve().parent / "peers"
 Run = Callable[[], object]
 TOGETHER = 200
 """Runs in a round from which on they are timed together: each takes some tens of microseconds at most."""
@@ -279,7 +279,7 @@ def compiled_floor(folder: Path) -> ModuleType | None:
     built = folder / f"floor{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = sysconfig.get_paths()["include"]
     subprocess.run(
-        [compiler, "-O3", "-shared", "-fPIC", f"-I{include}", HERE / "floor.c", "-o", built], check=True, timeout=60
+        [compiler, "-O3", "-shared", "-fPIC", f"-I{include}", PEERS / "floor.c", "-o", built], check=True, timeout=60
     )
     spec = importlib.util.spec_from_file_location("floor", built)
     assert spec
@@ -298,7 +298,7 @@ def beam(folder: Path, terms: dict[str, object]) -> dict[str, tuple[float, float
         path = folder / name.replace(" ", "_")
         path.write_bytes(term_to_binary(term))
         files.append(path)
-    done = subprocess.run([elixir, HERE / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run([elixir, PEERS / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300)
     lines = [line.split() for line in done.stdout.splitlines()]
     return {name.replace("_", " "): (float(decode), float(encode)) for name, decode, encode in lines}
 

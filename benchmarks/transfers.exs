@@ -84,7 +84,7 @@ end
 
 # A bare port, and one on whose both ends somebody else sums what passes: the least that a transfer does.
 raw = fn arguments ->
-  script = Path.join(__DIR__, "raw_port.py")
+  script = Path.join([__DIR__, "peers", "raw_port.py"])
 
   port =
     Port.open({:spawn_executable, System.find_executable(python)}, [

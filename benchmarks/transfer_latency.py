@@ -1,6 +1,6 @@
 """A transfer of 100 MB of examples into a node: how fast, how much memory, and what other requests notice of it.
 
-    python benchmarks/transfers.py [megabytes]
+    python benchmarks/transfer_latency.py [megabytes]
 
 The node runs no worker's job meanwhile. Latencies are those of `health_check`, asked again and again while chunks are
 on their way, eight at a time; for comparison, the same without a transfer.
