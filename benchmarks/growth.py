@@ -20,9 +20,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from costs import cpu_s
+from instruments.costs import cpu_s
+from instruments.plots import Growth, draw, steepest
 from node_client import NodeClient
-from plots import Growth, draw, steepest
 from streams import chunks, framed, name_of, rows
 from tickets import KNOWN, OFFLINE, optimization, prediction
 
@@ -216,6 +216,12 @@ def in_store(data: Path, known: tuple[Any, str, str]) -> dict[str, float]:
         (made,) = answers(client, "put_program", {Atom("program"): program}, 1)
         answers(client, "delete_program", {Atom("program_id"): made[Atom("program_id")]}, 1)
 
+    def sent(number: int) -> None:
+        stream = framed([{Atom("number"): number, Atom("text"): b"x" * 1000}])
+        (chunk,) = chunks(f"transfer {number}", stream, compression="none")
+        answers(client, "data_chunk", chunk | {Atom("total_bytes"): len(stream)}, 1)
+        answers(client, "delete_dataset", {Atom("dataset"): name_of(stream).encode()}, 1)
+
     found: dict[str, float] = {}
     with node(data=data) as client:
         for name, verb, payload, times in (
@@ -225,7 +231,9 @@ def in_store(data: Path, known: tuple[Any, str, str]) -> dict[str, float]:
             ("predict with a stored program", "predict", stored, 100),
             ("evaluate on a stored dataset", "evaluate_pipeline", scored, 50),
         ):
-            found[name] = cost_us(client, lambda verb=verb, payload=payload, times=times: len(answers(client, verb, payload, times)))  # type: ignore[misc]
+            found[name] = cost_us(client, lambda verb=verb, payload=payload, times=times: len(answers(client, verb, payload, times)))
+        numbers = iter(range(10_000))
+        found["a dataset of 1 KB sent and deleted"] = cost_us(client, lambda: [sent(next(numbers)) for _ in range(20)].count(None))
         found["put_program and delete_program"] = cost_us(client, lambda: [again() for _ in range(20)].count(None))
     return found
 
