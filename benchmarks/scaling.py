@@ -32,7 +32,17 @@ from erlbridge.codec import Atom
 CORES = len(os.sched_getaffinity(0))
 WAITING = (1, 2, 4, 8)
 PAUSE_S = 0.05
+JOBS = 10
+"""Computing jobs of a round for each worker."""
 COUNTING = "for _ in range(40_000_000): pass"
+
+
+class Paced(Endpoint):
+    """Answers each request after a pause, however many there are."""
+
+    def answer(self, request: dict[str, Any], headers: Mapping[str, str]) -> Reply:  # noqa: ARG002 - its shape
+        time.sleep(PAUSE_S)
+        return category("billing")
 
 
 def job(examples: int, config: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -82,8 +92,8 @@ def computing(rounds: int) -> tuple[Sequence[tuple[str, ...]], float, float]:
         one, all_ = start(stack, 1), start(stack, CORES)
         rates: dict[str, list[float]] = {"one": [], "all": [], "bare one": [], "bare all": []}
         for _ in range(rounds):
-            rates["one"].append(rate(one, payload, 2 * CORES))
-            rates["all"].append(rate(all_, payload, 4 * CORES))
+            rates["one"].append(rate(one, payload, JOBS))
+            rates["all"].append(rate(all_, payload, JOBS * CORES))
             rates["bare one"].append(bare(1))
             rates["bare all"].append(bare(CORES))
         worked = sum(map(cpu_s, (all_.node_pid, *descendants(all_.node_pid))))
@@ -106,13 +116,7 @@ def _median_ratio(more: Sequence[float], less: Sequence[float]) -> float:
 
 def waiting(rounds: int, workers: Sequence[int]) -> tuple[Sequence[tuple[str, ...]], float]:
     """Jobs of 10 calls one after the other; the table's rows, and what two workers gain."""
-    endpoint = Endpoint()
-
-    def paced(request: dict[str, Any]) -> Reply:  # noqa: ARG001 - the endpoint's shape
-        time.sleep(PAUSE_S)
-        return category("billing")
-
-    endpoint.default = paced
+    endpoint = Paced()
     payload = job(10, atoms({"lm": endpoint.lm(timeout_ms=60_000)}))  # type: ignore[arg-type]
     with ExitStack() as stack:
         stack.callback(endpoint.close)
