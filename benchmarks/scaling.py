@@ -90,14 +90,15 @@ def computing(rounds: int) -> tuple[Sequence[tuple[str, ...]], float, float]:
     payload = job(len(KNOWN), OFFLINE)
     with ExitStack() as stack:
         one, all_ = start(stack, 1), start(stack, CORES)
+        processes = [all_.node_pid, *descendants(all_.node_pid)]
+        before = [cpu_s(pid) for pid in processes]
         rates: dict[str, list[float]] = {"one": [], "all": [], "bare one": [], "bare all": []}
         for _ in range(rounds):
             rates["one"].append(rate(one, payload, JOBS))
             rates["all"].append(rate(all_, payload, JOBS * CORES))
             rates["bare one"].append(bare(1))
             rates["bare all"].append(bare(CORES))
-        worked = sum(map(cpu_s, (all_.node_pid, *descendants(all_.node_pid))))
-        nodes = cpu_s(all_.node_pid)
+        worked = [cpu_s(pid) - then for pid, then in zip(processes, before, strict=True)]
     median = {name: statistics.median(found) for name, found in rates.items()}
     gained = _median_ratio(rates["all"], rates["one"])
     machine = _median_ratio(rates["bare all"], rates["bare one"])
@@ -105,7 +106,7 @@ def computing(rounds: int) -> tuple[Sequence[tuple[str, ...]], float, float]:
         ("jobs that compute", "1", f"{median['one']:.1f}/s", ""),
         ("", str(CORES), f"{median['all']:.1f}/s", ratio(gained)),
         (f"bare processes, {CORES} beside 1", "", "", ratio(machine)),
-        ("the node's part of the processor time", "", f"{nodes / worked:.1%}", ""),
+        ("the node's part of the processor time", "", f"{worked[0] / sum(worked):.1%}", ""),
     ]
     return rows, gained, machine
 
