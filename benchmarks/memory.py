@@ -1,75 +1,171 @@
-"""Whether a worker grows: its resident memory over 10,000 predictions against an endpoint on a loopback port.
+"""What a node and its workers hold in memory: at rest, after jobs, and over as many requests as a day may have.
 
-    python benchmarks/memory.py [predictions]
+    python benchmarks/memory.py [--predictions N] [--requests N]
 
-Every input is another one, so that each is asked of the endpoint and its answer kept; the second half of the figures is
-the same inputs again, answered by the cache.
+Private is what goes with a process and is shared with none; a worker shares DSPy with the forkserver and the others. A
+day's worth is bounded in time, not by a day: 86,400 requests that the node answers, one for each second, and predictions
+each with another input, so that each is asked of an endpoint on a loopback port and its answer kept; then the same
+inputs again, answered by what was kept. No worker is replaced meanwhile.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path += [str(TESTS), str(TESTS / "node"), str(TESTS / "programs")]
+from instruments.costs import private_bytes, proportional_bytes, resident_bytes
+from node_client import NodeClient, descendants
+from program_jobs import Endpoint, atoms
+from report import Aim, aims, gate, markdown, publish, span, takes_flags
+from tickets import SIGNATURE, TICKETS, optimization, prediction
 
-from node_client import NodeClient  # noqa: E402
-from program_jobs import Endpoint, atoms  # noqa: E402
-from tickets import SIGNATURE, TICKETS  # noqa: E402
+from erlbridge.codec import Atom
 
-from erlbridge.codec import Atom  # noqa: E402
+MB = 1e6
+NODE_MB, WORKER_MB = 40, 30
+"""The aims: all of a node, and what is a worker's own."""
+GROWN = 0.05
+"""How much more than after the first tenth is still flat."""
+REQUESTS, PREDICTIONS = 86_400, 5_000
+BATCH, IN_FLIGHT = 250, 64
 
-BATCH = 250
+
+def megabytes(size: float) -> str:
+    return f"{size / MB:.1f} MB"
 
 
-def resident_bytes(node: NodeClient) -> int:
-    (worker,) = node.health()[Atom("workers")]
-    return int(worker[Atom("rss_bytes")])
+def start(data: str, workers: int) -> NodeClient:
+    settings = ("--spare-workers", "0", "--recycle-after-jobs", "0", "--credit", "1000000")
+    node = NodeClient("--workers", str(workers), *settings, data=Path(data))
+    node.ready()
+    node.wait_until_healthy()
+    return node
+
+
+def workers_of(node: NodeClient) -> list[int]:
+    return [int(worker[Atom("os_pid")]) for worker in node.health()[Atom("workers")]]
+
+
+# -- at rest, and after jobs
+
+
+def shares() -> tuple[str, list[Aim]]:
+    """The table of processes, and the aims."""
+    rows: list[tuple[str, ...]] = []
+
+    def told(what: str, pids: Sequence[int]) -> list[int]:
+        """Of several processes the largest."""
+        found = [max(map(measure, pids)) for measure in (resident_bytes, private_bytes, proportional_bytes)]
+        rows.append((what, *map(megabytes, found)))
+        return found
+
+    with tempfile.TemporaryDirectory() as data:
+        node = start(data, 2)
+        told("guardian", [node.process.pid])
+        at_rest = told("node at rest, two workers", [node.node_pid])
+        workers = workers_of(node)
+        (forkserver,) = descendants(node.node_pid) - set(workers)
+        told("forkserver, DSPy loaded", [forkserver])
+        told("worker that has booted", workers)
+        for _ in range(100):
+            numbers = [node.request("predict", prediction()) for _ in workers]
+            assert [node.answer(number)[0] for number in numbers] == ["ok"] * len(numbers)
+        predicted = told("after 100 predictions", workers)
+        optimized = optimization(64, optimizer=Atom("mipro_v2"))
+        numbers = [node.request("optimize_signature", optimized | {Atom("validation_data"): TICKETS[64:84 + n]}) for n in (0, 1)]
+        assert [node.answer(number)[0] for number in numbers] == ["ok", "ok"]
+        told("after a MIPROv2 of 64 tickets", workers)
+        told("node after all of that", [node.node_pid])
+        node.close()
+    judged = [
+        Aim(f"node at rest, of {NODE_MB} MB", at_rest[0] / MB / NODE_MB, 1.0, margin=2.0),
+        Aim(f"a worker's own, of {WORKER_MB} MB", predicted[1] / MB / WORKER_MB, 1.0, margin=2.0),
+    ]
+    return markdown(("", "resident", "private", "by its part of what is shared"), rows), judged
+
+
+# -- a day's worth
+
+
+def day(requests: int, predictions: int) -> tuple[str, list[Aim]]:
+    """The table of what is resident on the way, and the aims."""
+    endpoint = Endpoint()
+    rows, judged = [], []
+
+    def went(what: str, pid: int, count: int, batch: int, work: Callable[[int], None]) -> None:
+        began = time.monotonic()
+        sizes = []
+        for first in range(0, count, batch):
+            work(first)
+            sizes.append(resident_bytes(pid))
+        each = (time.monotonic() - began) / count
+        warm = sizes[len(sizes) // 10]  # after a tenth: pools, pages and first-time imports are there
+        shown = (warm, sizes[len(sizes) // 2], sizes[-1])
+        rows.append((what, f"{count:,}", span(each), *map(megabytes, shown), f"{sizes[-1] / warm - 1:+.1%}"))
+        judged.append(Aim(f"{what}: the end beside a tenth", sizes[-1] / warm, 1 + GROWN, margin=1.2))
+
+    with tempfile.TemporaryDirectory() as data:
+        node = start(data, 1)
+        (worker,) = workers_of(node)
+        config = atoms({"lm": endpoint.lm(timeout_ms=60_000)})
+        went("node, requests that it answers", node.node_pid, requests, requests // 20, lambda _: ask(node, requests // 20))
+
+        def predict(first: int) -> None:
+            payload = {Atom("signature"): SIGNATURE, Atom("inputs"): inputs(first), Atom("config"): config}
+            tag, result = node.ask("predict", payload)
+            assert tag == "ok", result
+            endpoint.requests.clear()
+            endpoint.headers.clear()
+            node.events.clear()
+
+        went("worker, predictions asked of an endpoint", worker, predictions, BATCH, predict)
+        went("worker, the same from kept answers", worker, predictions, BATCH, predict)
+        kept = sum(path.stat().st_size for path in Path(data).rglob("*") if path.is_file())
+        node.close()
+    endpoint.close()
+    heads = ("", "how many", "each", "after a tenth", "after a half", "at the end", "")
+    return f"{markdown(heads, rows)}\n\nOn the disk lie {megabytes(kept)} of answers.", judged
+
+
+def ask(node: NodeClient, count: int) -> None:
+    """So many requests, some in flight at all times: half health checks, the others lists and statistics."""
+    verbs = ("health_check", "list_programs", "health_check", "stats")
+    sent = answered = 0
+    while answered < count:
+        while sent < count and sent - answered < IN_FLIGHT:
+            node.request(verbs[sent % len(verbs)], {})
+            sent += 1
+        term: Any = node.until(lambda term: str(term[0]) in ("ok", "error"))
+        assert str(term[0]) == "ok", term
+        answered += 1
 
 
 def inputs(first: int) -> list[dict[Atom, bytes]]:
+    """A batch of tickets, each another one."""
     row = TICKETS[0]
     subject, body = row[Atom("subject")], row[Atom("body")]
     return [{Atom("subject"): subject, Atom("body"): b"%s (%d)" % (body, first + n)} for n in range(BATCH)]
 
 
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    endpoint = Endpoint()
-    data = Path(tempfile.mkdtemp())
-    node = NodeClient("--workers", "1", data=data)
-    node.ready()
-    config = atoms({"lm": endpoint.lm(timeout_ms=60_000)})
-
-    def predict(first: int) -> None:
-        tag, result = node.ask(
-            "predict", {Atom("signature"): SIGNATURE, Atom("inputs"): inputs(first), Atom("config"): config}
-        )
-        if tag != "ok":
-            raise SystemExit(f"a batch failed: {result}")
-        endpoint.requests.clear()
-        endpoint.headers.clear()
-        node.events.clear()
-
-    for title in ("asked of the endpoint", "answered by the cache"):
-        begun = time.monotonic()
-        sizes = []
-        for first in range(0, count, BATCH):
-            predict(first)
-            sizes.append(resident_bytes(node))
-        warm = sizes[len(sizes) // 10]  # after a tenth: pools, pages and first-time imports are there
-        grown = (sizes[-1] - warm) / warm
-        shown = " ".join(f"{size / 1e6:.1f}" for size in sizes[:: max(1, len(sizes) // 10)])
-        print(f"{count} predictions, {title}: {(time.monotonic() - begun) / count * 1000:.2f} ms each")
-        print(f"    resident MB {shown}; {sizes[-1] / 1e6:.1f} at the end, {grown:+.1%} since a tenth of them")
-    kept = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
-    print(f"{kept / 1e6:.1f} MB of answers on disk")
-    node.close()
-    endpoint.close()
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--predictions", type=int)
+    parser.add_argument("--requests", type=int)
+    takes_flags(parser)
+    given = parser.parse_args()
+    held, judged = shares()
+    over_day, flat = day(
+        given.requests or (2_000 if given.short else REQUESTS), given.predictions or (500 if given.short else PREDICTIONS)
+    )
+    judged += flat
+    publish("memory", held, over_day, aims(judged), write=given.write)
+    return gate(judged) if given.gate else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

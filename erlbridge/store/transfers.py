@@ -34,8 +34,10 @@ Told: TypeAlias = dict[object, object]
 """How far a transfer is, as the wire has it."""
 
 _OVER: Final = ".over"
-_COUNT_BYTES: Final = 64 * 1024 * 1024
-"""How much is written between two looks at what the directories hold; other nodes write there too."""
+_LOOK_BYTES: Final = 64 * 1024 * 1024
+_LOOK_S: Final = 10.0
+"""How much is written, and how much time passes, between two looks at what the directories hold: other nodes write there
+too. A look takes a quarter of a second where ten thousand datasets lie, which not each of them shall have to wait for."""
 _SWEEP_INTERVAL_S: Final = 60.0
 
 
@@ -68,7 +70,10 @@ class Transfers:
         self._datasets = datasets
         self._quota_bytes = quota_bytes
         self._transfer_quota_bytes = transfer_quota_bytes
-        self._room_bytes = 0
+        self._left_bytes = 0
+        """What may be kept beyond what the last look found and was written since; `_unseen_bytes` is the latter."""
+        self._unseen_bytes = 0
+        self._look_at = 0.0
         self._open: dict[str, TransferFiles] = {}
         self._beside = Beside(MAX_CHUNK_BYTES)
         self._sweep_at = 0.0
@@ -151,23 +156,25 @@ class Transfers:
 
     def _spend(self, size: int) -> None:
         """So many bytes are to be written. Raises `TransferError` when they are too many."""
-        self._room_bytes -= size
-        if self._room_bytes >= 0:
-            return
-        self._room_bytes = 0
-        self._room_bytes = min(self._left(size), _COUNT_BYTES)
+        self._allow(size)
+        self._left_bytes -= size
+        self._unseen_bytes += size
 
-    def _left(self, size: int) -> int:
-        """What may be kept beyond so many bytes more. Raises `TransferError` when these are too many."""
-        left = self._quota_bytes - sum(_sizes(self._directory)) - sum(self._datasets.sizes()) - size
-        if left < 0:
+    def _allow(self, size: int) -> None:
+        """Raises `TransferError` when so many bytes more are too many; not without a look."""
+        now = time.monotonic()
+        if size <= self._left_bytes and self._unseen_bytes < _LOOK_BYTES and now < self._look_at:
+            return
+        self._left_bytes = self._quota_bytes - sum(_sizes(self._directory)) - sum(self._datasets.sizes())
+        self._unseen_bytes = 0
+        self._look_at = now + _LOOK_S
+        if size > self._left_bytes:
             raise refused(
                 "quota",
                 f"transfers and datasets may take {self._quota_bytes} bytes together, and this one would be more; "
                 "make room, or raise dataset_quota_bytes",
                 limit=self._quota_bytes,
             )
-        return left
 
     # -- what lies on the disk
 
@@ -175,7 +182,7 @@ class Transfers:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.sweep()
         if chunk.total_bytes is not None:
-            self._left(chunk.total_bytes)  # nothing is sent in vain
+            self._allow(chunk.total_bytes)  # nothing is sent in vain
         # First, so that a transfer which has both was about to be over, or was, when its node was killed.
         self._base(chunk.transfer).with_suffix(_OVER).unlink(missing_ok=True)
         files = TransferFiles.begin(
