@@ -41,8 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text))
     for path in sorted(ELIXIR.glob("*.md")):
         files.append(File.generated(config, f"reference/elixir/{path.name}", content=path.read_text()))
-    for name in ("site.css",):
-        files.append(File.generated(config, name, content=Path(__file__).with_name(name).read_text()))
+    files.append(File.generated(config, "site.css", content=Path(__file__).with_name("site.css").read_text()))
     paths = [file.src_uri for file in files.documentation_pages()]
     config.nav = _spelt_out(config.nav, paths, set(_named(config.nav, paths)))
     return files
