@@ -11,6 +11,7 @@ import pytest
 from node_client import NodeClient
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.codec.annotate import annotate
 from erlbridge.codec.notation import from_elixir
 from erlbridge.errors import BridgeError
 from erlbridge.wire.vocabulary import VERBS
@@ -70,6 +71,8 @@ def wanted(golden: Any) -> Callable[[Any], bool]:
     """Whether what a node says is what a golden frame stands for: this answer, or any event of the kind."""
     if golden[0] in ANSWERS:
         return lambda said: said[0] in ANSWERS and said[1] == golden[1]
+    if golden[0] == Atom("telemetry"):
+        return lambda said: said[:2] == golden[:2]
     return lambda said: said[0] == golden[0]
 
 
@@ -94,6 +97,13 @@ def test_the_specification_names_every_error_with_its_strategy() -> None:
     assert told.keys() == BridgeError.owners.keys()
     for atom, owner in BridgeError.owners.items():
         assert f"`:{owner.strategy}`" in told[atom], atom
+
+
+def test_the_specification_names_every_tag_that_a_node_writes() -> None:
+    terms = (GOLDEN.parent / "wire.md").read_text().partition("\n## Terms\n")[2].partition("\n## ")[0]
+    frames = [path.read_bytes() for path in GOLDEN.glob("node-*.etf")]
+    tags = {piece.tag for frame in frames for piece in annotate(frame)} - {"", "VERSION_MAGIC"}
+    assert tags <= set(re.findall(r"`(\w+_EXT)`", terms))
 
 
 def test_the_specification_names_every_verb() -> None:
