@@ -10,12 +10,11 @@ defmodule Pipeline.Pages do
   alias Pipeline.Snippets
 
   @root Path.expand("../../..", __DIR__)
-  @goes_on ~r/^<!-- goes on from (\S+\.md) -->$/m
 
   @typedoc "A page by its path from the repository's top, with those that go on from it."
   @type tree :: {String.t(), [tree]}
 
-  @doc "The pages with blocks to run, each below the one that it goes on from."
+  @doc "The pages with blocks of Elixir, each below the one that it goes on from."
   @spec trees() :: [tree]
   def trees do
     pages =
@@ -38,10 +37,12 @@ defmodule Pipeline.Pages do
     [Path.join(@root, "README.md") | Enum.reject(pages, &String.starts_with?(&1, reference))]
   end
 
-  defp shows_elixir?(path), do: path |> Snippets.read() |> Enum.any?(& &1.run?)
+  defp shows_elixir?(path), do: Snippets.read(path) != []
 
   defp before(path) do
-    with [other] <- Regex.run(@goes_on, File.read!(path), capture: :all_but_first),
+    said = ~r/^<!-- goes on from (\S+\.md) -->$/m
+
+    with [other] <- Regex.run(said, File.read!(path), capture: :all_but_first),
          do: other |> Path.expand(Path.dirname(path)) |> relative()
   end
 

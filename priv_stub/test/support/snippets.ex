@@ -15,8 +15,6 @@ defmodule Pipeline.Snippets do
   @typedoc "What the blocks so far have bound and aliased."
   @type session :: {keyword, Macro.Env.t()}
 
-  @a_file ~r/\A# \S+\.exs?\n/
-
   @doc "A session in which nothing has happened yet."
   @spec session(keyword) :: session
   def session(binding), do: {binding, Code.env_for_eval([])}
@@ -33,7 +31,7 @@ defmodule Pipeline.Snippets do
           {blocks, %Block{line: number + 1, code: "", run?: String.trim(info) == ""}}
 
         {"```" <> _end, _number}, {blocks, %Block{} = block} ->
-          {[%{block | run?: block.run? and not (block.code =~ @a_file)} | blocks], nil}
+          {[%{block | run?: block.run? and not a_file?(block.code)} | blocks], nil}
 
         {line, _number}, {blocks, %Block{} = block} ->
           {blocks, %{block | code: block.code <> line}}
@@ -55,6 +53,8 @@ defmodule Pipeline.Snippets do
       Enum.reduce(parts(block), session, &run_part(&1, &2, path, block.run?))
     end)
   end
+
+  defp a_file?(code), do: code =~ ~r/\A# \S+\.exs?\n/
 
   defp run_part({line, code, _expected}, session, path, false) do
     Code.string_to_quoted!(code, file: path, line: line)
