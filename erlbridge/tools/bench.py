@@ -21,6 +21,8 @@ _CHECKOUT: Final = Path(erlbridge.__file__).resolve().parents[1]
 _SOURCES: Final = _CHECKOUT / "benchmarks"
 GATED: Final = ("codec", "round_trip")
 """Those with a short form whose ratios tell within seconds that something has become several times slower."""
+EXIT_FAILED: Final = 1
+"""A ratio below its gate, or a benchmark that does not run."""
 EXIT_CANNOT: Final = 2
 """What a benchmark exits with that needs what this machine has not; it has said what."""
 
@@ -86,7 +88,8 @@ def run(name: str, arguments: Sequence[str]) -> int:
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
     """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed.
 
-    One that cannot run here has said what it needs and is passed over.
+    One that cannot run here has said what it needs and is passed over. What a gate finds slow is measured once more: a
+    machine that was busy with something else has come to rest by then, and a fault has not.
     """
     names = GATED if short else tuple(_there())
     failed = []
@@ -95,6 +98,9 @@ def run_all(arguments: Sequence[str], *, short: bool) -> int:
         began = time.monotonic()
         try:
             code = run(name, arguments)
+            if code == EXIT_FAILED and "--gate" in arguments:
+                print(f"-- {name}, once more", flush=True)
+                code = run(name, arguments)
         except NotFound as missing:
             print(missing.message, file=sys.stderr)
             code = EXIT_CANNOT
@@ -103,7 +109,7 @@ def run_all(arguments: Sequence[str], *, short: bool) -> int:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return EXIT_FAILED if failed else 0
 
 
 def _there() -> dict[str, Benchmark]:
