@@ -156,23 +156,23 @@ def aims(found: Found) -> list[report.Aim]:
         return report.Aim(what, against(found, end, other, measure), wanted, **more)
 
     wanted = [
-        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=10),
+        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=30),
         aim("the same, one after the other", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
-        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=20),
-        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=10),
+        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=60),
+        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=30),
         aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=HOPS, margin=100),
         aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=CHECKED, at_least=True, margin=100),
         aim("64 in flight: the JSON loop's processor time for one", NODE, JSON, "work", 3.0, limit=CHECKED),
         aim("the same through a worker, its own included", WORKER, JSON, "work", 40.0, limit=HOPS),
         aim("16 MB: the echo's time", NODE, ECHO, "large", 1.5, limit=COPIES, margin=8),
         aim("16 MB: the JSON loop's time", NODE, JSON, "large", 1.0),
-        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=12),
+        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=30),
         aim("64 in flight: the JSON loop's rate", NODE, JSON, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
     ]
     if ERLPORT in found:
         wanted += [
             aim("16 MB: ErlPort's time", NODE, ERLPORT, "large", 1.0),
-            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=12),
+            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=30),
             aim("64 in flight: ErlPort's rate", NODE, ERLPORT, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
         ]
     return wanted
