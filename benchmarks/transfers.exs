@@ -1,5 +1,6 @@
-# Transfers of examples into a node, from a lazy stream and as chunks that are there already, and back: how fast beside a
-# bare port, how much memory the BEAM and the node take for it, and how much of the processor.
+# Transfers of examples into a node and back, beside a bare port: speed, memory and processor time at both ends.
+#
+# From a lazy stream, and as chunks that are there already.
 #
 #     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--compressed] [megabytes] [rounds]
 #
