@@ -25,6 +25,7 @@ from typing import Any
 import report
 
 from erlbridge.codec import binary_to_term
+from erlbridge.tools.bench import EXIT_CANNOT
 
 PEERS = Path(__file__).resolve().parent / "peers"
 FULL, SHORT = (15, 300), (3, 120)
@@ -196,7 +197,7 @@ def main() -> int:
         found = measured(options.rounds or rounds, milliseconds)
     except LookupError as missing:
         print(f"round_trip: {missing}", file=sys.stderr)
-        return 2
+        return EXIT_CANNOT
     wanted = aims(found)
     report.publish("round_trip", table(found), report.aims(wanted), write=options.write)
     return report.gate(wanted) if options.gate else 0

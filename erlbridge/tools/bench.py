@@ -23,8 +23,8 @@ GATED: Final = ("codec", "round_trip")
 """Those with a short form whose ratios tell within seconds that something has become several times slower."""
 EXIT_FAILED: Final = 1
 """A ratio below its gate, or a benchmark that does not run."""
-EXIT_CANNOT: Final = 2
-"""What a benchmark exits with that needs what this machine has not; it has said what."""
+EXIT_CANNOT: Final = 77
+"""What a benchmark exits with that needs what this machine has not, as test runners know it; it has said what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,13 @@ def benchmarks(directory: Path = _SOURCES) -> dict[str, Benchmark]:
     """The benchmarks of this checkout by name, none in a wheel. What has no `main` is a part that others share."""
     found = {}
     for file in sorted(directory.glob("*.*")):
-        about = {".py": _about_python, ".exs": _about_elixir}.get(file.suffix, lambda _text: None)(
-            file.read_text(encoding="utf-8")
-        )
+        match file.suffix:
+            case ".py":
+                about = _about_python(file.read_text(encoding="utf-8"))
+            case ".exs":
+                about = _about_elixir(file.read_text(encoding="utf-8"))
+            case _:
+                continue
         if about is not None:
             found[file.stem] = Benchmark(file.stem, about, file)
     return found
@@ -129,7 +133,7 @@ def _about_python(text: str) -> str | None:
     return (ast.get_docstring(module) or "").partition("\n")[0]
 
 
-def _about_elixir(text: str) -> str | None:
+def _about_elixir(text: str) -> str:
     return text.partition("\n")[0].removeprefix("# ")
 
 
