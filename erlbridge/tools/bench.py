@@ -25,6 +25,8 @@ EXIT_FAILED: Final = 1
 """A ratio below its gate, or a benchmark that does not run."""
 EXIT_CANNOT: Final = 77
 """What a benchmark exits with that needs what this machine has not, as test runners know it; it has said what."""
+_PATIENCE_S: Final = 900.0
+"""What no benchmark needs where nobody sits beside it; each takes some minutes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,24 @@ def show(*, json: bool) -> int:
     return 0
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
-    """Runs one with arguments of its own and gives its exit code. Raises `NotFound`."""
+def run(name: str, arguments: Sequence[str], patience_s: float | None = None) -> int:
+    """Runs one with arguments of its own and gives its exit code, or that of failure for one that is ended because it
+    takes longer than this. Raises `NotFound`."""
     found = _there()
     if name not in found:
         raise NotFound(f"there is no benchmark {name!r}; known are {', '.join(found)}")
     environment = {"LC_ALL": "C.UTF-8", "ERLBRIDGE_PYTHON": sys.executable, **os.environ}
-    return subprocess.run(  # noqa: S603 - a file of this checkout
-        found[name].command(arguments), check=False, cwd=found[name].directory, env=environment
-    ).returncode
+    try:
+        return subprocess.run(  # noqa: S603 - a file of this checkout
+            found[name].command(arguments),
+            check=False,
+            cwd=found[name].directory,
+            env=environment,
+            timeout=patience_s,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{name} is ended: it has taken more than {patience_s:.0f} s", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
@@ -101,10 +112,10 @@ def run_all(arguments: Sequence[str], *, short: bool) -> int:
         print(f"\n-- {name} ({number} of {len(names)})", flush=True)
         began = time.monotonic()
         try:
-            code = run(name, arguments)
+            code = run(name, arguments, _PATIENCE_S)
             if code == EXIT_FAILED and "--gate" in arguments:
                 print(f"-- {name}, once more", flush=True)
-                code = run(name, arguments)
+                code = run(name, arguments, _PATIENCE_S)
         except NotFound as missing:
             print(missing.message, file=sys.stderr)
             code = EXIT_CANNOT

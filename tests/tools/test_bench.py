@@ -83,6 +83,16 @@ def test_what_a_gate_finds_slow_is_measured_once_more(
     assert capfd.readouterr().out.count("got --short --gate\n") == 3
 
 
+def test_one_that_does_not_end_is_ended_and_the_others_run(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(bench, "GATED", ("one",))
+    (checkout / "one.py").write_text("def main(): ...\nimport signal\nsignal.pause()\n")
+    assert main(["bench", "--short"]) == 1
+    assert "one is ended: it has taken more than 0 s" in capfd.readouterr().err
+
+
 def test_one_that_is_not_there_is_said_with_those_that_are(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "nothing"]) == 1
     assert "known are one, poor, two" in capsys.readouterr().err
