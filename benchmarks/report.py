@@ -82,9 +82,23 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("|".join(("", *(f" {cell} " if cell != "---" else cell for cell in line), "")) for line in lines)
 
 
+_AIM_HEADS: Final = ("aim", "measured", "to be", "")
+
+
 def aims(found: Iterable[Aim]) -> str:
     """The table of aims and what was reached."""
-    return markdown(("aim", "measured", "to be", ""), [aim.cells() for aim in found])
+    return markdown(_AIM_HEADS, [aim.cells() for aim in found])
+
+
+def all_aims(document: str) -> str:
+    """One table of those of all sections of a document, each with the name of its benchmark."""
+    heads, rule = markdown(_AIM_HEADS, []).splitlines()
+    table = re.compile(rf"^{re.escape(heads)}\n{re.escape(rule)}\n((?:\|.*\n)+)", re.MULTILINE)
+    rows = []
+    for section in re.finditer(r"^<!-- (.+) -->\n(.*?)^<!-- end of \1 -->$", document, re.MULTILINE | re.DOTALL):
+        for found in table.finditer(section[2]):
+            rows += [f"| `{section[1]}` {row}" for row in found[1].splitlines()]
+    return "\n".join([markdown(("benchmark", *_AIM_HEADS), []), *rows])
 
 
 def machine() -> str:
@@ -120,14 +134,16 @@ def options(about: str | None, *, full: int, short: int, what: str = "ROUNDS") -
 
 
 def publish(name: str, *parts: str, write: bool) -> None:
-    """Prints the parts and the line of the machine, and writes them into the document's section of that name.
+    """Prints the parts and the line of the machine, and writes them into the document's section of that name; its
+    section `all aims` follows.
 
     Raises LookupError where the document has no such section.
     """
     text = "\n\n".join((*parts, machine()))
     print(text, flush=True)
     if write:
-        DOCUMENT.write_text(with_section(DOCUMENT.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+        document = with_section(DOCUMENT.read_text(encoding="utf-8"), name, text)
+        DOCUMENT.write_text(with_section(document, "all aims", all_aims(document)), encoding="utf-8")
 
 
 def with_section(document: str, name: str, text: str) -> str:

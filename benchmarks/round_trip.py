@@ -25,6 +25,7 @@ from typing import Any
 import report
 
 from erlbridge.codec import binary_to_term
+from erlbridge.tools.bench import EXIT_CANNOT
 
 PEERS = Path(__file__).resolve().parent / "peers"
 FULL, SHORT = (15, 300), (3, 120)
@@ -148,28 +149,31 @@ def table(found: Found) -> str:
 def aims(found: Found) -> list[report.Aim]:
     """What a round trip is to cost, in ratios of one run.
 
-    Where the aim is missed by far the gate is as far from what is reached: what it looks for is a fall.
+    Times move with whatever else the machine does, and those that miss their aim by far need a wide margin besides.
+    What the gate watches closely is processor time, which stays.
     """
 
     def aim(what: str, end: str, other: str, measure: str, wanted: float, **more: Any) -> report.Aim:
         return report.Aim(what, against(found, end, other, measure), wanted, **more)
 
     wanted = [
-        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=10),
+        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=30),
         aim("the same, one after the other", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
-        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=20),
-        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=10),
-        aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=HOPS, margin=50),
+        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=60),
+        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=30),
+        aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=HOPS, margin=100),
         aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=CHECKED, at_least=True, margin=100),
+        aim("64 in flight: the JSON loop's processor time for one", NODE, JSON, "work", 3.0, limit=CHECKED),
+        aim("the same through a worker, its own included", WORKER, JSON, "work", 40.0, limit=HOPS),
         aim("16 MB: the echo's time", NODE, ECHO, "large", 1.5, limit=COPIES, margin=8),
         aim("16 MB: the JSON loop's time", NODE, JSON, "large", 1.0),
-        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=12),
+        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=30),
         aim("64 in flight: the JSON loop's rate", NODE, JSON, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
     ]
     if ERLPORT in found:
         wanted += [
             aim("16 MB: ErlPort's time", NODE, ERLPORT, "large", 1.0),
-            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=12),
+            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=30),
             aim("64 in flight: ErlPort's rate", NODE, ERLPORT, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
         ]
     return wanted
@@ -193,7 +197,7 @@ def main() -> int:
         found = measured(options.rounds or rounds, milliseconds)
     except LookupError as missing:
         print(f"round_trip: {missing}", file=sys.stderr)
-        return 2
+        return EXIT_CANNOT
     wanted = aims(found)
     report.publish("round_trip", table(found), report.aims(wanted), write=options.write)
     return report.gate(wanted) if options.gate else 0

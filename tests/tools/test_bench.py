@@ -68,6 +68,31 @@ def test_one_that_fails_fails_the_run_when_all_have_run(checkout: Path, capfd: p
     assert told.err == "failed: one\n"
 
 
+def test_what_a_gate_finds_slow_is_measured_once_more(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "GATED", ("one", "two"))
+    busy = checkout / "busy"
+    busy.touch()
+    (checkout / "one.py").write_text(
+        ECHO.replace(
+            'int("fail" in sys.argv)', f"int(os.path.exists({str(busy)!r}) and not os.remove({str(busy)!r}))"
+        ).replace("import sys", "import os, sys")
+    )
+    assert main(["bench", "--short", "--gate"]) == 0
+    assert capfd.readouterr().out.count("got --short --gate\n") == 3
+
+
+def test_one_that_does_not_end_is_ended_and_the_others_run(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(bench, "GATED", ("one",))
+    (checkout / "one.py").write_text("def main(): ...\nimport signal\nsignal.pause()\n")
+    assert main(["bench", "--short"]) == 1
+    assert "one is ended: it has taken more than 0 s" in capfd.readouterr().err
+
+
 def test_one_that_is_not_there_is_said_with_those_that_are(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "nothing"]) == 1
     assert "known are one, poor, two" in capsys.readouterr().err

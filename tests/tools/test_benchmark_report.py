@@ -43,12 +43,27 @@ def test_what_is_published_ends_with_the_machine_and_the_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = tmp_path / "benchmarks.md"
-    document.write_text("<!-- one -->\n<!-- end of one -->\n", encoding="utf-8")
+    marks = "<!-- one -->\n<!-- end of one -->\n"
+    document.write_text(marks + "<!-- all aims -->\n<!-- end of all aims -->\n", encoding="utf-8")
     monkeypatch.setattr(report, "DOCUMENT", document)
     report.publish("one", report.markdown(("a", "b"), [("1", "2")]), write=True)
     printed = capsys.readouterr().out
     assert printed.startswith("| a | b |\n|---|---|\n| 1 | 2 |\n\n*")
-    assert document.read_text(encoding="utf-8") == f"<!-- one -->\n{printed}<!-- end of one -->\n"
+    assert document.read_text(encoding="utf-8").startswith(f"<!-- one -->\n{printed}<!-- end of one -->\n")
+
+
+def test_the_aims_of_all_sections_stand_together_with_their_benchmarks() -> None:
+    one, two = (report.aims([report.Aim(what, 1.0, 2.0)]) for what in ("a time", "a size"))
+    document = (
+        f"<!-- x -->\n{one}\n\n*A machine.*\n<!-- end of x -->\n<!-- y of 2 MB -->\n{two}\n<!-- end of y of 2 MB -->\n"
+    )
+    together = report.all_aims(document)
+    assert [line.split(" | ")[:2] for line in together.splitlines()[2:]] == [
+        ["| `x`", "a time"],
+        ["| `y of 2 MB`", "a size"],
+    ]
+    written = report.with_section(f"{document}<!-- all aims -->\n<!-- end of all aims -->\n", "all aims", together)
+    assert report.all_aims(written) == together
 
 
 def test_an_aim_is_reached_or_its_limit_named_and_the_gate_falls_far_behind_it(
