@@ -68,6 +68,11 @@ def test_systemd_finds_nothing_wrong_with_the_service(root: Path, tmp_path: Path
     lint(*confined)
 
 
+def test_the_service_leaves_a_node_what_it_measures_its_workers_by(root: Path) -> None:
+    unit = (root / "docs" / "deploy" / "ticket_desk.service").read_text()
+    assert re.findall(r"^(?:ProtectProc|ProcSubset|MemoryDenyWriteExecute)=.*$", unit, re.MULTILINE) == []
+
+
 def test_what_a_deployment_sets_are_settings_of_a_node(root: Path) -> None:
     set_there = set(re.findall(r"\bERLBRIDGE_([A-Z_]+)=", deployment(root)))
     of_no_node = {"PYTHON", "REQUIRE_COMPILED"}

@@ -106,6 +106,20 @@ def memory_bytes() -> int:
     return found
 
 
+def hides_workers(mounts: str) -> bool:
+    """Whether /proc shows workers, which are closed to others of their user, to root alone, so that no look finds them.
+
+    `mounts` is the text of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`); of two at one place the later holds.
+    """
+    hidden = False
+    for line in mounts.splitlines():
+        mount, _, system = line.partition(" - ")
+        if mount.split()[4] == "/proc":
+            options = dict(option.partition("=")[::2] for option in system.split()[-1].split(","))
+            hidden = options.get("hidepid", "off") not in {"off", "0"}
+    return hidden
+
+
 def descriptors() -> tuple[int, int]:
     """How many this process has, and how many it may have. Asking needs none."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final, Self
 
 from erlbridge.codec import IMPLEMENTATION
@@ -27,7 +28,7 @@ from erlbridge.node.about import About
 from erlbridge.node.allotment import worker_settings
 from erlbridge.node.config import NodeConfig, settings
 from erlbridge.node.pool import Pool, PoolEvent
-from erlbridge.node.watchdog import memory_bytes
+from erlbridge.node.watchdog import hides_workers, memory_bytes
 from erlbridge.store.engine import INDEX_FILE
 from erlbridge.store.files import ASIDE
 from erlbridge.store.store import open_store
@@ -130,6 +131,9 @@ def _memory(config: NodeConfig) -> Finding:
     found = f"{total / _GIB:.1f} GiB for {config.workers} workers"
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return Finding("memory", WARNING, f"{found}, and RLIMIT_AS is set", "lift `ulimit -v`: it keeps threads away")
+    if os.geteuid() and hides_workers(Path("/proc/self/mountinfo").read_text()):
+        advice = "mount /proc without `hidepid` (systemd: no `ProtectProc`): `worker_hard_bytes` cannot be held"
+        return Finding("memory", WARNING, f"{found}, and /proc hides theirs", advice)
     if total < config.workers * _LEAST_WORKER_BYTES:
         return Finding("memory", WARNING, found, "give each worker half a GiB at least, or set fewer `workers`")
     return Finding("memory", OK, found)
