@@ -67,9 +67,9 @@ def chunks() -> Iterator[tuple[str, object]]:
 
 
 LOADS: dict[str, tuple[Callable[[], Iterator[tuple[str, object]]], int]] = {
-    "health_check": (health_checks, 1000),
-    "predict": (predictions, 100),
-    "data_chunk": (chunks, 50),
+    "health checks, a frame of 24 bytes and one of 1,400": (health_checks, 1000),
+    "predictions, some 10 frames each": (predictions, 100),
+    "chunks of 1 MiB, of which 32 KiB are kept": (chunks, 50),
 }
 """What is asked, and how often in a slice."""
 

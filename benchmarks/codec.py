@@ -353,7 +353,7 @@ def table(found: Ratios, way: str) -> str:
     there = [peer for peer in PEERS if any(peer in ratios for ratios in lines.values())]
     rows = [
         (
-            name,
+            f"({name[0]}) {name[2:]}",
             report.span(ratios["ours"] / 1e6),
             *(f"{ratios[peer]:.{2 if ratios[peer] < 10 else 0}f}" if peer in ratios else "–" for peer in there),
         )
@@ -370,7 +370,7 @@ def aims(found: Ratios) -> list[report.Aim]:
             for peer, least in (("floor", 0.8), ("erlang_py", 40.0)):
                 if peer in ratios:
                     wanted.append(
-                        report.Aim(f"{way} {name}: {peer}'s time by ours", ratios[peer], least, at_least=True)
+                        report.Aim(f"{way} ({name[0]}): {peer}'s time by ours", ratios[peer], least, at_least=True)
                     )
     return wanted
 

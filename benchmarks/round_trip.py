@@ -75,13 +75,15 @@ def _in_seconds(measure: bytes, values: list) -> list:
 
 
 def _erlport(folder: Path) -> Iterator[Path]:
-    """The folder of ErlPort's beams and Python half, compiled from the sources that somebody has given."""
+    """A folder `erlport` as a release has it, compiled from the sources that somebody has given; none if nobody has."""
     sources = os.environ.get("ERLPORT")
     if not sources:
         print("ErlPort is left out: set ERLPORT to a checkout of its sources to have it measured", file=sys.stderr)
         return
-    (folder / "ebin").mkdir(parents=True)
     modules = sorted(Path(sources, "src").glob("*.erl"))
+    if not modules:
+        raise LookupError(f"there is no src/*.erl in {sources}, which ERLPORT names")
+    (folder / "ebin").mkdir(parents=True)
     # It was written for other releases: what it warns of is not ours to mend.
     compiled = subprocess.run(
         [_program("erlc"), "-Dnamespaced_types", "-W0", "-I", Path(sources, "src"), "-o", folder / "ebin", *modules],
@@ -92,7 +94,7 @@ def _erlport(folder: Path) -> Iterator[Path]:
     )
     if compiled.returncode != 0:
         raise LookupError(f"ErlPort's sources in {sources} do not compile: {compiled.stdout.strip()[:500]}")
-    shutil.copytree(Path(sources, "priv", "python3"), folder / "python")
+    shutil.copytree(Path(sources, "priv"), folder / "priv")
     yield folder
 
 
@@ -176,7 +178,7 @@ def aims(found: Found) -> list[report.Aim]:
 # The limits' names, where an aim is missed.
 CHECKED = "the interpreter's time for what an echo leaves out: checks, 40 values looked up and encoded, an audit record"
 SUPERVISED = "a bridge process and a caller take turns, four messages for each request"
-HOPS = "two pipes and three processes to wake, on two cores"
+HOPS = "the work of node and worker, which are both the interpreter's, and three processes to wake"
 COPIES = "the node reads a frame into memory of its own, checks its outline and decodes it, where an echo drops it"
 EMPTY = "that loop answers with what it was sent, and this with what it has looked up"
 

@@ -2,8 +2,8 @@
 #
 #     cd priv_stub && mix run ../benchmarks/peers/round_trip.exs OUT ECHO ROUNDS MILLISECONDS [ERLPORT]
 #
-# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder with the beams and the Python half of ErlPort. In each
-# round every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
+# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder `erlport` with ErlPort's ebin and priv. In each round
+# every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
 # %{end => %{"single" => [[ns]], "paced" => [[ns]], "rate" => [per second], "work" => [ns], "large" => [ns]}}, with an
 # element for each round: one request after the other, one now and then, 64 in flight and what these cost of the
 # processor at the other end, 16 MB.
@@ -39,11 +39,11 @@ defmodule RoundTrip do
 
       found =
         for round <- 1..rounds, other <- ends do
-          IO.write(:stderr, "\r\e[Kround #{round} of #{rounds}: #{other.name}")
+          progress("round #{round} of #{rounds}: #{other.name}")
           {other.name, turn(other, span)}
         end
 
-      IO.write(:stderr, "\r\e[K")
+      progress("")
 
       whole =
         for {name, turns} <- Enum.group_by(found, &elem(&1, 0), &elem(&1, 1)), into: %{} do
@@ -59,6 +59,12 @@ defmodule RoundTrip do
       for other <- Enum.reverse(ends), do: other.stop.()
       File.rm_rf!(data)
     end
+  end
+
+  # On a terminal only.
+  defp progress(text) do
+    if match?({:ok, _columns}, :io.columns(:standard_error)),
+      do: IO.write(:stderr, "\r\e[K" <> text)
   end
 
   # What there is to measure of this end: single requests, many in flight, large ones.
@@ -127,7 +133,7 @@ defmodule RoundTrip do
   end
 
   defp large(%{large: nil}), do: %{}
-  defp large(%{large: large}), do: %{"large" => Enum.min(for(_ <- 1..3, do: timed(large)))}
+  defp large(%{large: large}), do: %{"large" => timed(large)}
 
   # -- the other ends
 
@@ -205,7 +211,7 @@ defmodule RoundTrip do
       apply(:python, :start, [
         [
           python: to_charlist(interpreter()),
-          python_path: Enum.map([Path.join(folder, "python"), peers()], &to_charlist/1)
+          python_path: Enum.map([Path.join([folder, "priv", "python3"]), peers()], &to_charlist/1)
         ]
       ])
 
