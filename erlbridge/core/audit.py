@@ -74,6 +74,7 @@ class Handled:
         key: The canonical bytes of its id.
         request: None when the frame held none.
         request_bytes, request_sha256: Of the frame as it came; no sum where others vouch for the bytes.
+        unsummed: That frame, where no line will tell of the request unless it fails, and it is not summed before.
         arrived_at, sent_at: On a monotonic clock; `sent_at` is when a worker got it.
         worker: The number of that worker.
         earlier: What came under the same id before and is not answered yet. The later one is refused for it, at once.
@@ -87,14 +88,16 @@ class Handled:
     sent_at: float | None = None
     worker: int | None = None
     earlier: Handled | None = None
+    unsummed: bytes | None = None
 
     def record(self, answer: tuple[Term, ...] | None, answer_bytes: int, answer_sha256: str, now: float) -> Record:
         """What the log says once `answer` has gone out; None when the host was gone before there was one."""
+        summed = self.request_sha256 if self.unsummed is None else digest(self.unsummed)
         found: Record = {
             "event": "request",
             "id_sha256": digest(self.key)[:16],
             "request_bytes": self.request_bytes,
-            **({} if self.request_sha256 is None else {"request_sha256": self.request_sha256}),
+            **({} if summed is None else {"request_sha256": summed}),
             "duration_ms": _ms(now - self.arrived_at),
         }
         if self.request is not None:

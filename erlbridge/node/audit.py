@@ -41,9 +41,12 @@ class Audit:
     def arrived(self, key: bytes, frame: bytes | memoryview, request: Request | None) -> None:
         """A frame came that is answered under the id with this key; `request` is None when it held none."""
         if self._log is not None:
-            now = time.monotonic()
-            summed = None if request is not None and request.verb == _SUMMED_ELSEWHERE else digest(frame)
-            self._open[key] = Handled(key, request, len(frame), summed, now, earlier=self._open.pop(key, None))
+            now, verb = time.monotonic(), None if request is None else request.verb
+            # A long frame is a view, which is good for now only.
+            unsummed = frame if verb == _LEFT_OUT and isinstance(frame, bytes) else None
+            summed = None if unsummed is not None or verb == _SUMMED_ELSEWHERE else digest(frame)
+            earlier = self._open.pop(key, None)
+            self._open[key] = Handled(key, request, len(frame), summed, now, earlier=earlier, unsummed=unsummed)
 
     def sent(self, key: bytes, worker: int) -> None:
         """A worker got the request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from erlbridge.core.roster import Worker
 from erlbridge.core.sandbox import Report
@@ -12,10 +13,12 @@ from erlbridge.node.patrol import Patrol
 from erlbridge.wire.messages import Term
 from erlbridge.wire.vocabulary import atom, atom_keys
 
+_UPTIME_MS: Final = atom("uptime_ms")
+
 
 class Health:
-    """One node's health. A host may ask for it ten thousand times a second: what cannot change is made once, what
-    processes use as often as they are looked at, and all of it once in a millisecond in which nothing happens."""
+    """One node's health. A host may ask for it ten thousand times a second, so it is put together when something has
+    happened or the processes have been looked at; in between only its time goes on."""
 
     def __init__(self, about: About, scheduler: Scheduler, patrol: Patrol) -> None:
         self._about = about
@@ -23,12 +26,8 @@ class Health:
         self._patrol = patrol
         self._limits = about.limits()
         self._versions = about.versions()
-        self._sandbox: tuple[Report | None, Term] = (None, None)
-        self._newest: tuple[object, Mapping[Term, Term]] | None = None
-        self._looks = -1
-        self._fixed: dict[str, Term] = {}
-        """What stays as it is until processes are looked at again, and `_usage` by process."""
-        self._usage: dict[int | None, dict[Term, Term]] = {}
+        self._made_of: object = None
+        self._newest: dict[Term, Term] = {}
 
     def look(
         self, now: float, *, audit: Term, sandbox: Report | None, dropped_events: Mapping[str, int]
@@ -42,28 +41,25 @@ class Health:
         """
         self._patrol.look_now(now)
         uptime_ms = int((now - self._about.started_at) * 1000)
-        state = (uptime_ms, self._scheduler.steps, self._patrol.looks, audit, sandbox, tuple(dropped_events.values()))
-        if self._newest is None or self._newest[0] != state:
-            found = self._found(now, uptime_ms, audit=audit, sandbox=sandbox, dropped_events=dropped_events)
-            self._newest = state, found
-        return self._newest[1]
+        jobs_at = uptime_ms if self._scheduler.roster.running else None  # their time goes on as well
+        happened = self._scheduler.steps, self._patrol.looks, tuple(dropped_events.values())
+        made_of = (happened, jobs_at, audit, sandbox)
+        if made_of != self._made_of:
+            self._newest = self._found(now, audit=audit, sandbox=sandbox, dropped_events=dropped_events)
+            self._made_of = made_of
+        return {_UPTIME_MS: uptime_ms, **self._newest}
 
     def _found(
-        self, now: float, uptime_ms: int, *, audit: Term, sandbox: Report | None, dropped_events: Mapping[str, int]
-    ) -> Mapping[Term, Term]:
+        self, now: float, *, audit: Term, sandbox: Report | None, dropped_events: Mapping[str, int]
+    ) -> dict[Term, Term]:
         scheduler, patrol = self._scheduler, self._patrol
-        if self._looks != patrol.looks:
-            self._note()
         status, message = scheduler.admission.status()
         if (concern := patrol.concern()) is not None:
             status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"
-        if sandbox is not self._sandbox[0]:
-            self._sandbox = sandbox, None if sandbox is None else sandbox.to_term()
         return atom_keys(
             {
                 "status": atom(status),
                 "message": message,
-                "uptime_ms": uptime_ms,
                 "queue": atom_keys(
                     {
                         "waiting": len(scheduler.queue) + len(scheduler.nesting.waiting),
@@ -80,34 +76,25 @@ class Health:
                     {"open": len(scheduler.calls), "late": scheduler.calls.late, "unknown": scheduler.calls.unknown}
                 ),
                 "audit": audit,
-                "sandbox": self._sandbox[1],
+                "sandbox": None if sandbox is None else sandbox.to_term(),
+                "node": atom_keys(patrol.node_usage()),
+                "forkserver": atom_keys(patrol.forkserver_usage()),
+                "machine": atom_keys(patrol.machine()),
+                "limits": {**self._limits, **atom_keys(patrol.limits())},
                 "versions": self._versions,
-                **self._fixed,
             }
         )
 
-    def _note(self) -> None:
-        patrol = self._patrol
-        self._looks = patrol.looks
-        self._usage.clear()
-        self._fixed = {
-            "node": atom_keys(patrol.node_usage()),
-            "forkserver": atom_keys(patrol.forkserver_usage()),
-            "machine": atom_keys(patrol.machine()),
-            "limits": {**self._limits, **atom_keys(patrol.limits())},
-        }
-
     def _worker(self, worker: Worker, now: float) -> Term:
-        held = {
-            "worker": worker.number,
-            "state": atom(worker.state),
-            "job": self._job(worker.number, now),
-            "jobs": worker.jobs,
-        }
-        usage = self._usage.get(worker.os_pid)
-        if usage is None:
-            usage = self._usage[worker.os_pid] = atom_keys(self._patrol.usage(worker.os_pid))
-        return {**atom_keys(held), **usage}
+        return atom_keys(
+            {
+                "worker": worker.number,
+                "state": atom(worker.state),
+                "job": self._job(worker.number, now),
+                "jobs": worker.jobs,
+                **self._patrol.usage(worker.os_pid),
+            }
+        )
 
     def _job(self, worker: int, now: float) -> Term:
         entry = self._scheduler.entry_of(worker)

@@ -79,3 +79,20 @@ def test_a_writer_survives_partial_writes(frames: list[bytes], takes: list[int])
         sent += chunk
         writer.advance(len(chunk))
     assert bytes(sent) == b"".join(len(frame).to_bytes(4) + frame for frame in frames)
+
+
+def test_frames_of_every_length_are_read_where_they_stay() -> None:
+    lengths = (5, 300_000, 3 * 2**20, 0, 5 * 2**20, 70_000, 2 * 2**20, 1)
+    stream = memoryview(written(*(bytes([number]) * length for number, length in enumerate(lengths))))
+    reader = FrameReader()
+    found: list[tuple[int, set[int]]] = []
+    while stream:
+        count = 0
+        for room in reader.room():
+            part = min(len(room), len(stream))
+            room[:part] = stream[:part]
+            stream, count = stream[part:], count + part
+        reader.filled(count)
+        found += [(len(frame), set(bytes(frame))) for frame in reader.views()]
+    assert found == [(length, {number} if length else set()) for number, length in enumerate(lengths)]
+    assert reader.pending_bytes == 0
