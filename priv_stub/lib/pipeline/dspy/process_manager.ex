@@ -102,7 +102,12 @@ defmodule Pipeline.DSPy.ProcessManager do
 
   # -- the command
 
-  @doc "The Python that a node would be started with: a path, or a name on the search path."
+  @doc """
+  The Python that a node would be started with: a path, or a name on the search path.
+
+      iex> Pipeline.DSPy.ProcessManager.python(python: "/opt/dspy/bin/python")
+      "/opt/dspy/bin/python"
+  """
   @spec python(keyword) :: String.t()
   def python(opts) do
     opts[:python] || Application.get_env(:pipeline, :python) || from_environment() ||
