@@ -67,7 +67,14 @@ defmodule Pipeline.Providers do
     end
   end
 
-  @doc "The provider, if it is one. Raises `ArgumentError` otherwise."
+  @doc """
+  The provider, if it is one. Raises `ArgumentError` otherwise.
+
+      iex> Pipeline.Providers.check!(Pipeline.Providers.DSPyOptimizedProvider)
+      Pipeline.Providers.DSPyOptimizedProvider
+      iex> Pipeline.Providers.check!(String)
+      ** (ArgumentError) expected a provider, got String, which has no query/2
+  """
   @spec check!(term) :: provider
   def check!(provider) when is_function(provider, 2), do: provider
 

@@ -127,20 +127,43 @@ defmodule Pipeline.DSPy.Callbacks do
     |> if(do: :ok, else: {:error, :already_registered})
   end
 
-  @doc "Forgets a function. Calls of it that run go on."
+  @doc """
+  Forgets a function. Calls of it that run go on.
+
+      iex> alias Pipeline.DSPy.Callbacks
+      iex> Callbacks.register(:doctest_half, &div(&1, 2))
+      iex> Callbacks.unregister("doctest_half")
+      :ok
+      iex> Callbacks.fetch(:doctest_half)
+      :error
+  """
   @spec unregister(name) :: :ok
   def unregister(name) do
     :ets.delete(@table, checked_name(name))
     :ok
   end
 
-  @doc "All that is registered, by name."
+  @doc """
+  All that is registered, by name.
+
+      for %{name: name, kind: kind} <- Callbacks.list(), do: {name, kind}
+      #=> [{"gateway", :lm}, {"judge", :metric}]
+  """
   @spec list() :: [Entry.t()]
   def list do
     @table |> :ets.tab2list() |> Enum.map(&elem(&1, 1)) |> Enum.sort_by(& &1.name)
   end
 
-  @doc "What is registered under a name."
+  @doc """
+  What is registered under a name.
+
+      iex> alias Pipeline.DSPy.Callbacks
+      iex> Callbacks.register(:doctest_double, &(&1 * 2), timeout: 100)
+      iex> {:ok, entry} = Callbacks.fetch("doctest_double")
+      iex> Callbacks.unregister(:doctest_double)
+      iex> {entry.timeout, Callbacks.call(entry, [21])}
+      {100, 42}
+  """
   @spec fetch(name) :: {:ok, Entry.t()} | :error
   def fetch(name) when is_atom(name) or is_binary(name) do
     case :ets.lookup(@table, to_string(name)) do

@@ -132,6 +132,8 @@ defmodule Pipeline.DSPy.Cluster do
   @doc """
   Takes part in a cluster. Options: `:name` (`Pipeline.DSPy.Cluster`), `:target` (the registered name of this BEAM node's
   bridge or pool; nil for one that only sends), `:interval` (how often it speaks, 1000 ms).
+
+      children = [{ConnectionPool, name: MyApp.DSPy}, {Cluster, name: MyApp.Cluster, target: MyApp.DSPy}]
   """
   @spec start_link(keyword) :: Supervisor.on_start()
   def start_link(opts \\ []) do
@@ -163,6 +165,9 @@ defmodule Pipeline.DSPy.Cluster do
 
   @doc """
   The members that this BEAM node knows of, each as `%{node:, target:, usable:, ready:, leaving:, workers:, busy:, waiting:}`.
+
+      for %{node: node, usable: true, busy: busy, workers: workers} <- Cluster.members(MyApp.Cluster), do: {node, busy, workers}
+      #=> [{:"dspy@a", 2, 4}, {:"dspy@b", 0, 4}]
   """
   @spec members(atom) :: [map]
   def members(name \\ __MODULE__) do
@@ -178,6 +183,9 @@ defmodule Pipeline.DSPy.Cluster do
   @doc """
   Takes this BEAM node out of the cluster, and waits until its target has nothing left to do, or for `timeout`: then it
   gives a `:timeout_error`, and still gets nothing new.
+
+      # Before this BEAM node is deployed anew:
+      :ok = Cluster.leave(MyApp.Cluster, 60_000)
   """
   @spec leave(atom, pos_integer) :: :ok | {:error, PythonError.t()}
   def leave(name \\ __MODULE__, timeout \\ 30_000) when is_integer(timeout) and timeout > 0 do

@@ -91,6 +91,8 @@ defmodule Pipeline.DSPy.DataTransfer do
 
   @doc """
   What a node knows of a dataset: `{:ok, %{examples: …, bytes: …}}`, or `:not_found`.
+
+      {:ok, %{examples: 120}} = DataTransfer.about(MyApp.DSPy, dataset)
   """
   @spec about(PythonBridge.bridge(), dataset | String.t(), keyword) :: PythonBridge.answer()
   def about(bridge, dataset, opts \\ []) do
@@ -102,6 +104,8 @@ defmodule Pipeline.DSPy.DataTransfer do
   stored_at_ms: …, used_at_ms: …}], next: …}}`.
 
   Options: `:limit`, 100 by default, and `:after`, the `next` of the page before; it is nil behind the last one.
+
+      {:ok, %{datasets: [%{dataset: "sha256:" <> _} | _], next: next}} = DataTransfer.list(MyApp.DSPy, limit: 10)
   """
   @spec list(PythonBridge.bridge(), keyword) :: PythonBridge.answer()
   def list(bridge \\ PythonBridge, opts \\ []) do
@@ -112,6 +116,8 @@ defmodule Pipeline.DSPy.DataTransfer do
   @doc """
   Has a node forget a dataset. Jobs that read it go on to their end. A node forgets by itself what was not used for long,
   see `dataset_keep_s`.
+
+      {:ok, %{dataset: "sha256:" <> _}} = DataTransfer.delete(MyApp.DSPy, dataset)
   """
   @spec delete(PythonBridge.bridge(), dataset | String.t(), keyword) :: PythonBridge.answer()
   def delete(bridge, dataset, opts \\ []) do
@@ -141,6 +147,8 @@ defmodule Pipeline.DSPy.DataTransfer do
   @doc """
   Copies a dataset from one node to another, byte by byte, so that its name stays. Options as in
   `transfer_large_dataset/3`; nothing is sent where it is already.
+
+      {:ok, ^dataset} = DataTransfer.copy(MyApp.DSPy, dataset, {MyApp.DSPy, :"dspy@other"})
   """
   @spec copy(PythonBridge.bridge(), dataset | String.t(), PythonBridge.bridge(), keyword) ::
           {:ok, dataset} | {:error, PythonError.t()}
@@ -158,6 +166,8 @@ defmodule Pipeline.DSPy.DataTransfer do
   @doc """
   How far a transfer is: `{:ok, %{status: :receiving | :finished | :not_found, next_index: …, received_bytes: …,
   dataset: …}}`.
+
+      {:ok, %{status: :receiving, next_index: 12}} = DataTransfer.status(MyApp.DSPy, "nightly")
   """
   @spec status(PythonBridge.bridge(), String.t(), keyword) :: PythonBridge.answer()
   def status(bridge, transfer, opts \\ []) do
@@ -166,6 +176,8 @@ defmodule Pipeline.DSPy.DataTransfer do
 
   @doc """
   Has a node forget a transfer. Whoever sends it gets a `:cancelled` error with the next chunk.
+
+      {:ok, _status} = DataTransfer.cancel(MyApp.DSPy, "nightly")
   """
   @spec cancel(PythonBridge.bridge(), String.t(), keyword) :: PythonBridge.answer()
   def cancel(bridge, transfer, opts \\ []) do

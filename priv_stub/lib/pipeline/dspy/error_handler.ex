@@ -75,6 +75,10 @@ defmodule Pipeline.DSPy.ErrorHandler do
   What to do about an error, and the error itself: `{:retry | :fallback | :restart_process | :fatal, error}`.
 
   `Pipeline.DSPy.RecoveryManager.execute_recovery_strategy/3` does it.
+
+      iex> {:retry, error} = Pipeline.DSPy.ErrorHandler.handle_python_error(%{"error_type" => "overloaded", "message" => "full"})
+      iex> {error.error_type, error.message}
+      {:overloaded, "full"}
   """
   @spec handle_python_error(term) :: action
   def handle_python_error(error_data) do

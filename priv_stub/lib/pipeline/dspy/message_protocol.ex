@@ -201,7 +201,13 @@ defmodule Pipeline.DSPy.MessageProtocol do
     <<head::binary, tail::binary>>
   end
 
-  @doc "The payload of a request's frame."
+  @doc """
+  The payload of a request's frame.
+
+      iex> alias Pipeline.DSPy.MessageProtocol
+      iex> MessageProtocol.create_cancel_request(7) |> MessageProtocol.encode() |> MessageProtocol.payload()
+      %{id: 7}
+  """
   @spec payload(binary) :: term
   def payload(frame), do: frame |> :erlang.binary_to_term() |> elem(2)
 
@@ -209,7 +215,12 @@ defmodule Pipeline.DSPy.MessageProtocol do
   @spec encode_credit(pos_integer) :: binary
   def encode_credit(count), do: :erlang.term_to_binary({:credit, count})
 
-  @doc "The frame that answers a call of the node: what a function gave, or the reason of its failure."
+  @doc """
+  The frame that answers a call of the node: what a function gave, or the reason of its failure.
+
+      iex> Pipeline.DSPy.MessageProtocol.encode_result(7, {:ok, 0.5}) |> :erlang.binary_to_term()
+      {:result, 7, {:ok, 0.5}}
+  """
   @spec encode_result(term, {:ok, term} | {:error, term}) :: binary
   def encode_result(call_id, outcome), do: :erlang.term_to_binary({:result, call_id, outcome})
 
@@ -235,7 +246,12 @@ defmodule Pipeline.DSPy.MessageProtocol do
     ArgumentError -> {:error, :not_a_safe_term}
   end
 
-  @doc "The result that an answer holds which came in chunks."
+  @doc """
+  The result that an answer holds which came in chunks.
+
+      iex> Pipeline.DSPy.MessageProtocol.decode_result(:erlang.term_to_binary(%{status: :success}))
+      {:ok, %{status: :success}}
+  """
   @spec decode_result(binary) :: {:ok, term} | {:error, :not_a_safe_term | :too_large}
   def decode_result(<<131, 80, _rest::binary>>), do: {:error, :too_large}
 

@@ -198,7 +198,12 @@ defmodule Pipeline.DSPy.OptimizationCache do
   @spec clear(cache) :: :ok
   def clear(cache \\ __MODULE__), do: Server.clear(cache)
 
-  @doc "How full a cache is: `size`, `max_cache_size`, and how many questions are being answered, `in_flight`."
+  @doc """
+  How full a cache is: `size`, `max_cache_size`, and how many questions are being answered, `in_flight`.
+
+      OptimizationCache.info()
+      #=> %{size: 12, max_cache_size: 1000, in_flight: 1}
+  """
   @spec info(cache) :: %{
           size: non_neg_integer,
           max_cache_size: pos_integer,

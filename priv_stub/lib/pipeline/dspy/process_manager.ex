@@ -12,6 +12,7 @@ defmodule Pipeline.DSPy.ProcessManager do
   while that pid still has the start time that it had when the port was opened, so that a reused pid is never hit.
   """
 
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.PythonError
 
   defstruct [:port, :os_pid, :started_at]
@@ -101,7 +102,12 @@ defmodule Pipeline.DSPy.ProcessManager do
 
   # -- the command
 
-  @doc "The Python that a node would be started with: a path, or a name on the search path."
+  @doc """
+  The Python that a node would be started with: a path, or a name on the search path.
+
+      iex> Pipeline.DSPy.ProcessManager.python(python: "/opt/dspy/bin/python")
+      "/opt/dspy/bin/python"
+  """
   @spec python(keyword) :: String.t()
   def python(opts) do
     opts[:python] || Application.get_env(:pipeline, :python) || from_environment() ||
@@ -185,23 +191,21 @@ defmodule Pipeline.DSPy.ProcessManager do
   # -- the process
 
   # By the clock, not by the number of looks: on a busy machine each of them takes far longer than the pause between two.
-  defp await_gone(process, within_ms), do: look(process, now_ms() + within_ms)
+  defp await_gone(process, within_ms), do: look(process, Deadline.in_ms(within_ms))
 
-  defp look(process, until_ms) do
+  defp look(process, until) do
     cond do
       not alive?(process) ->
         :gone
 
-      now_ms() >= until_ms ->
+      Deadline.left(until) == 0 ->
         :alive
 
       true ->
         Process.sleep(@poll_ms)
-        look(process, until_ms)
+        look(process, until)
     end
   end
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 
   defp kill(process) do
     # Judged once more, right before: the pid may have become another process's meanwhile.

@@ -66,19 +66,11 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   ## Elixir functions inside DSPy
 
-  A metric and a model may be Elixir functions, named `{:call, name}` and given under `:functions`, of the bridge or of
-  one request, or put in place as they are:
-
-      {:ok, result} =
-        PythonBridge.optimize_signature(MyApp.DSPy, signature, examples,
-          metric: fn example, prediction -> MyApp.Judge.score(example, prediction) end,
-          lm: {:call, :gateway},
-          functions: %{gateway: &MyApp.LLM.complete/1}
-        )
-
-  What each kind takes and gives: `Pipeline.DSPy.Callback`; how one is registered for a whole application: `Pipeline.DSPy.Callbacks`.
-  One that fails or takes too long ends its job with a `:callback_error`. Each call runs in a process of its own, with the caller
-  in `$callers`, and is killed when its request is over.
+  A metric and a model may be Elixir functions: put in place as they are, `metric: &MyApp.Judge.score/2`, or named,
+  `lm: {:call, :gateway}`, and given under `:functions`, of the bridge or of one request, or registered for the application
+  (`Pipeline.DSPy.Callbacks`; what each takes and gives: `Pipeline.DSPy.Callback`). One that fails or takes too long ends its
+  job with a `:callback_error`. Each call runs in a process of its own, with the caller in `$callers`, and is killed when its
+  request is over.
 
   ## Life of a bridge
 
@@ -149,6 +141,8 @@ defmodule Pipeline.DSPy.PythonBridge do
   Waits until the node is ready and gives what it said of itself: versions, workers, verbs, limits.
 
   Default timeout: `:infinity`, since the handshake has its own.
+
+      {:ok, %{protocol: 1, workers: 2}} = PythonBridge.await_ready(MyApp.DSPy, 20_000)
   """
   @spec await_ready(bridge, timeout) :: {:ok, map} | {:error, PythonError.t()}
   def await_ready(bridge \\ __MODULE__, timeout \\ :infinity) do
@@ -157,7 +151,11 @@ defmodule Pipeline.DSPy.PythonBridge do
 
   # -- the verbs
 
-  @doc "How the node is. It answers itself, whatever its workers do. Default timeout: 5000 ms."
+  @doc """
+  How the node is. It answers itself, whatever its workers do. Default timeout: 5000 ms.
+
+      {:ok, %{status: :healthy, queue: %{waiting: 0, running: 1}}} = PythonBridge.health_check(MyApp.DSPy)
+  """
   @spec health_check(bridge, keyword) :: {:ok, map} | {:error, PythonError.t()}
   def health_check(bridge \\ __MODULE__, opts \\ []) do
     request(bridge, :health_check, [], opts)
@@ -307,6 +305,9 @@ defmodule Pipeline.DSPy.PythonBridge do
   Has the node end a request that `async/4` started; that request is then answered with `:cancelled`.
 
   Gives `:not_found` when it is not in flight any more. Default timeout: 5000 ms.
+
+      ref = PythonBridge.async(bridge, :optimize_signature, [signature, examples])
+      {:ok, %{status: :cancelling}} = PythonBridge.cancel(bridge, ref)
   """
   @spec cancel(bridge, reference, keyword) :: answer
   def cancel(bridge, ref, opts \\ []) when is_reference(ref) do

@@ -1,7 +1,7 @@
 defmodule Pipeline.DSPy.PythonBridgeStreamsTest do
   @moduledoc "Requests as streams, in tasks, and as references. One node serves all of these tests."
 
-  use Pipeline.NodeCase, async: true
+  use Pipeline.NodeCase
 
   alias Pipeline.DSPy.PythonBridge.Arguments
   alias Pipeline.DSPy.PythonBridge.Caller

@@ -11,6 +11,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
   alias Pipeline.DSPy.Cluster.Placement
   alias Pipeline.DSPy.Cluster.Server
   alias Pipeline.DSPy.Cluster.Supplies
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonBridge.Caller
@@ -40,7 +41,7 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
       payload: payload,
       opts: opts,
       needs: Needs.of(payload),
-      deadline: if(timeout == :infinity, do: :infinity, else: Directory.now() + timeout)
+      deadline: Deadline.in_ms(timeout)
     }
 
     # A dataset may be large: it is not brought anywhere before it is known who has it.
@@ -270,22 +271,21 @@ defmodule Pipeline.DSPy.Cluster.Delivery do
 
   # -- time and telemetry
 
-  defp left(%Run{deadline: :infinity}), do: :infinity
-  defp left(%Run{deadline: deadline}), do: max(deadline - Directory.now(), 0)
+  defp left(%Run{deadline: deadline}), do: Deadline.left(deadline)
 
   defp record(run, member, answer, verdict, started) do
-    error_type = with {:error, error} <- answer, do: error.error_type
-    error_type = if is_atom(error_type), do: error_type
-
     metadata = %{
       cluster: run.cluster.name,
       operation: run.verb,
       node: member.node,
-      error_type: error_type,
+      error_type: error_type(answer),
       verdict: if(is_tuple(verdict), do: elem(verdict, 0), else: verdict)
     }
 
     duration = System.monotonic_time() - started
     Metrics.execute(@event, %{duration: duration, attempt: length(run.tried) + 1}, metadata)
   end
+
+  defp error_type({:ok, _result}), do: nil
+  defp error_type({:error, %PythonError{error_type: type}}), do: type
 end

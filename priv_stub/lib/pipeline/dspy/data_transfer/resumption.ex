@@ -3,6 +3,7 @@ defmodule Pipeline.DSPy.DataTransfer.Resumption do
   Whether a transfer can go on after an error, and waiting until it can. Runs in the process that transfers.
   """
 
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
 
@@ -18,21 +19,21 @@ defmodule Pipeline.DSPy.DataTransfer.Resumption do
   def await(bridge, %PythonError{} = error, within_ms, attempt) do
     if passes?(error) and not gone?(bridge, error) do
       pause_ms = min(Bitwise.bsl(@first_pause_ms, attempt), @longest_pause_ms)
-      look(bridge, error, now_ms() + within_ms, pause_ms)
+      look(bridge, error, Deadline.in_ms(within_ms), pause_ms)
     else
       {:error, error}
     end
   end
 
   defp look(bridge, error, until, pause_ms) do
-    left_ms = until - now_ms()
+    left_ms = Deadline.left(until)
 
-    if left_ms <= 0 do
+    if left_ms == 0 do
       {:error, error}
     else
       Process.sleep(min(max(pause_ms, error.retry_after_ms || 0), left_ms))
 
-      case PythonBridge.await_ready(bridge, max(until - now_ms(), 1)) do
+      case PythonBridge.await_ready(bridge, max(Deadline.left(until), 1)) do
         {:ok, _info} ->
           :ok
 
@@ -53,8 +54,6 @@ defmodule Pipeline.DSPy.DataTransfer.Resumption do
     strategy != :fatal and type in [:process_crashed, :shutting_down, :timeout_error, :overloaded]
   end
 
-  # A pid comes never back, a name may.
+  # A pid never comes back, a name may.
   defp gone?(bridge, error), do: is_pid(bridge) and Map.get(error.context, :reason) == :noproc
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   alias Pipeline.DSPy.DataTransfer.Chunks
   alias Pipeline.DSPy.DataTransfer.Chunks.Chunk
   alias Pipeline.DSPy.DataTransfer.Resumption
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.Metrics
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
@@ -59,7 +60,7 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
       opts: opts,
       window: opts[:window],
       pending: :queue.new(),
-      until: if(opts[:timeout] == :infinity, do: :infinity, else: now_ms() + opts[:timeout])
+      until: Deadline.in_ms(opts[:timeout])
     }
 
     {outcome, state} = run(state, pieces)
@@ -310,23 +311,15 @@ defmodule Pipeline.DSPy.DataTransfer.Sender do
   defp resume(%{in_vain: @most_in_vain}, error), do: {:error, error}
 
   defp resume(state, error) do
-    within_ms =
-      if state.until == :infinity,
-        do: state.opts[:resume_within],
-        else: min(state.opts[:resume_within], max(state.until - now_ms(), 0))
+    within_ms = min(state.opts[:resume_within], Deadline.left(state.until))
 
     with :ok <- Resumption.await(state.bridge, error, within_ms, state.in_vain) do
       {:ok, %{state | resumed: state.resumed + 1, in_vain: state.in_vain + 1}}
     end
   end
 
-  defp left_ms(%{until: :infinity, opts: opts}), do: opts[:chunk_timeout]
-
-  defp left_ms(%{until: until, opts: opts}) do
-    min(opts[:chunk_timeout], max(until - now_ms(), 0))
-  end
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
+  # In the order of terms every number is less than :infinity.
+  defp left_ms(%{until: until, opts: opts}), do: min(opts[:chunk_timeout], Deadline.left(until))
 
   defp report(outcome, state, duration) do
     measurements = %{

@@ -66,7 +66,15 @@ defmodule Pipeline.DSPy.RecoveryManager.Circuits do
   @spec state(key) :: :closed | :open | :half_open
   def state(key), do: (lookup(key) || Circuit.new()).state
 
-  @doc "Closes a circuit by hand."
+  @doc """
+  Closes a circuit by hand.
+
+      iex> alias Pipeline.DSPy.RecoveryManager.Circuits
+      iex> key = {:retry, make_ref()}
+      iex> Circuits.failed(key, %{threshold: 1, cooldown_ms: 60_000, max_cooldown_ms: 60_000})
+      iex> {Circuits.state(key), Circuits.reset(key), Circuits.state(key)}
+      {:open, :ok, :closed}
+  """
   @spec reset(key) :: :ok
   def reset(key) do
     if there?(), do: :ets.delete(@table, row_key(key))

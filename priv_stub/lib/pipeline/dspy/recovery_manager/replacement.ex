@@ -8,6 +8,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Replacement do
 
   require Logger
 
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.PythonError
 
@@ -65,7 +66,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Replacement do
   end
 
   defp await_until(bridge, until) do
-    case PythonBridge.await_ready(bridge, left(until)) do
+    case PythonBridge.await_ready(bridge, Deadline.left(until)) do
       {:ok, _info} ->
         :ok
 
@@ -73,7 +74,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Replacement do
         {:error, error}
 
       {:error, %PythonError{} = error} ->
-        if left(until) > @look_again_ms do
+        if Deadline.left(until) > @look_again_ms do
           Process.sleep(@look_again_ms)
           await_until(bridge, until)
         else
@@ -83,8 +84,5 @@ defmodule Pipeline.DSPy.RecoveryManager.Replacement do
   end
 
   # :infinity, an atom, is more than any number.
-  defp until(left_ms), do: now_ms() + min(left_ms, @longest_wait_ms)
-  defp left(until), do: max(until - now_ms(), 0)
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
+  defp until(left_ms), do: Deadline.in_ms(min(left_ms, @longest_wait_ms))
 end

@@ -3,6 +3,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Run do
   One piece of work with what is known of it while it is tried: its options, checked; its budget; and how often it failed.
   """
 
+  alias Pipeline.DSPy.Deadline
   alias Pipeline.DSPy.PythonBridge
   alias Pipeline.DSPy.RecoveryManager.Circuit
   alias Pipeline.DSPy.RecoveryManager.Fallback
@@ -79,7 +80,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Run do
 
     %__MODULE__{
       operation: operation(operation),
-      until: if(timeout == :infinity, do: :infinity, else: now_ms() + timeout),
+      until: Deadline.in_ms(timeout),
       verb: opts[:verb],
       idempotent?:
         Verbs.idempotent?(opts[:verb], Keyword.take(opts, [:idempotent, :idempotency_key])),
@@ -98,8 +99,7 @@ defmodule Pipeline.DSPy.RecoveryManager.Run do
 
   @doc "What is left of the budget, in milliseconds."
   @spec left_ms(t) :: timeout
-  def left_ms(%__MODULE__{until: :infinity}), do: :infinity
-  def left_ms(%__MODULE__{until: until}), do: max(until - now_ms(), 0)
+  def left_ms(%__MODULE__{until: until}), do: Deadline.left(until)
 
   defp operation(fun) when is_function(fun, 1), do: fun
   defp operation(fun) when is_function(fun, 0), do: fn _left_ms -> fun.() end
@@ -141,6 +141,4 @@ defmodule Pipeline.DSPy.RecoveryManager.Run do
   defp checked(name, other) do
     raise ArgumentError, "expected :#{name} in milliseconds or :infinity, got #{inspect(other)}"
   end
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -16,12 +16,11 @@ defmodule Pipeline.DSPy.PythonBridge.OutgoingTest do
   end
 
   # What the writer tells is what the bridge would get.
-  defp written(outgoing) do
-    receive do
-      {:written, bytes} -> outgoing |> Outgoing.written(bytes) |> written()
-    after
-      100 -> outgoing
-    end
+  defp all_written(%Outgoing{unsent_bytes: 0} = outgoing), do: outgoing
+
+  defp all_written(outgoing) do
+    assert_receive {:written, bytes}, 5_000
+    all_written(Outgoing.written(outgoing, bytes))
   end
 
   test "a frame that the port takes at once wakes no other process" do
@@ -39,16 +38,14 @@ defmodule Pipeline.DSPy.PythonBridge.OutgoingTest do
     outgoing =
       Enum.reduce(1..@frames, outgoing, &Outgoing.write(&2, <<&1::32, @filling::binary>>))
 
-    assert written(outgoing).unsent_bytes > 0
+    assert outgoing.unsent_bytes > 0
     signal("CONT", os_pid)
 
     for number <- 1..@frames do
       assert_receive {^port, {:data, <<^number::32, _filling::binary>>}}, 5_000
     end
 
-    outgoing = written(outgoing)
-    assert outgoing.unsent_bytes == 0
-    assert Outgoing.write(outgoing, "last").unsent_bytes == 0
+    assert Outgoing.write(all_written(outgoing), "last").unsent_bytes == 0
     assert_receive {^port, {:data, "last"}}, 5_000
   end
 

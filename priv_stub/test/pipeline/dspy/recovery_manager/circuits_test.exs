@@ -5,6 +5,7 @@ defmodule Pipeline.DSPy.RecoveryManager.CircuitsTest do
   alias Pipeline.DSPy.RecoveryManager.Circuits
 
   doctest Circuit
+  doctest Circuits
 
   @settings %{threshold: 3, cooldown_ms: 60_000, max_cooldown_ms: 60_000}
 
