@@ -38,7 +38,7 @@ def steepest(points: Sequence[tuple[float, float]]) -> float:
 
 def draw(growth: Growth, directory: Path) -> Path:
     """Writes the picture as `growth-KEY.svg` and gives its path. Needs the extra `charts`."""
-    import vl_convert
+    import vl_convert  # noqa: PLC0415 - for this alone
 
     svg = vl_convert.vegalite_to_svg(json.dumps(_spec(growth)), vl_version="5.21")
     directory.mkdir(parents=True, exist_ok=True)
