@@ -1,6 +1,6 @@
-# What a call of an Elixir function costs, beside engines that the worker asks directly, in turn in one run:
+# What a call of an Elixir function costs, beside engines that the worker asks directly, in turn in one run.
 #
-#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [ROUNDS]
+#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write] [ROUNDS]
 #
 # Each round predicts forty different questions with each model, one after the other (1 thread) and eight at once. All
 # answer with the same fixed text: the Elixir function at once, the endpoint over HTTP on a loopback port, kept alive. The
@@ -12,12 +12,23 @@
 defmodule Bench.Endpoint do
   # As much of HTTP/1.1 as one client on one machine needs.
   def start(text) do
-    body = ~s({"id":"x","object":"chat.completion","created":0,"model":"bench","choices":[{"index":0,) <>
-             ~s("finish_reason":"stop","message":{"role":"assistant","content":#{inspect(text)}}}],) <>
-             ~s("usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}})
+    body =
+      ~s({"id":"x","object":"chat.completion","created":0,"model":"bench","choices":[{"index":0,) <>
+        ~s("finish_reason":"stop","message":{"role":"assistant","content":#{inspect(text)}}}],) <>
+        ~s("usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}})
 
-    reply = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: #{byte_size(body)}\r\n\r\n#{body}"
-    {:ok, listener} = :gen_tcp.listen(0, [:binary, packet: :http_bin, active: false, ip: {127, 0, 0, 1}, nodelay: true])
+    reply =
+      "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: #{byte_size(body)}\r\n\r\n#{body}"
+
+    {:ok, listener} =
+      :gen_tcp.listen(0, [
+        :binary,
+        packet: :http_bin,
+        active: false,
+        ip: {127, 0, 0, 1},
+        nodelay: true
+      ])
+
     spawn_link(fn -> accept(listener, reply) end)
     {:ok, port} = :inet.port(listener)
     port
@@ -44,10 +55,17 @@ defmodule Bench.Endpoint do
 
   defp headers(socket, length) do
     case :gen_tcp.recv(socket, 0) do
-      {:ok, {:http_header, _, :"Content-Length", _, value}} -> headers(socket, String.to_integer(value))
-      {:ok, :http_eoh} -> length
-      {:ok, _other} -> headers(socket, length)
-      _closed -> :closed
+      {:ok, {:http_header, _, :"Content-Length", _, value}} ->
+        headers(socket, String.to_integer(value))
+
+      {:ok, :http_eoh} ->
+        length
+
+      {:ok, _other} ->
+        headers(socket, length)
+
+      _closed ->
+        :closed
     end
   end
 end
@@ -64,35 +82,57 @@ defmodule Bench do
   def score(example, prediction), do: example["answer"] == prediction["answer"]
 
   def main(arguments) do
-    rounds = arguments |> List.first("61") |> String.to_integer()
+    {flags, numbers} = Enum.split_with(arguments, &String.starts_with?(&1, "--"))
+    rounds = numbers |> List.first("61") |> String.to_integer()
     Logger.configure(level: :warning)
     data_dir = Path.join(System.tmp_dir!(), "erlbridge-bench-#{System.pid()}")
     :ok = Pipeline.DSPy.Callbacks.register(:bench, &__MODULE__.complete/1, kind: :lm)
     :ok = Pipeline.DSPy.Callbacks.register(:same, &__MODULE__.score/2, kind: :metric)
-    endpoint = %{model: "openai/bench", api_base: "http://127.0.0.1:#{Bench.Endpoint.start(@text)}/v1"}
+
+    endpoint = %{
+      model: "openai/bench",
+      api_base: "http://127.0.0.1:#{Bench.Endpoint.start(@text)}/v1"
+    }
 
     {:ok, supervisor} =
       Supervisor.start_link(
-        [{PythonBridge, name: @bridge, workers: 1, data_dir: data_dir, settings: [telemetry_interval_s: 3600]}],
+        [
+          {PythonBridge,
+           name: @bridge, workers: 1, data_dir: data_dir, settings: [telemetry_interval_s: 3600]}
+        ],
         strategy: :one_for_one
       )
 
-    models = [{"the offline model", :offline}, {"an Elixir function", {:call, :bench}}, {"a loopback endpoint", endpoint}]
+    models = [
+      {"the offline model", :offline},
+      {"an Elixir function", {:call, :bench}},
+      {"a loopback endpoint", endpoint}
+    ]
 
     try do
-      for threads <- [1, 8] do
-        # The first of each is thrown away: imports, connections, caches.
-        [_first | measured] = for _round <- 0..rounds, do: for({_name, lm} <- models, do: predict(lm, threads))
-        [offline, elixir, http] = Enum.zip_with(measured, & &1)
-        IO.puts("\n#{threads} at once, #{@inputs} predictions, #{rounds} rounds: ms each, median (shortest to longest)")
-        for {{name, _lm}, times} <- Enum.zip(models, [offline, elixir, http]), do: line(name, times)
-        difference("the function less the offline model", elixir, offline)
-        difference("the function less the endpoint", elixir, http)
+      columns =
+        for threads <- [1, 8] do
+          # The first of each is thrown away: imports, connections, caches.
+          [_first | measured] =
+            for _round <- 0..rounds, do: for({_name, lm} <- models, do: predict(lm, threads))
 
-        [_first | judged] = for _round <- 0..rounds, do: for(metric <- [:exact_match, {:call, :same}], do: evaluate(metric, threads))
-        [own, host] = Enum.zip_with(judged, & &1)
-        difference("an Elixir metric less exact_match", host, own)
-      end
+          [offline, elixir, http] = times = Enum.zip_with(measured, & &1)
+
+          [_first | judged] =
+            for _round <- 0..rounds,
+                do: for(metric <- [:exact_match, {:call, :same}], do: evaluate(metric, threads))
+
+          [own, host] = Enum.zip_with(judged, & &1)
+
+          for({{name, _lm}, times} <- Enum.zip(models, times), do: {name, shown(median(times))}) ++
+            [
+              {"**the function less the offline model**", difference(elixir, offline)},
+              {"the function less the endpoint", difference(elixir, http)},
+              {"an Elixir metric less `exact_match`", difference(host, own)}
+            ]
+        end
+
+      publish(columns, "--write" in flags)
     after
       Supervisor.stop(supervisor)
       File.rm_rf!(data_dir)
@@ -108,7 +148,9 @@ defmodule Bench do
   end
 
   defp evaluate(metric, threads) do
-    data = for n <- 1..@inputs, do: %{"question" => "#{n} and #{:rand.uniform(1_000_000_000)}?", "answer" => "yes"}
+    data =
+      for n <- 1..@inputs,
+          do: %{"question" => "#{n} and #{:rand.uniform(1_000_000_000)}?", "answer" => "yes"}
 
     timed(fn ->
       PythonBridge.evaluate_pipeline(@bridge, @signature, data,
@@ -125,15 +167,29 @@ defmodule Bench do
     us / 1000 / @inputs
   end
 
-  defp difference(name, some, others) do
-    rounds = Enum.zip_with(some, others, &(&1 - &2))
-    shortest = Enum.min(some) - Enum.min(others)
-    IO.puts("  #{String.pad_trailing(name, 38)} #{shown(median(rounds))}  (of the shortest #{shown(shortest)})")
+  defp publish([one, eight], write) do
+    rows =
+      for {{name, alone}, {name, beside}} <- Enum.zip(one, eight),
+          do: "| #{name} | #{alone} | #{beside} |"
+
+    table =
+      Enum.join(
+        ["| ms for a prediction | one at once | eight at once |", "|---|---|---|" | rows],
+        "\n"
+      )
+
+    if write do
+      python = System.get_env("ERLBRIDGE_PYTHON", "python3")
+      {shown, 0} = System.cmd(python, [Path.join(__DIR__, "report.py"), "callbacks", table])
+      IO.write(shown)
+    else
+      IO.puts(table)
+    end
   end
 
-  defp line(name, times) do
-    {shortest, longest} = Enum.min_max(times)
-    IO.puts("  #{String.pad_trailing(name, 38)} #{shown(median(times))}  (#{shown(shortest)} to #{shown(longest)})")
+  defp difference(some, others) do
+    rounds = Enum.zip_with(some, others, &(&1 - &2))
+    "#{shown(median(rounds))} (#{shown(Enum.min(some) - Enum.min(others))})"
   end
 
   defp median(times), do: times |> Enum.sort() |> Enum.at(div(length(times), 2))

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import report
+
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path += [str(TESTS), str(TESTS / "node")]
 
@@ -65,9 +67,9 @@ def chunks() -> Iterator[tuple[str, object]]:
 
 
 LOADS: dict[str, tuple[Callable[[], Iterator[tuple[str, object]]], int]] = {
-    "health_check": (health_checks, 1000),
-    "predict": (predictions, 100),
-    "data_chunk": (chunks, 50),
+    "health checks, a frame of 24 bytes and one of 1,400": (health_checks, 1000),
+    "predictions, some 10 frames each": (predictions, 100),
+    "chunks of 1 MiB, of which 32 KiB are kept": (chunks, 50),
 }
 """What is asked, and how often in a slice."""
 
@@ -84,7 +86,8 @@ def switch(node: NodeClient, mode: str) -> dict[object, object]:
     return dict(answer)
 
 
-def measure(rounds: int) -> None:
+def measure(rounds: int) -> Iterator[tuple[str, ...]]:
+    """A line of the table for each load."""
     directory = tempfile.TemporaryDirectory()
     data = Path(directory.name)
     node = NodeClient("--workers", "2", "--spare-workers", "0", "--credit", "1000000", data=data)
@@ -108,14 +111,26 @@ def measure(rounds: int) -> None:
             ratios.append(rates["on"] / rates["off"])
         low, middle, high = statistics.quantiles(ratios, n=4)
         plain_us, on_us = (statistics.quantiles(spent[mode], n=4)[0] for mode in ("off", "on"))
-        print(
-            f"{name:13} {statistics.median(plain):7.0f}/s without; with a capture {middle:6.1%} of that "
-            f"({low:.1%} to {high:.1%}); the node's processor time {plain_us:.0f} µs, {on_us - plain_us:+.1f} µs; "
-            f"{lost} frames lost"
-        )
+        rate = f"{statistics.median(plain):,.0f}/s"
+        share, spread = f"{middle:.1%}", f"{low:.1%} to {high:.1%}"
+        yield name, rate, share, spread, f"{plain_us:.0f} µs", f"{on_us - plain_us:+.1f} µs", str(lost)
     node.close()
     directory.cleanup()
 
 
+def main() -> None:
+    given = report.options(__doc__, full=40, short=4)
+    heads = (
+        "",
+        "without",
+        "rate with a capture",
+        "quartiles",
+        "processor time without",
+        "with a capture",
+        "frames lost",
+    )
+    report.publish("capture", report.markdown(heads, measure(given.rounds)), write=given.write)
+
+
 if __name__ == "__main__":
-    measure(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    main()

@@ -1,4 +1,6 @@
-"""The codec against its peers, both ways, in one run: `python benchmarks/codec.py [rounds] [workloads]`.
+"""The codec against its peers, both ways, in one run.
+
+    python benchmarks/codec.py [--write] [--short] [--gate] [--workloads abc] [ROUNDS]
 
 Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine
 meets all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1:
@@ -15,6 +17,7 @@ timed by peers/beam.exs before and after the others. These and every peer that i
 
 from __future__ import annotations
 
+import argparse
 import gc
 import importlib.util
 import random
@@ -29,9 +32,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import report
+
 from erlbridge.codec import IMPLEMENTATION, Atom, _pure, binary_to_term, term_to_binary
 
-PEERS = Path(__file__).resolve().parent / "peers"
+COMPANIONS = Path(__file__).resolve().parent / "peers"
 Run = Callable[[], object]
 TOGETHER = 200
 """Runs in a round from which on they are timed together: each takes some tens of microseconds at most."""
@@ -279,7 +284,9 @@ def compiled_floor(folder: Path) -> ModuleType | None:
     built = folder / f"floor{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = sysconfig.get_paths()["include"]
     subprocess.run(
-        [compiler, "-O3", "-shared", "-fPIC", f"-I{include}", PEERS / "floor.c", "-o", built], check=True, timeout=60
+        [compiler, "-O3", "-shared", "-fPIC", f"-I{include}", COMPANIONS / "floor.c", "-o", built],
+        check=True,
+        timeout=60,
     )
     spec = importlib.util.spec_from_file_location("floor", built)
     assert spec
@@ -298,56 +305,94 @@ def beam(folder: Path, terms: dict[str, object]) -> dict[str, tuple[float, float
         path = folder / name.replace(" ", "_")
         path.write_bytes(term_to_binary(term))
         files.append(path)
-    done = subprocess.run([elixir, PEERS / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(
+        [elixir, COMPANIONS / "beam.exs", *files], capture_output=True, text=True, check=True, timeout=300
+    )
     lines = [line.split() for line in done.stdout.splitlines()]
     return {name.replace("_", " "): (float(decode), float(encode)) for name, decode, encode in lines}
 
 
 PEERS = ("floor", "no shapes", "ormsgpack", "msgspec", "msgpack", "BEAM", "pure", "erlpack", "erlang_py")
+Ratios = dict[tuple[str, str], dict[str, float]]
+"""By way and workload: microseconds of ours under its name, and of each peer its time divided by ours."""
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    wanted = sys.argv[2] if len(sys.argv) > 2 else "abcdefgh"
-    python = sys.version.split()[0]
-    terms = {name: make() for name, make in WORKLOADS.items() if name[0] in wanted}
+def measured(workloads: str, rounds: int) -> Ratios:
+    terms = {name: make() for name, make in WORKLOADS.items() if name[0] in workloads}
+    found: Ratios = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         floor = compiled_floor(folder)
         named = {name.replace(" ", "_"): term for name, term in terms.items()}
         before = beam(folder, named)
-        tables: dict[str, list[str]] = {"decode": [], "encode": []}
-        measured: list[tuple[str, str, dict[str, list[float]]]] = []
         for name, term in terms.items():
             for way, some in zip(("decode", "encode"), runs(term, floor, name), strict=True):
                 fast = {peer: run for peer, run in some.items() if peer not in ("erlang_py", "pure", "erlpack")}
                 times = rounds_of(fast, rounds)
                 slow = {"ours": some["ours"]} | {peer: run for peer, run in some.items() if peer not in fast}
-                again = rounds_of(slow, 3)
-                for peer in slow.keys() - {"ours"}:  # the slow ones in their own rounds, scaled by ours of each
-                    ratio = statistics.median(a / b for a, b in zip(again[peer], again["ours"], strict=True))
-                    times[peer] = [ratio * own for own in times["ours"]]
-                measured.append((name, way, times))
+                again = rounds_of(slow, min(rounds, 3))
+                ratios = {peer: ratio(times[peer], times["ours"]) for peer in fast if peer != "ours"}
+                ratios |= {peer: ratio(again[peer], again["ours"]) for peer in slow if peer != "ours"}
+                found[way, name] = {"ours": statistics.median(times["ours"])} | ratios
         after = beam(folder, named)
-    for name, way, times in measured:
-        ours = statistics.median(times["ours"])
-        line = f"| {name} | {ours:,.2f} |"
-        for peer in PEERS:
-            if peer in times:
-                ratio = statistics.median(a / b for a, b in zip(times[peer], times["ours"], strict=True))
-                line += f" {ratio:.2f} |"
-            elif peer == "BEAM" and name in before:
-                side = way == "encode"
-                line += f" {(before[name][side] + after[name][side]) / 2 / ours:.2f} |"
-            else:
-                line += " - |"
-        tables[way].append(line)
-    print(f"erlbridge ({IMPLEMENTATION}), Python {python}, medians of {rounds} rounds; ratio = peer / ours")
-    for way, lines in tables.items():
-        print(f"\n| {way} | ours us |" + "".join(f" {peer} |" for peer in PEERS))
-        print("|---" * (len(PEERS) + 2) + "|")
-        print("\n".join(lines))
+    for (way, name), ratios in found.items():
+        if name in before:
+            side = way == "encode"
+            ratios["BEAM"] = (before[name][side] + after[name][side]) / 2 / ratios["ours"]
+    return found
+
+
+def ratio(theirs: list[float], ours: list[float]) -> float:
+    """The median of what each round gave."""
+    return statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
+
+
+def table(found: Ratios, way: str) -> str:
+    """A line for each workload; a column for each peer that was there."""
+    lines = {name: ratios for (one, name), ratios in found.items() if one == way}
+    there = [peer for peer in PEERS if any(peer in ratios for ratios in lines.values())]
+    rows = [
+        (
+            f"({name[0]}) {name[2:]}",
+            report.span(ratios["ours"] / 1e6),
+            *(f"{ratios[peer]:.{2 if ratios[peer] < 10 else 0}f}" if peer in ratios else "–" for peer in there),
+        )
+        for name, ratios in lines.items()
+    ]
+    return report.markdown((way, "ours", *there), rows)
+
+
+def aims(found: Ratios) -> list[report.Aim]:
+    """What the compiled twin is to be; the pure one is measured against erlang_py alone."""
+    wanted = []
+    for (way, name), ratios in found.items():
+        if IMPLEMENTATION == "compiled" and name[0] in "ab":
+            for peer, least in (("floor", 0.8), ("erlang_py", 40.0)):
+                if peer in ratios:
+                    wanted.append(
+                        report.Aim(f"{way} ({name[0]}): {peer}'s time by ours", ratios[peer], least, at_least=True)
+                    )
+    return wanted
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    report.takes_flags(parser)
+    parser.add_argument("--workloads", metavar="LETTERS", help="of abcdefgh; all, or ab where it is short")
+    parser.add_argument("rounds", nargs="?", type=int, metavar="ROUNDS")
+    given = parser.parse_args()
+    found = measured(
+        given.workloads or ("ab" if given.short else "abcdefgh"), given.rounds or (3 if given.short else 9)
+    )
+    report.publish(
+        "codec" if IMPLEMENTATION == "compiled" else "codec, pure",
+        table(found, "decode"),
+        table(found, "encode"),
+        report.aims(wanted := aims(found)),
+        write=given.write,
+    )
+    return report.gate(wanted) if given.gate else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

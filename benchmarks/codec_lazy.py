@@ -1,4 +1,6 @@
-"""Reaching one element against building the whole term: `python benchmarks/codec_lazy.py [rounds]`.
+"""Reaching one element against building the whole term.
+
+    python benchmarks/codec_lazy.py [--write] [ROUNDS]
 
 A request with 10,000 training examples (2.2 MB) and one with 2,000 vectors of 768 floats (13.8 MB). Each is built
 whole, reached into from nothing (first, middle, last element), reached into again with its index made, stepped over,
@@ -11,14 +13,13 @@ from __future__ import annotations
 
 import random
 import statistics
-import sys
 import tracemalloc
 from collections.abc import Callable
 
+import report
 from codec import rounds_of
 
 from erlbridge.codec import (
-    IMPLEMENTATION,
     Atom,
     LazyTerm,
     StreamDecoder,
@@ -85,42 +86,45 @@ def streamed(data: bytes) -> list[object]:
     return found
 
 
-def show(runs: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Prints each run's time beside that of the first."""
+def lines(runs: dict[str, Callable[[], object]], rounds: int) -> list[tuple[str, str, str]]:
+    """Each run's time, and how often it goes into that of the first."""
     taken = rounds_of(runs, rounds)
     first = next(iter(taken.values()))
+    found = []
     for run, times in taken.items():
         ratio = statistics.median(one / other for one, other in zip(first, times, strict=True))
-        print(f"  {run:<20}{statistics.median(times) / 1000:>12.4f} ms{ratio:>12.2f}x")
+        found.append((run, report.span(statistics.median(times) / 1e6), report.ratio(ratio)))
+    return found
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    print(f"erlbridge ({IMPLEMENTATION}), Python {sys.version.split()[0]}, medians of {rounds} rounds")
+    given = report.options(__doc__, full=15, short=2)
+    tables = []
     for name, training_data in (("10,000 examples, 5 keys", examples()), ("2,000 vectors of 768 floats", vectors())):
         data = request(training_data)
         middle = len(training_data) // 2  # type: ignore[arg-type]
         known = indexed(data)
         runs: dict[str, Callable[[], object]] = {
-            "whole": lambda data=data: binary_to_term(data),
+            "whole decode": lambda data=data: binary_to_term(data),
             "first element": lambda data=data: reach(LazyTerm(data), 0),
             "middle element": lambda data=data, middle=middle: reach(LazyTerm(data), middle),
             "last element": lambda data=data: reach(LazyTerm(data), -1),
-            "again, index made": lambda known=known, middle=middle: reach(known, middle),
-            "skip": lambda data=data: skip(data),
-            "streamed": lambda data=data: streamed(data),
+            "an element again, the index made": lambda known=known, middle=middle: reach(known, middle),
+            "`skip` over all of it": lambda data=data: skip(data),
+            "from a stream, in pieces of 64 KiB": lambda data=data: streamed(data),
         }
-        print(f"{name}, {len(data):,} B")
-        show(runs, rounds)
+        rows = lines(runs, given.rounds)
         whole, index = kept_bytes(lambda data=data: binary_to_term(data)), kept_bytes(lambda data=data: indexed(data))
-        print(f"  kept in memory: whole {whole:,} B, all indexes {index:,} B")
+        rows.append(("kept in memory, the whole or the indexes", f"{whole / 1e6:.1f} MB", f"{index / 1e3:.0f} KB"))
+        tables.append(report.markdown((f"{name}, {len(data) / 1e6:.1f} MB", "", ""), rows))
     frames = [term_to_binary(example) for example in examples()]  # type: ignore[attr-defined]
     data = b"".join(frames)
-    print(f"{len(frames):,} terms that follow each other, {len(data):,} B")
-    show(
+    rows = lines(
         {"each by itself": lambda: [binary_to_term(frame) for frame in frames], "streamed": lambda: streamed(data)},
-        rounds,
+        given.rounds,
     )
+    name = f"{len(frames):,} terms that follow each other, {len(data) / 1e6:.1f} MB"
+    report.publish("codec_lazy", *tables, report.markdown((name, "", ""), rows), write=given.write)
 
 
 if __name__ == "__main__":

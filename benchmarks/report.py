@@ -109,6 +109,16 @@ def takes_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def options(about: str | None, *, full: int, short: int, what: str = "ROUNDS") -> argparse.Namespace:
+    """What a benchmark of rounds was given: the flags, and as `rounds` how many; `about` is its docstring."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    takes_flags(parser)
+    parser.add_argument("rounds", nargs="?", type=int, metavar=what, help=f"{full}; {short} where it is short")
+    given = parser.parse_args()
+    given.rounds = given.rounds or (short if given.short else full)
+    return given
+
+
 def publish(name: str, *parts: str, write: bool) -> None:
     """Prints the parts and the line of the machine, and writes them into the document's section of that name.
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import report
 
@@ -38,7 +39,9 @@ BRIDGE = "`PythonBridge.health_check`"
 LARGE_BYTES = 16_000_000
 
 Found = Mapping[str, Mapping[str, list[list[float]] | list[float]]]
-"""By end and measure, for each round: seconds of each request, requests per second, seconds of a large one."""
+"""By end and measure, for each round: seconds of each request, one after the other (`single`) and now and then
+(`paced`); with 64 in flight requests per second (`rate`) and processor seconds of the other end for one (`work`); and
+seconds of a large one (`large`)."""
 
 
 def measured(rounds: int, milliseconds: int) -> Found:
@@ -66,19 +69,21 @@ def measured(rounds: int, milliseconds: int) -> Found:
 
 
 def _in_seconds(measure: bytes, values: list) -> list:
-    if measure == b"rate":
+    if measure == b"rate":  # which is a number of them in a second already
         return values
     return [[one / 1e9 for one in value] if isinstance(value, list) else value / 1e9 for value in values]
 
 
 def _erlport(folder: Path) -> Iterator[Path]:
-    """The folder of ErlPort's beams and Python half, compiled from the sources that somebody has given."""
+    """A folder `erlport` as a release has it, compiled from the sources that somebody has given; none if nobody has."""
     sources = os.environ.get("ERLPORT")
     if not sources:
         print("ErlPort is left out: set ERLPORT to a checkout of its sources to have it measured", file=sys.stderr)
         return
-    (folder / "ebin").mkdir(parents=True)
     modules = sorted(Path(sources, "src").glob("*.erl"))
+    if not modules:
+        raise LookupError(f"there is no src/*.erl in {sources}, which ERLPORT names")
+    (folder / "ebin").mkdir(parents=True)
     # It was written for other releases: what it warns of is not ours to mend.
     compiled = subprocess.run(
         [_program("erlc"), "-Dnamespaced_types", "-W0", "-I", Path(sources, "src"), "-o", folder / "ebin", *modules],
@@ -89,7 +94,7 @@ def _erlport(folder: Path) -> Iterator[Path]:
     )
     if compiled.returncode != 0:
         raise LookupError(f"ErlPort's sources in {sources} do not compile: {compiled.stdout.strip()[:500]}")
-    shutil.copytree(Path(sources, "priv", "python3"), folder / "python")
+    shutil.copytree(Path(sources, "priv"), folder / "priv")
     yield folder
 
 
@@ -100,68 +105,75 @@ def _program(name: str) -> str:
     return found
 
 
-def times(found: Found, end: str) -> tuple[float, float]:
-    """The p50 and p99 of an end, of all rounds together, in seconds."""
-    every = list(chain.from_iterable(found[end]["single"]))
-    return report.percentile(every, 0.5), report.percentile(every, 0.99)
+def p50(found: Found, end: str, measure: str) -> float:
+    """Of all rounds together for single requests, else the median of the rounds."""
+    values = found[end][measure]
+    return report.percentile(chain.from_iterable(values), 0.5) if measure in ("single", "paced") else median(values)
+
+
+def against(found: Found, end: str, other: str, measure: str) -> float:
+    """The ratio of two ends' p50."""
+    return p50(found, end, measure) / p50(found, other, measure)
 
 
 def table(found: Found) -> str:
     """A line for each end, and how it compares with the bare echo in Python."""
-    floor = times(found, ECHO)[0]
     rows = []
     for end in (C, ECHO, ERLPORT, JSON, NODE, BRIDGE, WORKER, PREDICT):
         if end not in found:
             continue
-        p50, p99 = times(found, end)
-        row = [end, report.span(p50), report.span(p99), report.ratio(p50 / floor)]
-        rate, large = found[end].get("rate"), found[end].get("large")
-        row += [f"{median(rate):,.0f}/s", report.ratio(against(found, end, ECHO, "rate"))] if rate else ["–", "–"]
-        row.append(f"{LARGE_BYTES / median(large) / 1e6:,.0f} MB/s" if large else "–")
+        row = [end]
+        for measure in ("single", "paced"):
+            late = report.percentile(chain.from_iterable(found[end][measure]), 0.99)
+            ratio = report.ratio(against(found, end, ECHO, measure))
+            row.append(f"{report.span(p50(found, end, measure))} ({report.span(late)}), {ratio}")
+        if found[end]["rate"]:
+            row.append(f"{p50(found, end, 'rate'):,.0f}/s, {report.ratio(against(found, end, ECHO, 'rate'))}")
+            row.append(report.span(p50(found, end, "work")))
+        else:
+            row += ["–", "–"]
+        row.append(f"{LARGE_BYTES / p50(found, end, 'large') / 1e6:,.0f} MB/s" if found[end]["large"] else "–")
         rows.append(row)
-    return report.markdown(
-        (
-            "300 bytes, there and back",
-            "p50",
-            "p99",
-            "of the echo's p50",
-            "64 in flight",
-            "of the echo's",
-            "16 MB there",
-        ),
-        rows,
+    heads = (
+        "300 bytes",
+        "one after the other",
+        "one every 3 ms",
+        "64 in flight",
+        "its processor time for one",
+        "16 MB",
     )
-
-
-def against(found: Found, end: str, other: str, measure: str) -> float:
-    """The ratio of two ends' medians: of times the p50, else of what the rounds gave."""
-    if measure == "single":
-        return times(found, end)[0] / times(found, other)[0]
-    return median(found[end][measure]) / median(found[other][measure])
+    return report.markdown(heads, rows)
 
 
 def aims(found: Found) -> list[report.Aim]:
-    """What a round trip is to cost, in ratios of one run."""
-    single, rate, large = "single", "rate", "large"
+    """What a round trip is to cost, in ratios of one run.
+
+    Times move with whatever else the machine does, and those that miss their aim by far need a wide margin besides.
+    What the gate watches closely is processor time, which stays.
+    """
+
+    def aim(what: str, end: str, other: str, measure: str, wanted: float, **more: Any) -> report.Aim:
+        return report.Aim(what, against(found, end, other, measure), wanted, **more)
+
     wanted = [
-        report.Aim(
-            "health_check, of the bare Python echo's p50", against(found, NODE, ECHO, single), 2.0, limit=CHECKED
-        ),
-        report.Aim("the same through `PythonBridge`", against(found, BRIDGE, ECHO, single), 2.0, limit=SUPERVISED),
-        report.Aim(
-            "through a worker and back, of the echo's p50", against(found, WORKER, ECHO, single), 5.0, limit=HOPS
-        ),
-        report.Aim(
-            "64 in flight, of the echo's rate", against(found, NODE, ECHO, rate), 0.6, at_least=True, limit=CHECKED
-        ),
-        report.Aim("16 MB, of the echo's time", against(found, NODE, ECHO, large), 1.5, limit=COPIES),
-        report.Aim("health_check, of the p50 of JSON", against(found, NODE, JSON, single), 1.0, limit=EMPTY),
-        report.Aim("16 MB, of JSON's time", against(found, NODE, JSON, large), 1.0),
+        aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=CHECKED, margin=10),
+        aim("the same, one after the other", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
+        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=20),
+        aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=HOPS, margin=10),
+        aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=HOPS, margin=100),
+        aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=CHECKED, at_least=True, margin=100),
+        aim("64 in flight: the JSON loop's processor time for one", NODE, JSON, "work", 3.0, limit=CHECKED),
+        aim("the same through a worker, its own included", WORKER, JSON, "work", 40.0, limit=HOPS),
+        aim("16 MB: the echo's time", NODE, ECHO, "large", 1.5, limit=COPIES, margin=8),
+        aim("16 MB: the JSON loop's time", NODE, JSON, "large", 1.0),
+        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=12),
+        aim("64 in flight: the JSON loop's rate", NODE, JSON, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
     ]
     if ERLPORT in found:
         wanted += [
-            report.Aim("health_check, of ErlPort's p50", against(found, NODE, ERLPORT, single), 1.0, limit=EMPTY),
-            report.Aim("64 in flight, of ErlPort's rate", against(found, NODE, ERLPORT, rate), 1.0, at_least=True),
+            aim("16 MB: ErlPort's time", NODE, ERLPORT, "large", 1.0),
+            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=12),
+            aim("64 in flight: ErlPort's rate", NODE, ERLPORT, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
         ]
     return wanted
 
@@ -169,7 +181,7 @@ def aims(found: Found) -> list[report.Aim]:
 # The limits' names, where an aim is missed.
 CHECKED = "the interpreter's time for what an echo leaves out: checks, 40 values looked up and encoded, an audit record"
 SUPERVISED = "a bridge process and a caller take turns, four messages for each request"
-HOPS = "two pipes and three processes to wake, on two cores"
+HOPS = "the work of node and worker, which are both the interpreter's, and three processes to wake"
 COPIES = "the node reads a frame into memory of its own, checks its outline and decodes it, where an echo drops it"
 EMPTY = "that loop answers with what it was sent, and this with what it has looked up"
 

@@ -1,6 +1,6 @@
 """A transfer of 100 MB of examples into a node: how fast, how much memory, and what other requests notice of it.
 
-    python benchmarks/transfer_latency.py [megabytes]
+    python benchmarks/transfer_latency.py [--write] [MEGABYTES]
 
 The node runs no worker's job meanwhile. Latencies are those of `health_check`, asked again and again while chunks are
 on their way, eight at a time; for comparison, the same without a transfer.
@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import report
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path += [str(TESTS), str(TESTS / "node")]
@@ -63,11 +65,12 @@ def latencies(node: NodeClient, count: int) -> list[float]:
 def shown(spans: list[float]) -> str:
     spans = sorted(spans)
     middle, late = spans[len(spans) // 2], spans[int(len(spans) * 0.99)]
-    return f"median {middle * 1000:.1f} ms, 99 % below {late * 1000:.1f} ms, longest {spans[-1] * 1000:.1f} ms"
+    return f"{report.span(middle)} ({report.span(late)})"
 
 
 def main() -> None:
-    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    given = report.options(__doc__, full=100, short=20, what="MEGABYTES")
+    megabytes, lines = given.rounds, []
     plain = [framed(rows(1000, size=500))] * (megabytes * 10**6 // len(framed(rows(1000, size=500))))
     size = sum(map(len, plain))
     for compression in ("none", "zlib"):
@@ -89,12 +92,11 @@ def main() -> None:
         took = time.monotonic() - begun
         grown = status_bytes(node.node_pid, "VmHWM") - before
         assert last[Atom("dataset")] is not None
-        speed = size / took / 1e6
-        print(f"{size / 1e6:.0f} MB, compression {compression}, {len(wanted)} chunks: {speed:.0f} MB/s")
-        print(f"    the node's peak memory grew by {grown / 1e6:.1f} MB")
-        print(f"    other requests before: {shown(quiet)}")
-        print(f"    and meanwhile:         {shown(spans)}")
+        speed = f"{size / took / 1e6:.0f} MB/s"
+        lines.append((f"compression `{compression}`", speed, f"{grown / 1e6:.1f} MB", shown(quiet), shown(spans)))
         node.close()
+    heads = (f"{size / 1e6:.0f} MB", "speed", "the node grew by", "a health_check before", "and meanwhile (p99)")
+    report.publish("transfer_latency", report.markdown(heads, lines), write=given.write)
 
 
 def node_answer(node: NodeClient, number: int) -> dict[Any, Any]:

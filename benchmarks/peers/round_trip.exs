@@ -2,9 +2,11 @@
 #
 #     cd priv_stub && mix run ../benchmarks/peers/round_trip.exs OUT ECHO ROUNDS MILLISECONDS [ERLPORT]
 #
-# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder with the beams and the Python half of ErlPort. In each
-# round every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
-# %{end => %{"single" => [[ns]], "rate" => [per second], "large" => [ns]}}, with a list element for each round.
+# ECHO is benchmarks/peers/echo.c, compiled, and ERLPORT a folder `erlport` with ErlPort's ebin and priv. In each round
+# every other end has its turn, for so many milliseconds, so that a machine whose speed drifts slows all. OUT gets one term:
+# %{end => %{"single" => [[ns]], "paced" => [[ns]], "rate" => [per second], "work" => [ns], "large" => [ns]}}, with an
+# element for each round: one request after the other, one now and then, 64 in flight and what these cost of the
+# processor at the other end, 16 MB.
 
 defmodule RoundTrip do
   alias Pipeline.DSPy.PythonBridge
@@ -12,6 +14,8 @@ defmodule RoundTrip do
   @request_bytes 300
   @large_bytes 16_000_000
   @window 64
+  # Long enough for everybody to have gone to sleep.
+  @pause_ms 3
   @workflow %{
     workflow: %{name: "w", steps: [%{name: "s", type: "dspy", signature: "question -> answer"}]}
   }
@@ -35,16 +39,16 @@ defmodule RoundTrip do
 
       found =
         for round <- 1..rounds, other <- ends do
-          IO.write(:stderr, "\r\e[Kround #{round} of #{rounds}: #{other.name}")
+          progress("round #{round} of #{rounds}: #{other.name}")
           {other.name, turn(other, span)}
         end
 
-      IO.write(:stderr, "\r\e[K")
+      progress("")
 
       whole =
         for {name, turns} <- Enum.group_by(found, &elem(&1, 0), &elem(&1, 1)), into: %{} do
           values =
-            for key <- ["single", "rate", "large"],
+            for key <- ["single", "paced", "rate", "work", "large"],
                 do: {key, for(%{^key => value} <- turns, do: value)}
 
           {name, Map.new(values)}
@@ -57,15 +61,21 @@ defmodule RoundTrip do
     end
   end
 
+  # On a terminal only.
+  defp progress(text) do
+    if match?({:ok, _columns}, :io.columns(:standard_error)),
+      do: IO.write(:stderr, "\r\e[K" <> text)
+  end
+
   # What there is to measure of this end: single requests, many in flight, large ones.
   defp turn(other, span) do
-    [
-      {"single", singles(other.ask, finish(span), [])},
-      {"rate", rate(other, span)},
-      {"large", large(other)}
-    ]
-    |> Enum.reject(&(elem(&1, 1) == nil))
-    |> Map.new()
+    single = singles(other.ask, 0, finish(span), [])
+    paced = singles(other.ask, @pause_ms, finish(span), [])
+
+    other
+    |> crowd(span)
+    |> Map.merge(%{"single" => single, "paced" => paced})
+    |> Map.merge(large(other))
   end
 
   defp finish(span), do: now() + span * 1_000_000
@@ -77,18 +87,36 @@ defmodule RoundTrip do
     now() - began
   end
 
-  defp singles(ask, finish, found) do
+  defp singles(ask, pause, finish, found) do
+    if pause > 0, do: Process.sleep(pause)
     found = [timed(ask) | found]
-    if now() < finish, do: singles(ask, finish, found), else: found
+    if now() < finish, do: singles(ask, pause, finish, found), else: found
   end
 
-  defp rate(%{send: nil}, _span), do: nil
+  defp crowd(%{send: nil}, _span), do: %{}
 
-  defp rate(other, span) do
+  defp crowd(other, span) do
+    processes = other.processes.()
+    worked = work(processes)
     began = now()
     sent = for number <- 1..@window, do: other.send.(number)
     answered = keep_sending(other, :queue.from_list(sent), @window, finish(span))
-    answered / (now() - began) * 1.0e9
+    took = now() - began
+    %{"rate" => answered / took * 1.0e9, "work" => (work(processes) - worked) / answered}
+  end
+
+  # Nanoseconds that all threads of these processes have had of a processor, as the kernel's scheduler counts them.
+  defp work(processes) do
+    for process <- processes,
+        file <- Path.wildcard("/proc/#{process}/task/*/schedstat"),
+        reduce: 0 do
+      sum -> sum + (file |> File.read!() |> String.split() |> hd() |> String.to_integer())
+    end
+  end
+
+  defp process(port) do
+    {:os_pid, process} = Port.info(port, :os_pid)
+    process
   end
 
   # One more is sent for each that is answered, the oldest first; gives how many were.
@@ -104,8 +132,8 @@ defmodule RoundTrip do
     end
   end
 
-  defp large(%{large: nil}), do: nil
-  defp large(%{large: large}), do: Enum.min(for(_ <- 1..3, do: timed(large)))
+  defp large(%{large: nil}), do: %{}
+  defp large(%{large: large}), do: %{"large" => timed(large)}
 
   # -- the other ends
 
@@ -129,6 +157,7 @@ defmodule RoundTrip do
       ask: fn -> heard.(send.(1)) end,
       send: send,
       heard: heard,
+      processes: fn -> [process(port)] end,
       large: fn ->
         Port.command(sink, whole)
         answer(sink)
@@ -166,6 +195,7 @@ defmodule RoundTrip do
       ask: fn -> take.(one.(1)) end,
       send: one,
       heard: take,
+      processes: fn -> [process(port)] end,
       large: fn -> heard.(send.(1, "size", whole)) end,
       stop: fn -> Port.close(port) end
     }
@@ -181,7 +211,7 @@ defmodule RoundTrip do
       apply(:python, :start, [
         [
           python: to_charlist(interpreter()),
-          python_path: Enum.map([Path.join(folder, "python"), peers()], &to_charlist/1)
+          python_path: Enum.map([Path.join([folder, "priv", "python3"]), peers()], &to_charlist/1)
         ]
       ])
 
@@ -201,6 +231,9 @@ defmodule RoundTrip do
         ask: fn -> call.(:echo, term) end,
         send: task,
         heard: &Task.await/1,
+        processes: fn ->
+          [process(:sys.get_state(python) |> Tuple.to_list() |> Enum.find(&is_port/1))]
+        end,
         large: fn -> call.(:size, whole) end,
         stop: fn -> apply(:python, :stop, [python]) end
       }
@@ -224,7 +257,7 @@ defmodule RoundTrip do
         "0"
       ])
 
-    {:ready, _about} = :erlang.binary_to_term(answer(port))
+    {:ready, %{os_pid: node}} = :erlang.binary_to_term(answer(port))
     padding = String.duplicate("x", @request_bytes - byte_size(health(1, "")))
     whole = :crypto.strong_rand_bytes(@large_bytes)
     take = fn id -> taken(port, id) end
@@ -242,7 +275,8 @@ defmodule RoundTrip do
 
     health = send.(&health(&1, padding))
     loaded = send.(worker)
-    plain = %{heard: take, large: nil, stop: fn -> :ok end}
+    plain = %{heard: take, processes: fn -> [node] end, large: nil, stop: fn -> :ok end}
+    %{workers: [%{os_pid: worked_in}]} = ask.(health(1, ""))
 
     [
       Map.merge(plain, %{
@@ -255,7 +289,8 @@ defmodule RoundTrip do
       Map.merge(plain, %{
         name: "through a worker: load_workflow",
         ask: fn -> take.(loaded.(1)) end,
-        send: loaded
+        send: loaded,
+        processes: fn -> [node, worked_in] end
       }),
       Map.merge(plain, %{
         name: "through a worker: predict, offline",
@@ -275,7 +310,7 @@ defmodule RoundTrip do
         settings: [telemetry_interval_s: 3600]
       )
 
-    {:ok, _about} = PythonBridge.await_ready(bridge)
+    {:ok, %{os_pid: node}} = PythonBridge.await_ready(bridge)
     health = fn _number -> PythonBridge.async(bridge, :health_check, %{}) end
 
     heard = fn ref ->
@@ -289,6 +324,7 @@ defmodule RoundTrip do
         ask: fn -> {:ok, _} = PythonBridge.health_check(bridge) end,
         send: health,
         heard: heard,
+        processes: fn -> [node] end,
         large: nil,
         stop: fn -> GenServer.stop(bridge) end
       }

@@ -4,23 +4,61 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import erlbridge
 from erlbridge.errors import NotFound
 
-_SOURCES = Path(erlbridge.__file__).resolve().parents[1] / "benchmarks"
+_CHECKOUT: Final = Path(erlbridge.__file__).resolve().parents[1]
+_SOURCES: Final = _CHECKOUT / "benchmarks"
+GATED: Final = ("codec", "round_trip")
+"""Those with a short form whose ratios tell within seconds that something has become several times slower."""
+EXIT_FAILED: Final = 1
+"""A ratio below its gate, or a benchmark that does not run."""
+EXIT_CANNOT: Final = 2
+"""What a benchmark exits with that needs what this machine has not; it has said what."""
 
 
-def benchmarks(directory: Path = _SOURCES) -> dict[str, str]:
-    """The benchmarks of this checkout by name, each with the first line of what it says of itself; none in a wheel."""
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A file of `benchmarks/` that can be run, and the first line of what it says of itself."""
+
+    name: str
+    about: str
+    file: Path
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it must run: Elixir in its project, Python anywhere."""
+        return _CHECKOUT / "priv_stub" if self.file.suffix == ".exs" else None
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """How it is started; one in Elixir by mix. Raises `NotFound` where there is no mix."""
+        if self.file.suffix == ".py":
+            return [sys.executable, str(self.file), *arguments]
+        mix = shutil.which("mix")
+        if mix is None:
+            raise NotFound(f"the benchmark {self.name!r} needs Elixir: there is no mix on the path")
+        return [mix, "run", str(self.file), *arguments]
+
+
+def benchmarks(directory: Path = _SOURCES) -> dict[str, Benchmark]:
+    """The benchmarks of this checkout by name, none in a wheel. What has no `main` is a part that others share."""
     found = {}
-    for file in sorted(directory.glob("*.py")):
-        about = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        found[file.stem] = about.partition("\n")[0]
+    for file in sorted(directory.glob("*.*")):
+        about = {".py": _about_python, ".exs": _about_elixir}.get(file.suffix, lambda _text: None)(
+            file.read_text(encoding="utf-8")
+        )
+        if about is not None:
+            found[file.stem] = Benchmark(file.stem, about, file)
     return found
 
 
@@ -28,11 +66,11 @@ def show(*, json: bool) -> int:
     """Prints what there is to measure. Raises `NotFound` where there is nothing."""
     found = _there()
     if json:
-        print("".join(line + "\n" for line in (_line(name, about) for name, about in found.items())), end="")
+        print("".join(_line(one) + "\n" for one in found.values()), end="")
         return 0
     width = max(map(len, found))
-    for name, about in found.items():
-        print(f"{name:<{width}}  {about}")
+    for one in found.values():
+        print(f"{one.name:<{width}}  {one.about}")
     return 0
 
 
@@ -41,11 +79,40 @@ def run(name: str, arguments: Sequence[str]) -> int:
     found = _there()
     if name not in found:
         raise NotFound(f"there is no benchmark {name!r}; known are {', '.join(found)}")
-    command = [sys.executable, str(_SOURCES / f"{name}.py"), *arguments]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - a file of this checkout
+    environment = {"LC_ALL": "C.UTF-8", "ERLBRIDGE_PYTHON": sys.executable, **os.environ}
+    return subprocess.run(  # noqa: S603 - a file of this checkout
+        found[name].command(arguments), check=False, cwd=found[name].directory, env=environment
+    ).returncode
 
 
-def _there() -> dict[str, str]:
+def run_all(arguments: Sequence[str], *, short: bool) -> int:
+    """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed.
+
+    One that cannot run here has said what it needs and is passed over. What a gate finds slow is measured once more: a
+    machine that was busy with something else has come to rest by then, and a fault has not.
+    """
+    names = GATED if short else tuple(_there())
+    failed = []
+    for number, name in enumerate(names, 1):
+        print(f"\n-- {name} ({number} of {len(names)})", flush=True)
+        began = time.monotonic()
+        try:
+            code = run(name, arguments)
+            if code == EXIT_FAILED and "--gate" in arguments:
+                print(f"-- {name}, once more", flush=True)
+                code = run(name, arguments)
+        except NotFound as missing:
+            print(missing.message, file=sys.stderr)
+            code = EXIT_CANNOT
+        print(f"-- {name}: {time.monotonic() - began:.0f} s", flush=True)
+        if code not in (0, EXIT_CANNOT):
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return EXIT_FAILED if failed else 0
+
+
+def _there() -> dict[str, Benchmark]:
     found = benchmarks()
     if not found:
         raise NotFound(
@@ -55,5 +122,16 @@ def _there() -> dict[str, str]:
     return found
 
 
-def _line(name: str, about: str) -> str:
-    return json.dumps({"benchmark": name, "about": about}, ensure_ascii=False)
+def _about_python(text: str) -> str | None:
+    module = ast.parse(text)
+    if not any(isinstance(part, ast.FunctionDef) and part.name == "main" for part in module.body):
+        return None
+    return (ast.get_docstring(module) or "").partition("\n")[0]
+
+
+def _about_elixir(text: str) -> str | None:
+    return text.partition("\n")[0].removeprefix("# ")
+
+
+def _line(one: Benchmark) -> str:
+    return json.dumps({"benchmark": one.name, "about": one.about}, ensure_ascii=False)

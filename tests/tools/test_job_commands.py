@@ -390,13 +390,6 @@ def test_the_demo_raises_the_score(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_benchmarks_are_listed_and_one_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench"]) == 0
-    assert "codec" in capsys.readouterr().out
-    assert main(["bench", "nothing"]) == 1
-    assert "codec, " in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_a_shell_completes_every_family(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
