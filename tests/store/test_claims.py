@@ -65,7 +65,7 @@ def test_two_nodes_of_one_file_see_each_others_claims(tmp_path: Path, claims: Cl
 
 
 def test_what_a_dead_node_left_is_forgotten_by_a_sweep_and_by_no_other_claim(tmp_path: Path, claims: Claims) -> None:
-    """Claims that each looked at all others came into each other's way: of 16 nodes at once, four in ten transactions."""
+    """Claims that each looked at all others met: of sixteen nodes at once, in four of ten transactions."""
     claims.take("left", "dead", 0)
     claims.take("work", "a", _LEASE_S)
     engine = SqliteEngine(tmp_path, say=print)
