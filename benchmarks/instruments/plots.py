@@ -62,7 +62,12 @@ def _spec(growth: Growth) -> Mapping[str, object]:
     y = {"field": "y", "type": "quantitative", "title": growth.y}
     y["scale"] = {"type": "log", "domain": [lowest / 2, highest * 2]}
     y["axis"] = {"format": "~s", "tickCount": 6}
-    colour = {"field": "what", "type": "nominal", "title": None, "scale": {"domain": names, "range": _COLOURS[: len(names)]}}
+    colour = {
+        "field": "what",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": names, "range": _COLOURS[: len(names)]},
+    }
     colour["legend"] = {"orient": "bottom", "direction": "vertical", "labelLimit": 500, "symbolType": "stroke"}
     guide = {"x": x, "y": y, "detail": {"field": "what"}}
     measured = {"x": x, "y": y, "color": colour}
