@@ -17,6 +17,9 @@ from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.wire.frames import FrameReader
 
 PATIENCE_S = 60.0
+"""How long a node may say nothing."""
+LONG_PATIENCE_S = 110.0
+"""How long it may say anything but what a test waits for: below pytest's own limit, which tells nothing of the node."""
 
 
 class NodeGone(Exception):
@@ -30,7 +33,7 @@ class NodeGone(Exception):
 class NodeClient:
     """A node and this side of its wire: `process` is the guardian, `node_pid` the node itself, known once it is ready.
 
-    Reads block for at most `PATIENCE_S`.
+    Reads block for at most `PATIENCE_S`, `until` for at most `LONG_PATIENCE_S` though events keep coming.
     """
 
     node_pid: int
@@ -88,8 +91,10 @@ class NodeClient:
 
     def until(self, wanted: Callable[[Any], bool]) -> Any:
         """The next term that is wanted; what comes before it is kept in `events`."""
+        deadline = time.monotonic() + LONG_PATIENCE_S
         while not wanted(term := self.receive()):
             self.events.append(term)
+            assert time.monotonic() < deadline, f"not heard in {LONG_PATIENCE_S} s; the last were {self.events[-5:]}"
         return term
 
     # -- requests

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOMS = {
-    "errors": set(),
-    "limits": set(),
-    "kinship": set(),
-    "codec": {"errors", "limits"},
-    "wire": {"codec", "errors", "limits"},
-    "core": {"wire", "codec", "errors", "limits"},
-    "reports": {"core", "wire", "codec", "errors", "limits"},
-    "programs": {"store", "reports", "core", "wire", "codec", "errors", "limits"},
-    "worker": {"programs", "store", "core", "wire", "codec", "errors", "limits", "kinship"},
-    "store": {"core", "wire", "codec", "errors", "limits"},
-    "node": {"store", "reports", "core", "wire", "codec", "errors", "limits", "kinship"},
-    "tools": {"node", "store", "reports", "worker", "programs", "core", "wire", "codec", "errors", "limits", "kinship"},
-}
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "erlbridge"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def table() -> dict[str, tuple[str, set[str]]]:
+    """What ARCHITECTURE.md says of each room: what it holds, in words, and which rooms it may import."""
+    rooms: dict[str, tuple[str, set[str]]] = {}
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for row in text[text.index("| room |") :].partition("\n\n")[0].splitlines()[2:]:
+        names, holds, allowed = (cell.strip() for cell in row.strip("|").split("|"))
+        if names != "`priv_stub/`":
+            imported = set() if allowed == "nothing of ours" else set(allowed.split(", "))
+            rooms |= {name.rstrip("/").removesuffix(".py"): (holds, imported) for name in re.findall(r"`(.+?)`", names)}
+    return rooms
+
+
+ROOMS = {room: allowed for room, (_, allowed) in table().items()}
 PURE = {"errors", "limits", "codec", "wire", "core", "reports"}
 HANDS = {
     "os",
@@ -51,9 +56,6 @@ DOORS = {"dspy": "programs", "httpx": "programs", "psutil": "node", "tenacity": 
     "term": "tools",
 }
 
-PACKAGE = Path(__file__).resolve().parents[1] / "erlbridge"
-FILES = sorted(PACKAGE.rglob("*.py"))
-
 
 def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -75,6 +77,18 @@ def imports(file: Path) -> set[str]:
 
 def test_there_is_a_house_to_look_at() -> None:
     assert {room_of(file) for file in FILES} - {"__init__", "__main__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_may_import_nothing_that_it_has_no_use_for(room: str) -> None:
+    modules = {module for file in FILES if room_of(file) == room for module in imports(file)}
+    assert ROOMS[room] == {module.split(".")[1] for module in modules if module.startswith("erlbridge.")} & ROOMS[room]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (PACKAGE / room).is_dir()])
+def test_what_the_table_says_a_room_holds_is_there(room: str) -> None:
+    named = set(re.findall(r"`([a-z_]+)/?`", table()[room][0]))
+    assert named <= {entry.stem for folder in (PACKAGE / room, PACKAGE) for entry in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -34,7 +34,6 @@ _TUPLE, _MAP, _NIL, _CONS, _BITS = (bytes((rank,)) for rank in range(9, 14))
 _pack_float = Struct(">d").pack
 _pack_u32 = Struct(">I").pack
 _pack_u64 = Struct(">Q").pack
-_ALL_ONES = b"\xff" * 8
 _FLIP = bytes(255 - byte for byte in range(256))
 
 

@@ -214,8 +214,3 @@ class FairQueue:
         source.turn = level.turn + 1
         self.remove(entry)
         return entry
-
-    def clear(self) -> None:
-        """Nothing waits any more."""
-        self._levels.clear()
-        self._count = 0

@@ -22,6 +22,7 @@ from typing import Final
 
 from erlbridge.core.audit import FORMAT, ORIGIN, Chain, Record, digest
 from erlbridge.core.audit_check import MAX_LINE_BYTES, End, ending
+from erlbridge.store.files import append_whole
 
 _MOST_CHAINS: Final = 64
 _NAME: Final = re.compile(r"(audit(?:-[0-9]{1,9})?)(?:\.([0-9]{7,15}))?\.jsonl\Z")
@@ -133,14 +134,7 @@ class AuditFiles:
     def _append(self, content: bytes, after: Chain) -> None:
         if self._file is None:
             raise OSError(errno.EBADF, "it is not open")
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-        except OSError:
-            with contextlib.suppress(OSError):  # what cannot be cut off now is found when the file is opened again
-                os.ftruncate(self._file, self._size)
-            raise
+        append_whole(self._file, content, self._size)  # what cannot be cut off is found when the file is opened again
         self._size += len(content)
         self.chain = after
 

@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from erlbridge.store.files import lock_file
+from erlbridge.store.files import append_whole, lock_file
 from erlbridge.wire.capture import FILE_HEADER
 
 _MOST_CAPTURES: Final = 64
@@ -71,14 +71,7 @@ class CaptureFiles:
         """Writes at the end. What a full disk took of it is cut off again."""
         if self._file is None:
             raise OSError(errno.EBADF, "it is not open")
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-        except OSError:
-            with contextlib.suppress(OSError):  # readers pass over what stays
-                os.ftruncate(self._file, self._size)
-            raise
+        append_whole(self._file, content, self._size)  # readers pass over what cannot be cut off
         self._size += len(content)
 
     def rotate(self) -> None:

@@ -97,7 +97,7 @@ class Claiming:
         if self._jobs and now >= self._keep_at:
             self._keep_at = now + _KEEP_S
             names = tuple(self._jobs)
-            self._disk.run("claims", lambda: self._keep(names), lambda _: None)
+            self._disk.run_if_room("claims", lambda: self._keep(names), lambda _: None)
 
     def end(self) -> None:
         """The node ends."""

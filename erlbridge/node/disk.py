@@ -156,8 +156,20 @@ class Disk:
             self._over(task, DeadlineExceeded(text, context=context))
 
     def run(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
-        """Has the thread do something behind all that waits there; `then` hears in the loop what came of it."""
+        """Has the thread do something behind all that waits there; `then` hears in the loop what came of it.
+
+        It is always taken, since the node needs it: whoever calls this has so much open at most (a task for each held
+        request, for each worker that has finished, one of the housekeeping)."""
         self._take(_Task(what, work, then))
+
+    def run_if_room(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
+        """The same for what can be left out and comes again while the disk hangs: `then` hears of an `Overloaded` at
+        once where too much waits."""
+        if (waiting := len(self._open)) >= MAX_WAITING_DISK_REQUESTS:
+            context = {"waiting": waiting, "limit": MAX_WAITING_DISK_REQUESTS}
+            then(Overloaded(f"{waiting} tasks wait for the disk", context=context, retry_after_ms=1000))
+        else:
+            self.run(what, work, then)
 
     def in_loop(self, call: Callable[[], None]) -> None:
         """Has the loop do what work on the thread asks of it; at once, where the loop itself asks."""

@@ -24,7 +24,7 @@ def health(
 ) -> Mapping[Term, Term]:
     """The result map of `:health_check`; takes one sample of every process."""
     patrol.look_now(now)
-    status, message = scheduler.status()
+    status, message = scheduler.admission.status()
     if (concern := patrol.concern()) is not None:
         status, message = ("degraded" if status == "healthy" else status), f"{message}; {concern}"
     return atom_keys(

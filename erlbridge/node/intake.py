@@ -106,17 +106,18 @@ class Intake:
     def take(self, key: bytes, request: Request, frame: bytes | memoryview) -> None:
         """Sees to a request that came in this frame. Raises `BridgeError` for one that is wrong."""
         parent = self._parent_key(request)
-        if failure := self._scheduler.unwelcome(key, parent):
+        if failure := self._scheduler.admission.unwelcome(key, parent):
             # Not raised: an error that its own frames hold keeps the request in memory until the collector comes.
             self._host.refuse(request.id, failure)
             return
         asked = self._identity(request)
+        sharing = self._scheduler.in_flight.sharing
         # A nested request joins no job: it might be the very one that waits for it.
-        if asked is not None and parent is None and self._scheduler.sharing.find(name_of(request, asked)) is not None:
+        if asked is not None and parent is None and sharing.find(name_of(request, asked)) is not None:
             self._step(events.Joined(key, replace(request, payload=None), asked))
         elif self._may_be_known(request, asked) or _names_datasets(request.payload):
             self._hold(key, request, frame, parent, asked)
-        elif failure := self._scheduler.refusal(key, parent):
+        elif failure := self._scheduler.admission.refusal(key, parent):
             self._host.refuse(request.id, failure)
         else:
             job = parse_job(request.verb, request.payload)
@@ -227,7 +228,7 @@ class Intake:
 
     def _go_on(self, ticket: int, request: Request, asked: Identity | None, found: _Found) -> None:
         """The disk has spoken of a held request, which may have been answered meanwhile."""
-        entry = self._scheduler.held.get(ticket)
+        entry = self._scheduler.in_flight.held.get(ticket)
         if isinstance(found, _Ready) and found.waits is not None and entry is not None:
             assert asked is not None  # noqa: S101 - without, nobody can answer the same
             before = self._waiting.get(ticket)
@@ -265,7 +266,7 @@ class Intake:
     def look(self, now: float) -> None:
         """Looks again for what another job is about to answer."""
         for ticket, waiting in list(self._waiting.items()):
-            if ticket not in self._scheduler.held:
+            if ticket not in self._scheduler.in_flight.held:
                 self._forget(ticket)
             elif not waiting.asked and waiting.look_at <= now:
                 waiting.asked = True
@@ -299,7 +300,7 @@ class Intake:
             raise failure
 
     def _too_much(self, frame_bytes: int) -> Overloaded | None:
-        held = self._scheduler.frame_bytes + sum(self._held_bytes.values())
+        held = self._scheduler.in_flight.frame_bytes + sum(self._held_bytes.values())
         if not held or held + frame_bytes <= MAX_QUEUED_BYTES:
             return None
         return Overloaded(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -43,6 +42,7 @@ from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.reception import Reception
+from erlbridge.node.signals import Signals
 from erlbridge.node.stock import stock_of
 from erlbridge.node.tap import Tap
 from erlbridge.node.watcher import watcher_of
@@ -130,7 +130,7 @@ class Node:
             return self._serve()
 
     def _serve(self) -> int:
-        self._watch_signals()
+        self._signals = Signals(self.selector, self._drain_on_signal)
         if complaint := self.capture.begin():
             self._log("warning", complaint)
         self.hands.do(self.scheduler.start(time.monotonic()))
@@ -335,7 +335,7 @@ class Node:
         if self.disk.holds(key):
             self.disk.cancel(key)
             return True
-        if not self.scheduler.duplicate(key):
+        if not self.scheduler.admission.duplicate(key):
             return False
         self._step(events.CancelAsked(None, key, unheard=True))
         return True
@@ -362,22 +362,9 @@ class Node:
         for line in said.lines:
             self.host.log(said.level, line, worker=said.worker, job=job, logger=said.logger)
 
-    def _watch_signals(self) -> None:
-        """SIGTERM, SIGINT and SIGHUP drain the node as `:shutdown` does."""
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the guardian had these blocked until now
-        self._wakeup = (wake_read, wake_write)
-
-        def on_signal(_events: int) -> None:
-            wake_read.recv(64)
-            self.hands.do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
-
-        self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
+    def _drain_on_signal(self) -> None:
+        """A signal drains the node as `:shutdown` does."""
+        self._step(events.ShutdownAsked((), self.config.shutdown_grace_s))
 
 
 def serve(config: NodeConfig, about: About, wire: tuple[int, int], listening: socket.socket | None = None) -> NoReturn:

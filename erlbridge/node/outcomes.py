@@ -51,7 +51,8 @@ class Outcomes:
         """A worker's job has ended."""
         worker = outcome.worker
         entry = self._scheduler.entry_of(worker)
-        flight = None if entry is None or entry.cancelled or not outcome.ok else self._scheduler.sharing.of(entry)
+        sharing = self._scheduler.in_flight.sharing
+        flight = None if entry is None or entry.cancelled or not outcome.ok else sharing.of(entry)
         lasts = flight is not None and (flight.entry.cached or self._has_key(flight))
         if not (lasts or worker in self._makers or self._at_disk[worker] or _names_damage(outcome)):
             self._step(outcome)

@@ -56,7 +56,7 @@ class Reception:
     def take(self, request: Request, frame: bytes | memoryview) -> None:
         """Answers it, hands it on, or raises the `BridgeError` that refuses it."""
         key = key_of(request.id)
-        if failure := self._scheduler.duplicate(key):
+        if failure := self._scheduler.admission.duplicate(key):
             self._host.refuse(request.id, failure)
             return
         if self._disk.holds(key) or self._host.sends(key):
@@ -82,7 +82,7 @@ class Reception:
                 grace_s = _grace_s(Place(request.payload, "payload"), self._grace_s)
                 self._step(events.ShutdownAsked((request.id,), grace_s, (key,)))
             case verb if verb in stock.VERBS:
-                errand = Errand(self._stock.work(verb, request.payload, self._scheduler.sharing))
+                errand = Errand(self._stock.work(verb, request.payload, self._scheduler.in_flight.sharing))
                 self._disk.put(key, request.id, verb, errand, request.meta.deadline_ms)
             case verb if verb in program_verbs.ANSWERS:
                 payload = request.payload

@@ -1,6 +1,6 @@
 """How far a job is: its stage, the steps done in it, and the best program so far.
 
-Knows stages and their order; knows neither DSPy nor threads. `guard` keeps it up to date, under its lock.
+Knows stages and their order; knows neither DSPy nor threads. `telling` keeps it up to date, under the guard's lock.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _train(
     endpoint: _Endpoint, guard: Guard, model: str, data: Sequence[Conversation], options: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """The description of the job that succeeded. Whatever else happens, nothing of it goes on at the endpoint."""
-    guard.training("uploading")
+    guard.progress.training("uploading")
     lines = b"".join(json.dumps(dict(item)).encode() + b"\n" for item in data)
     upload = {"file": ("training.jsonl", lines, "application/jsonl")}
     uploaded = endpoint.ask(
@@ -123,12 +123,12 @@ def _train(
         if status in ("failed", "cancelled"):
             endpoint.forget("/fine_tuning/jobs")
             raise _failed(number, str(status), job.get("error"))
-        guard.training(str(status) if status in _RUNNING_STATES else "waiting")
+        guard.progress.training(str(status) if status in _RUNNING_STATES else "waiting")
         guard.sleep(wait_s)
         wait_s = min(wait_s * _POLL_GROWTH, _LONGEST_POLL_S)
         job = endpoint.ask("GET", f"/fine_tuning/jobs/{number}", retried=_is_transient, attempts=_PATIENT_ATTEMPTS)
     endpoint.forget("/fine_tuning/jobs")
-    guard.training("succeeded")
+    guard.progress.training("succeeded")
     return job
 
 

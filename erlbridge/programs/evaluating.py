@@ -13,7 +13,7 @@ def evaluate(work: Work, job: EvaluatePipeline) -> Outcome:
     """Scores the program on each example."""
     examples = work.read(job.data)
     answers = work.runner.evaluate(work.start.build(), examples, work.scorer(), "evaluating")
-    work.guard.enter("finishing")
+    work.guard.progress.enter("finishing")
     results = [
         atom_keys(
             {

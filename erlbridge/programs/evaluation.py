@@ -64,10 +64,10 @@ class Runner:
 
         def one(item: Mapping[str, object]) -> Answer:
             found = self.answer(program, item)
-            self.guard.step()
+            self.guard.progress.step()
             return found
 
-        self.guard.enter("predicting", len(inputs))
+        self.guard.progress.enter("predicting", len(inputs))
         return self._each(one, inputs)
 
     def evaluate(
@@ -97,10 +97,10 @@ class Runner:
             if found.prediction is not None:
                 judged = scorer.judge(example, found.prediction)
                 found = Answer(found.prediction, score=judged.score, feedback=judged.feedback)
-            self.guard.step(found.score)
+            self.guard.progress.step(found.score)
             return kept(found)
 
-        self.guard.enter(stage, len(examples))
+        self.guard.progress.enter(stage, len(examples))
         scored = self._each(one, examples)
         self.guard.check_alive()
         return scored

@@ -1,4 +1,4 @@
-"""Watches one job from inside of DSPy: counts what it spends, says how far it is, and stops it.
+"""Watches one job from inside of DSPy: counts what it spends, and stops it; `telling` says how far it is.
 
 DSPy swallows every `Exception` on its way (a dead key gives a "compiled" program after a hundred failed calls), so the
 guard stops a job with a `BaseException`, raised where each model call starts and ends. One guard serves one job. Its
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -17,7 +17,7 @@ from dspy.utils.callback import BaseCallback  # type: ignore[import-untyped]
 
 from erlbridge.codec import Atom
 from erlbridge.core.configs import Budget
-from erlbridge.core.jobs import Chunk, Observer, Progress
+from erlbridge.core.jobs import Observer
 from erlbridge.errors import (
     BridgeError,
     BudgetExceeded,
@@ -26,21 +26,12 @@ from erlbridge.errors import (
     MissingPackage,
     ValidationError,
 )
-from erlbridge.programs.course import Course
 from erlbridge.programs.failures import is_fatal, is_transient, lm_failed
-from erlbridge.programs.history import History
 from erlbridge.programs.ledger import Ledger, exceeded
+from erlbridge.programs.telling import Telling
 
 BREAKER_CALLS: Final = 8
 """Calls in a row that failed for good, each after its retries, before the endpoint counts as dead."""
-
-_PROPOSERS: Final = frozenset(
-    {
-        "GenerateModuleInstruction",  # MIPROv2
-        "BasicGenerateInstruction",  # COPRO, before its first trial
-        "RulesInductionProgram",  # InferRules
-    }
-)
 
 _NAP_S: Final = 0.02
 """How often a wait between two attempts looks for a reason to stop."""
@@ -69,21 +60,16 @@ class Guard(BaseCallback):  # type: ignore[misc]
         super().__init__()
         self.reason: BridgeError | None = None
         self.ledger = Ledger()
-        self.trials = 0
-        self.course = Course()
-        self.history: History | None = None
-        """Kept from when somebody puts one here: for a report."""
         self._observer = observer
         self._budget = budget
         self._clock = clock
         self._started = clock()
         self._lock = threading.RLock()
+        self.progress = Telling(observer, self.ledger, self._lock, lambda: self.elapsed_s, self.check)
         self._thread = threading.local()
-        self._closed = False
         self._succeeded_calls = 0
         self._given_up_in_a_row = 0
         self._last_failure: BaseException | None = None
-        self._evaluations: dict[str, tuple[Any, int]] = {}
         self._calls_in_flight = 0
         self._minders = 0
 
@@ -124,7 +110,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
     def check(self) -> None:
         """Raises `Stop` when the job must not go on. A budget that is used up keeps calls from starting; it does not
         undo what is done."""
-        if self._closed:
+        if self.progress.closed:
             self.stop(InternalError("the job is over"))
         reason = self.reason or self._observer.stop_reason()
         if reason is not None:
@@ -188,12 +174,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
 
     def close(self) -> None:
         """The job is over. Calls that other threads still want to start are stopped, and nothing is told any more."""
-        with self._lock:
-            self._closed = True
-
-    def say(self, message: str) -> None:
-        """Tells the host something in words, with how far the job is."""
-        self._tell(message)
+        self.progress.close()
 
     def sleep(self, seconds: float) -> None:
         """Waits before a call, or between two attempts of it; raises `Stop` as soon as the job must not go on."""
@@ -264,7 +245,7 @@ class Guard(BaseCallback):  # type: ignore[misc]
         if exception is not None and is_fatal(exception):
             self.stop(lm_failed(exception, failed_calls=self.ledger.failed_calls))
         self.check()
-        self._tell()
+        self.progress.tell()
 
     def gave_up(self, error: Exception) -> None:
         """A call failed for good. Many in a row mean that the endpoint is dead, which ends the job."""
@@ -307,6 +288,11 @@ class Guard(BaseCallback):  # type: ignore[misc]
             self.ledger.known_cost_usd += cost_usd or 0.0
             self.ledger.unpriced_calls += cost_usd is None
 
+    def unpriced(self) -> None:
+        """Something was done whose price nobody knows; from now on nobody knows what the job costs."""
+        with self._lock:
+            self.ledger.unpriced_calls += 1
+
     # -- Elixir functions -----------------------------------------------------------------------------------------
 
     def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None = None) -> object:
@@ -330,154 +316,17 @@ class Guard(BaseCallback):  # type: ignore[misc]
         except BridgeError as failure:
             self.stop(failure)
 
-    # -- progress -------------------------------------------------------------------------------------------------
-
-    def enter(self, stage: str, total: int | None = None) -> None:
-        """A stage of the job begins, of `total` steps."""
-        self.check()
-        with self._lock:
-            self.course.begin(stage, total)
-            self._tell()
-
-    def step(self, score: float | None = None) -> None:
-        """One step of the stage is done. With a score, the stage's own score is the mean over its steps so far."""
-        with self._lock:
-            self.course.step(score)
-            self._tell()
-
-    def passed(self, done: int) -> None:
-        """So many steps of the stage are done."""
-        with self._lock:
-            self.course.done = done
-            self._tell()
-
-    def chunk(self, piece: Chunk) -> None:
-        """A piece of an output is written; raises `Stop` when the job must not go on."""
-        self.check()
-        with self._lock:
-            if not self._closed:
-                self._observer.chunk(piece)
-
-    def compiling(self, *, full_size: int, bootstraps: int | None, trials: int | None, listens: bool = True) -> None:
-        """A compile begins. What comes next is read from DSPy's own events.
-
-        Args:
-            full_size: Examples in a full evaluation.
-            bootstraps: Examples that bootstrapping goes through at most, None when not known.
-            trials: Steps of the search, None when not known: the programs that it will evaluate.
-            listens: Whether each of DSPy's evaluations is such a step. If not, `trial` and `reached` say so.
-        """
-        self.check()
-        with self._lock:
-            planned = {"bootstrapping": bootstraps, "searching": trials}
-            self.course.compile(planned, full_size=full_size, listens=listens)
-            self._tell()
-
-    def trial(self, score: float, size: int, state: Callable[[], Mapping[str, Any]]) -> None:
-        """A search scored a program on `size` examples: its score counts as best when that is the whole set."""
-        with self._lock:
-            self.trials += 1
-            whole = size >= self.course.full_size
-            if self.history is not None:
-                self.history.tried(score, whole=whole, at_s=self.elapsed_s, lm_calls=self.ledger.lm_calls)
-            if whole:
-                self.course.candidate(score, state)
-            if self.course.advance("searching"):
-                if self.course.listens:
-                    self.course.trial(score)
-                else:
-                    self.course.judge(score)
-                self._tell()
-
-    def reached(self, steps: int) -> None:
-        """So many steps of the search are done, as the optimizer itself counts them."""
-        with self._lock:
-            self.course.reach(steps)
-            self._tell()
-
-    def candidate(self, score: float, state: Callable[[], Mapping[str, Any]]) -> None:
-        """A program and its score on the whole set. The host gets the best of them when the job ends early."""
-        with self._lock:
-            self.course.candidate(score, state)
-
-    def bootstrapped(self) -> None:
-        """The metric judged a trace that bootstrapping made."""
-        with self._lock:
-            if self.course.advance("bootstrapping"):
-                self.step()
+    # -- DSPy's events --------------------------------------------------------------------------------------------
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002 - as above
         """A module of DSPy's proposers means that an instruction is being written."""
-        with self._lock:
-            if _proposes(instance) and self.course.advance("proposing"):
-                self.step()
+        self.progress.module_begins(instance)
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A trial of a search begins."""
         devset = inputs.get("devset") or instance.devset
-        with self._lock:
-            self._evaluations[call_id] = (inputs.get("program"), len(devset))
-            if self.course.listens:
-                self.course.advance("searching")
+        self.progress.evaluation_begins(call_id, inputs.get("program"), len(devset))
 
     def on_evaluate_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
-        """A trial ended: its score counts as best when it was taken on the whole set."""
-        with self._lock:
-            program, size = self._evaluations.pop(call_id, (None, 0))
-        if exception is None and outputs is not None and program is not None and self.course.listens:
-            self.trial(_mean(outputs), size, program.dump_state)
-
-    def training(self, message: str, done: int = 0, total: int | None = None) -> None:
-        """How far a model's training is, in its provider's words. It may stand in the middle of a search, whose stage
-        goes on behind it."""
-        with self._lock:
-            if self._closed:
-                return
-            self._observer.progress(
-                Progress(
-                    stage="training",
-                    done=done,
-                    total=total,
-                    best_score=self.course.best_score,
-                    lm_calls=self.ledger.lm_calls,
-                    cost_usd=self.ledger.cost_usd,
-                    message=message,
-                )
-            )
-
-    def unpriced(self) -> None:
-        """Something was done whose price nobody knows; from now on nobody knows what the job costs."""
-        with self._lock:
-            self.ledger.unpriced_calls += 1
-
-    def _tell(self, message: str | None = None) -> None:
-        # Told under the lock, so that the last word about a stage is not overtaken by an earlier one.
-        with self._lock:
-            if self._closed:
-                return
-            course = self.course
-            if self.history is not None:
-                self.history.passed(self.elapsed_s, course.stage, self.ledger)
-            self._observer.progress(
-                Progress(
-                    stage=course.stage,
-                    done=course.done,
-                    total=course.total,
-                    score=course.score,
-                    best_score=course.best_score,
-                    lm_calls=self.ledger.lm_calls,
-                    cost_usd=self.ledger.cost_usd,
-                    message=message,
-                )
-            )
-
-
-def _proposes(module: Any) -> bool:
-    """Whether a module of DSPy's writes instructions: one of its proposers, or a predictor with such a signature."""
-    return {type(module).__name__, getattr(getattr(module, "signature", None), "__name__", "")} & _PROPOSERS != set()
-
-
-def _mean(evaluated: Any) -> float:
-    """The score of an evaluation. DSPy's own is rounded: a sixth would become better than a sixth."""
-    scores = [float(score) for *_, score in evaluated.results]
-    return sum(scores) / len(scores) if scores else float(evaluated.score) / 100
+        """A trial ended."""
+        self.progress.evaluation_ends(call_id, outputs if exception is None else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from dspy.lm15 import (  # type: ignore[import-untyped]
     Message,
@@ -29,11 +29,11 @@ from erlbridge.core.lms import LM
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.models import BridgeLM
+from erlbridge.programs.offline import StreamEvent
 from erlbridge.programs.predictions import text
 from erlbridge.wire.place import Place, given
 from erlbridge.wire.vocabulary import atom_keys
 
-StreamEvent: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
 _MAX_TOKENS: Final = 10**9
 
 

@@ -87,7 +87,7 @@ class Scorer:
         score = self.score(example.toDict(), prediction.toDict())
         if trace is None:
             return score
-        self._guard.bootstrapped()
+        self._guard.progress.bootstrapped()
         return score >= self.threshold
 
     def score(self, example: Mapping[str, object], prediction: Mapping[str, object]) -> float:

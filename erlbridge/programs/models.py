@@ -184,7 +184,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
 
     def _turn(self, limit: RateLimit) -> Turn:
         while (turn := rates().turn(self._described.endpoint, limit, _GUESSED_TOKENS)).wait_s:
-            self._guard.say(f"waiting {turn.wait_s:.1f} s for the rate limit of `{self.model}`")
+            self._guard.progress.tell(f"waiting {turn.wait_s:.1f} s for the rate limit of `{self.model}`")
             self._guard.sleep(turn.wait_s)
         return turn
 
@@ -206,7 +206,7 @@ class BridgeLM(dspy.LM):  # type: ignore[misc]
         error = state.outcome.exception() if state.outcome is not None else None
         kind = "unknown" if error is None else kind_of(error)
         attempt = f"failed attempt {state.attempt_number} of {MAX_ATTEMPTS} ({kind})"
-        self._guard.say(f"waiting {state.upcoming_sleep:.1f} s after {attempt} of `{self.model}`")
+        self._guard.progress.tell(f"waiting {state.upcoming_sleep:.1f} s after {attempt} of `{self.model}`")
 
     def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         if not options.get("cache", self.cache):

@@ -9,8 +9,9 @@ from typing import Any, Final, TypeAlias
 from erlbridge.core.jobs import OptimizeSignature, Outcome
 from erlbridge.core.modules import INNER, Module
 from erlbridge.errors import BridgeError, MissingPackage, OptimizationError, ValidationError
-from erlbridge.programs.artifacts import Artifact, capture, joined, pack
+from erlbridge.programs.artifacts import Artifact, capture, joined
 from erlbridge.programs.ensembles import EnsembleRecipe, ensemble_recipe
+from erlbridge.programs.envelopes import pack
 from erlbridge.programs.evaluation import mean
 from erlbridge.programs.failures import traceback_text
 from erlbridge.programs.modules import Blueprint, Recipe
@@ -51,13 +52,13 @@ def optimize(work: Work, job: OptimizeSignature) -> Outcome:
     score = work.runner.score if reporting is None else reporting.score
     before = mean(score(student, validation, scorer, "baseline"))
     work.score_before = before
-    work.guard.candidate(before, student.dump_state)
+    work.guard.progress.candidate(before, student.dump_state)
     work.found, lms = find(work, search, voters, training)
     compiled = rebuilt(work.found, lms)
     after = mean(score(compiled, validation, scorer, "evaluating"))
     if work.found.recipe == work.recipe:
-        work.guard.candidate(after, compiled.dump_state)
-    work.guard.enter("finishing")
+        work.guard.progress.candidate(after, compiled.dump_state)
+    work.guard.progress.enter("finishing")
     outcome = _optimized(work, work.found, before, after, lms)
     return outcome if reporting is None else reported(outcome, lambda: reporting.record(student, compiled, validation))
 
@@ -153,7 +154,7 @@ def _optimized(work: Work, artifact: Artifact, before: float, after: float, lms:
     metrics = {
         "score_before": before,
         "score_after": after,
-        "trials": work.guard.trials,
+        "trials": work.guard.progress.trials,
         **spent,
         "duration_ms": work.duration_ms,
         "cached": False,

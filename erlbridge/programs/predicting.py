@@ -24,7 +24,7 @@ def predict(work: Work, job: Predict) -> Outcome:
     if not job.batch and answers[0].failure is not None:
         raise _failed(work, answers[0].failure)
     work.guard.check_alive()
-    work.guard.enter("finishing")
+    work.guard.progress.enter("finishing")
     result: dict[str, object] = {"status": atom("success"), "metrics": work.metrics(), "warnings": work.warnings}
     if job.batch:
         result["predictions"] = [

@@ -35,7 +35,7 @@ class OfflineTrainer(Trainer):
         for pair in learned(data):
             self.guard.check()
             pairs.append(pair)
-            self.guard.training("learning by heart", len(pairs), len(data))
+            self.guard.progress.training("learning by heart", len(pairs), len(data))
         memory = Memory([*self._engine.memory(model).pairs, *pairs])
         name, content = memory.pack()
         self._engine.remember(name, memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from erlbridge.core.jobs import Outcome, PutProgram
-from erlbridge.programs.artifacts import pack, read_envelope
+from erlbridge.programs.envelopes import pack, read_envelope
 from erlbridge.wire.vocabulary import atom, atom_keys, published
 
 

@@ -67,7 +67,7 @@ class Reporting:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._history = work.guard.history = History()
+        self._history = work.guard.progress.history = History()
         self._measured: list[list[_Seen]] = []
 
     def score(self, program: Any, examples: Sequence[Mapping[str, object]], scorer: Scorer, stage: str) -> list[float]:

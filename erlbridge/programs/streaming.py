@@ -111,7 +111,7 @@ class Streamed(BaseCallback):  # type: ignore[misc]
             self._told[piece.field] += piece.text
             if piece.is_last:
                 self._ended.add(piece.field)
-            self._guard.chunk(Chunk(self._spelling.key(piece.field), piece.text, piece.is_last))
+            self._guard.progress.chunk(Chunk(self._spelling.key(piece.field), piece.text, piece.is_last))
 
     def _complete(self, found: Mapping[str, object]) -> None:
         """Tells what did not come in pieces: an answer from the cache, or one that the chat format was not used for."""

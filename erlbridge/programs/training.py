@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from erlbridge.core.jobs import Outcome
 from erlbridge.core.training import TrainModel
-from erlbridge.programs.artifacts import pack
+from erlbridge.programs.envelopes import pack
 from erlbridge.programs.evaluation import mean
 from erlbridge.programs.optimizers import Search, check
 from erlbridge.programs.optimizing import find, kept_models, named_models, rebuilt
@@ -42,12 +42,12 @@ def train(work: Work, job: TrainModel) -> Outcome:
     student = work.start.build()
     if validation:
         work.score_before = mean(work.runner.score(student, validation, scorer, "baseline"))
-        work.guard.candidate(work.score_before, student.dump_state)
+        work.guard.progress.candidate(work.score_before, student.dump_state)
     work.found, lms = find(work, search, (), training)
     after = None
     if validation:
         after = mean(work.runner.score(rebuilt(work.found, lms), validation, scorer, "evaluating"))
-    work.guard.enter("finishing")
+    work.guard.progress.enter("finishing")
     term = work.envelope(work.found, after)
     program_id, data = pack(term)
     result = {

@@ -19,8 +19,10 @@ from erlbridge.core.pipelines import Pipeline
 from erlbridge.core.signatures import Signature, check_signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import BridgeError, InternalError, NotFound, ValidationError
-from erlbridge.programs.artifacts import Artifact, DatasetSum, capture, envelope, fresh, joined, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, capture, fresh, joined
+from erlbridge.programs.dataset_sum import DatasetSum
 from erlbridge.programs.ensembles import require_fields
+from erlbridge.programs.envelopes import envelope, read_envelope, unpack
 from erlbridge.programs.evaluation import Answer, Runner
 from erlbridge.programs.failures import Secrets
 from erlbridge.programs.guard import Guard
@@ -189,7 +191,7 @@ class Work:
         found = data.read(self.recipe.signature)
         summed = DatasetSum(len(found)) if learned else None
         if data.stored:
-            self.guard.enter("reading", len(found))
+            self.guard.progress.enter("reading", len(found))
             self._go_through(found, summed)
         elif summed is not None:
             for item in found:
@@ -203,7 +205,7 @@ class Work:
                 summed.add(item)
             if number % _READ_AT_ONCE == 0 or number == len(found):
                 self.guard.check()
-                self.guard.passed(number)
+                self.guard.progress.passed(number)
 
     def examples(self, values: Sequence[Mapping[str, object]]) -> Sequence[Any]:
         """Field values as DSPy takes them: of a list another list, of a dataset each when it is asked for."""
@@ -269,9 +271,9 @@ class Work:
         reason = self.guard.reason or InternalError("the job was stopped without a reason")
         if models := [one.model for one in self.trained().values() if one.content is None]:
             reason.context["trained_models"] = models  # paid for, and there at the endpoint
-        score, state = self.guard.course.best_score, self.guard.course.best_state
+        score, state = self.guard.progress.course.best_score, self.guard.progress.course.best_state
         artifact = None if state is None else capture(self.recipe, state)
-        if self.found is not None and (self.guard.trials == 0 or self.found.recipe != self.recipe):
+        if self.found is not None and (self.guard.progress.trials == 0 or self.found.recipe != self.recipe):
             score, artifact = None, self.found  # compiled and paid for, but not measured yet
         if artifact is not None:
             reason.context["best_score"] = score

@@ -20,7 +20,8 @@ from erlbridge.core.signatures import Signature, parse_signature
 from erlbridge.core.workflow import Step
 from erlbridge.core.workflow_edit import Edit
 from erlbridge.errors import ValidationError
-from erlbridge.programs.artifacts import Artifact, Predictor, envelope, pack, unpack
+from erlbridge.programs.artifacts import Artifact, Predictor
+from erlbridge.programs.envelopes import envelope, pack, unpack
 from erlbridge.programs.predictions import plain
 from erlbridge.programs.signatures import REASONING, signature_term
 from erlbridge.programs.work import resolve

@@ -55,10 +55,6 @@ class Claims:
 
         return self._engine.write(forget)
 
-    def holder(self, name: str) -> str | None:
-        """Whose a claim is now; None for one that is free, never taken or over."""
-        return self._engine.read(lambda statements: _holder(statements, name))
-
 
 def _take(statements: Statements, name: str, owner: str, lease_s: float) -> bool:
     now_ns = statements.now_ns()
@@ -80,11 +76,6 @@ def _keep(statements: Statements, names: tuple[str, ...], owner: str, lease_s: f
     # One that ended and that nobody took meanwhile is still its owner's.
     statement = "UPDATE claims SET until = ? WHERE name = ? AND owner = ?"
     return {name for name in names if statements.run(statement, (until_ns, name, owner))}
-
-
-def _holder(statements: Statements, name: str) -> str | None:
-    rows = statements.rows("SELECT owner FROM claims WHERE name = ? AND until > ?", (name, statements.now_ns()))
-    return str(rows[0][0]) if rows else None
 
 
 def _end_ns(now_ns: int, lease_s: float) -> int:

@@ -75,6 +75,19 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def append_whole(file: int, content: bytes | bytearray | memoryview, size: int) -> None:
+    """Writes all of it at the end of an open file of `size` bytes. When the disk refuses, what it took is cut off again
+    where that can be done, and the `OSError` raised."""
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[os.write(file, view) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+
+
 def lock_file(path: Path, flags: int = 0) -> int:
     """A descriptor of a file that holds its lock, which the kernel takes back however this process ends; `flags` may
     have the file made.

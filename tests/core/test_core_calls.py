@@ -147,7 +147,7 @@ def test_a_result_for_an_unknown_call_is_told_once_and_counted() -> None:
 
 def test_open_calls_are_bounded_for_a_job_and_for_the_node() -> None:
     scheduler = running(2)
-    scheduler.calls = OpenCalls(max_of_job=2, max_of_node=3)
+    scheduler.calls.max_of_job, scheduler.calls.max_of_node = 2, 3
     assert len(scheduler.step(Called(1, 1, SCORE, []), 1.0) + scheduler.step(Called(1, 2, SCORE, []), 1.0)) == 2
     assert refusal(scheduler.step(Called(1, 3, SCORE, []), 1.0)) == "overloaded"
     assert isinstance(scheduler.step(Called(2, 1, SCORE, []), 1.0)[0], Ask)

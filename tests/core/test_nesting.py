@@ -215,7 +215,7 @@ def test_nested_requests_that_wait_are_cancelled_and_time_out_like_others() -> N
     machine.finish("a")
     assert not machine.scheduler.nesting.waiting
     assert machine.scheduler.nesting.lent == 0
-    assert machine.scheduler.frame_bytes == 0
+    assert machine.scheduler.in_flight.frame_bytes == 0
 
 
 def test_a_job_that_may_finish_before_a_shutdown_may_have_what_it_needs_for_that() -> None:
@@ -253,7 +253,7 @@ def test_whatever_comes_something_that_runs_can_end_and_all_are_answered(
 
     def waited_for() -> set[str]:
         """Jobs that cannot end: an unanswered request was made for them."""
-        unanswered = {entry.request.id for entry in machine.scheduler.entries.values()}
+        unanswered = {entry.request.id for entry in machine.scheduler.in_flight.entries.values()}
         return {parent for child, parent in parents.items() if child in unanswered}
 
     def finish(which: int) -> None:
@@ -280,6 +280,6 @@ def test_whatever_comes_something_that_runs_can_end_and_all_are_answered(
         assert len(machine.scheduler.roster.lasting()) <= workers + spares + nested_workers
     while machine.runs:
         finish(0)
-    assert not machine.scheduler.entries
+    assert not machine.scheduler.in_flight.entries
     assert machine.scheduler.nesting.lent == 0
     assert len(machine.scheduler.roster.lasting()) == workers + spares

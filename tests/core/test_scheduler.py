@@ -92,7 +92,7 @@ def test_a_full_queue_answers_overloaded_at_once_with_numbers() -> None:
     assert refusal.failure.context == {"waiting": 1, "running": 1, "workers": 1, "limit": 1}
     assert refusal.failure.retry_after_ms == 1000
     assert "raise max_queue" in refusal.failure.message
-    assert scheduler.status()[0] == "overloaded"
+    assert scheduler.admission.status()[0] == "overloaded"
 
 
 def test_a_dead_worker_is_one_typed_error_and_a_fresh_worker() -> None:
@@ -207,7 +207,7 @@ def test_the_id_of_a_shutdown_that_waits_is_in_flight() -> None:
     scheduler = ready()
     scheduler.step(submitted(1), 1.0)
     scheduler.step(ShutdownAsked(("s",), 10.0, (b"s",)), 1.0)
-    failure = scheduler.duplicate(b"s")
+    failure = scheduler.admission.duplicate(b"s")
     assert failure is not None
     assert failure.error_type == "duplicate_id"
 

@@ -189,14 +189,14 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(event=requests)
     def submit_again(self, event: Submitted) -> None:
-        if self.scheduler.duplicate(event.key) is None:
+        if self.scheduler.admission.duplicate(event.key) is None:
             self.send(event)
 
     def send(self, event: Submitted) -> None:
         meta = event.request.meta
         if meta.deadline_ms is not None:
             self.deadlines[event.request.id] = self.now + meta.deadline_ms / 1000
-        if self.scheduler.sharing.find(meta.idempotency_key):
+        if self.scheduler.in_flight.sharing.find(meta.idempotency_key):
             assert meta.idempotency_key is not None
             assert event.identity is not None
             self.open[event.request.id] = self.of_key[meta.idempotency_key]
@@ -293,8 +293,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def open_requests_are_exactly_those_the_scheduler_holds(self) -> None:
-        sharing = self.scheduler.sharing
-        held = {asker.request.id for entry in self.scheduler.entries.values() for asker in sharing.askers(entry)}
+        sharing = self.scheduler.in_flight.sharing
+        held = {
+            asker.request.id for entry in self.scheduler.in_flight.entries.values() for asker in sharing.askers(entry)
+        }
         assert held == {name for name, event in self.open.items() if event is not None}
 
     @invariant()
@@ -351,10 +353,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.open
         assert len(self.scheduler.queue) == 0
         assert len(self.scheduler.calls) == 0
-        assert len(self.scheduler._deadlines) == 0
-        assert not self.scheduler.sharing._of_key
-        assert not self.scheduler.sharing._of_id
-        assert not self.scheduler.held
+        assert len(self.scheduler.in_flight.deadlines) == 0
+        assert not self.scheduler.in_flight.sharing._of_key
+        assert not self.scheduler.in_flight.sharing._of_id
+        assert not self.scheduler.in_flight.held
 
 
 def test_random_histories_answer_every_request_exactly_once_and_keep_every_limit() -> None:

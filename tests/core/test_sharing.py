@@ -67,7 +67,7 @@ def test_one_job_answers_all_who_ask_for_it_and_only_one_pays() -> None:
     paid, free = ({atom("metrics"): atom_keys({**PAID, "cached": value})} for value in (False, True))
     assert found == [Answer(1, True, paid), Answer(2, True, free), Answer(3, True, free)]
     assert found[1].term is found[2].term, "it is in memory once, however many ask"  # type: ignore[union-attr]
-    assert scheduler.sharing.find("k") is None
+    assert scheduler.in_flight.sharing.find("k") is None
 
 
 def test_an_error_of_the_job_is_the_answer_of_all() -> None:
@@ -112,7 +112,7 @@ def test_a_job_goes_on_until_its_last_asker_is_gone() -> None:
     assert kinds(cancelled(scheduler, 2)) == [(2, "cancelled")]
     assert kinds(cancelled(scheduler, 1)) == [(1, "cancelled")]
     assert cancelled(scheduler, 3) == [Interrupt(1)]
-    assert scheduler.sharing.find("k") is None, "what is being stopped can be joined no more"
+    assert scheduler.in_flight.sharing.find("k") is None, "what is being stopped can be joined no more"
     assert kinds(scheduler.step(Finished(1, True, "done"), 1.0)) == [(3, "cancelled")]
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from erlbridge.errors import Overloaded
-from erlbridge.limits import MAX_TRANSFER_WINDOW
+from erlbridge.limits import MAX_TRANSFER_WINDOW, MAX_WAITING_DISK_REQUESTS
 from erlbridge.node.disk import Disk, Errand
 from erlbridge.node.transfer_verbs import window
 
@@ -35,3 +35,18 @@ def test_a_transfer_that_ignores_its_window_is_overloaded_and_others_are_not() -
 
 def test_ten_transfers_together_may_send_what_fits_into_the_room() -> None:
     assert [window(transfers) for transfers in (0, 1, 4, 10, 100)] == [16, 16, 16, 6, 1]
+
+
+def test_what_comes_again_while_the_disk_hangs_is_bounded_and_what_the_node_needs_is_done() -> None:
+    go_on = threading.Event()
+    heard: list[object] = []
+    with selectors.PollSelector() as selector:
+        disk = Disk(selector, lambda _request_id, _outcome: None)
+        disk.run("hanging", go_on.wait, heard.append)
+        for _ in range(MAX_WAITING_DISK_REQUESTS):
+            disk.run_if_room("a look", lambda: "seen", heard.append)
+        assert [type(outcome) for outcome in heard] == [Overloaded]
+        disk.run("a claim", lambda: "released", heard.append)
+        go_on.set()
+        disk.finish(30)
+    assert (heard.count("seen"), heard[-1]) == (MAX_WAITING_DISK_REQUESTS - 1, "released")

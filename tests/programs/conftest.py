@@ -23,6 +23,13 @@ def jobs(tickets: list[dict[str, str]]) -> Jobs:
 
 
 @pytest.fixture
+def hosted(jobs: Jobs) -> Jobs:
+    """Jobs whose host executes the steps of workflows."""
+    jobs.watcher.functions["execute_step"] = lambda step, context: {"text": f"for {context['steps']['classify']}"}
+    return jobs
+
+
+@pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     served = Endpoint()
     yield served

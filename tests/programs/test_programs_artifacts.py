@@ -13,7 +13,9 @@ from erlbridge.codec import Atom, Pid, TermMap, binary_to_term, term_to_binary
 from erlbridge.core.modules import parse_module
 from erlbridge.core.signatures import Field, FieldType, Signature
 from erlbridge.errors import ValidationError
-from erlbridge.programs.artifacts import Artifact, DatasetSum, capture, envelope, pack, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, capture
+from erlbridge.programs.dataset_sum import DatasetSum
+from erlbridge.programs.envelopes import envelope, pack, read_envelope, unpack
 from erlbridge.programs.modules import Recipe
 from erlbridge.wire.place import Place
 

@@ -19,7 +19,8 @@ from erlbridge.core.signatures import parse_signature
 from erlbridge.core.spelling import Spelling
 from erlbridge.core.tools import Tool, parse_tools
 from erlbridge.errors import BudgetExceeded, CallbackFailed, Cancelled, InternalError, ValidationError
-from erlbridge.programs.artifacts import envelope, fresh, pack, unpack
+from erlbridge.programs.artifacts import fresh
+from erlbridge.programs.envelopes import envelope, pack, unpack
 from erlbridge.programs.guard import Guard, Stop
 from erlbridge.programs.host import HostFunction
 from erlbridge.programs.host_lm import read_completion

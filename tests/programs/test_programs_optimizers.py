@@ -11,17 +11,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import dspy
 import pytest
 from offline_endpoint import OfflineEndpoint
 from program_jobs import Jobs, Reply, Watcher, atoms, category, completion, failure, plain
 
 from erlbridge.codec import Atom, binary_to_term, term_to_binary
-from erlbridge.core.configs import Budget
 from erlbridge.core.datasets import Dataset
 from erlbridge.core.ensembles import MAX_MEMBERS
 from erlbridge.core.jobs import Outcome, parse_job
-from erlbridge.core.metrics import Metric
 from erlbridge.core.spelling import Spelling
 from erlbridge.errors import (
     BudgetExceeded,
@@ -30,11 +27,6 @@ from erlbridge.errors import (
     MissingPackage,
     ValidationError,
 )
-from erlbridge.programs.ensembles import Ensemble
-from erlbridge.programs.feedback import Feedback
-from erlbridge.programs.guard import Guard
-from erlbridge.programs.judgements import Judge, Judgement
-from erlbridge.programs.metrics import Comparison, Scorer
 from erlbridge.programs.run import run
 from erlbridge.store.dataset_writer import DatasetWriter
 from erlbridge.store.store import open_store
@@ -300,51 +292,6 @@ def test_gepa_stops_at_a_score_that_is_enough(
     assert early["optimization_metrics"]["lm_calls"] < full["optimization_metrics"]["lm_calls"]
 
 
-def test_gepas_own_budget_is_foretold(jobs: Jobs) -> None:
-    jobs.watcher.stop_when = lambda state: state.stage == "searching"
-    jobs.watcher.reason = Cancelled("cancelled as asked")
-    with pytest.raises(Cancelled):
-        jobs.optimize("gepa", **DATA, options={"auto": "light"})
-    foretold = {state.total for state in jobs.watcher.seen if state.stage == "searching"}
-    assert len(foretold) == 1
-    assert foretold != {None}
-
-
-def feedback(*fields: str, judge: Judge | None = None) -> Feedback:
-    metric = Metric("exact_match")
-    return Feedback(Scorer(metric, judge or Comparison(metric, fields), fields, Guard(Watcher(), Budget())))
-
-
-def test_gepa_is_told_what_the_metric_itself_has_to_say() -> None:
-    found = feedback("a", judge=lambda *_: Judgement(0.5, "too short"))(
-        dspy.Example(a="x"), dspy.Prediction(a="y"), None, "answer", []
-    )
-    assert (found["score"], found["feedback"]) == (0.5, "too short")
-
-
-@pytest.mark.parametrize(
-    ("example", "prediction", "said"),
-    [
-        ({"a": "x", "b": 1}, {"a": "y", "b": 1}, "Partly right, score 0.50: `a`: expected x, got y."),
-        ({"a": "x", "b": 1}, {"a": "y"}, "`a`: expected x, got y; `b`: expected 1, got None."),
-        ({"a": "x", "b": 1}, {"a": "x", "b": 1}, "This output is correct."),
-    ],
-)
-def test_gepas_feedback_says_what_each_output_should_have_been(
-    example: dict[str, object], prediction: dict[str, object], said: str
-) -> None:
-    metric = feedback("a", "b")
-    found = metric(dspy.Example(example), dspy.Prediction(**prediction), None, "answer", [])
-    assert found["feedback"] == said
-    assert found["score"] == metric(dspy.Example(example), dspy.Prediction(**prediction))
-
-
-def test_a_long_value_is_cut_in_the_feedback() -> None:
-    metric = feedback("a")
-    found = metric(dspy.Example(a="x" * 9000), dspy.Prediction(a="y" * 9000), None, "answer", [])
-    assert len(found["feedback"]) < 1100
-
-
 @pytest.mark.parametrize(
     ("optimizer", "package"),
     [("optuna", "optuna"), ("simba", "numpy"), ("gepa", "gepa"), ("knn", "numpy"), ("mipro", "numpy")],
@@ -359,57 +306,6 @@ def test_a_missing_package_is_named_before_a_call_is_made(
 
 
 # -- programs that are more than a state ------------------------------------------------------------------------------
-
-
-def test_an_ensemble_of_named_programs_votes(jobs: Jobs, tickets: list[dict[str, str]]) -> None:
-    stored: dict[str, bytes] = {}
-    terms: list[Any] = []
-    for seed in (1, 2):
-        _, outcome = jobs.optimize("labeled_few_shot", **DATA, seed=seed)
-        assert outcome.program is not None
-        stored[str(outcome.program_id)] = outcome.program
-        terms.append(outcome.result[Atom("program")])  # type: ignore[index]
-    members = [*(name.encode() for name in stored), binary_to_term(term_to_binary(terms[0]))]
-    term = atoms(
-        {
-            "signature": jobs.signature,
-            "training_data": tickets[:6],
-            "config": {"lm": Atom("offline"), "optimizer": "ensemble"},
-        }
-    )
-    term[Atom("config")][Atom("options")] = {Atom("programs"): members}  # type: ignore[index]
-    outcome = run(parse_job("optimize_signature", term), Watcher(), stored, Spelling.of(term))
-    result = plain(outcome.result)
-    assert len(result["program"]["members"]) == 3
-    assert result["optimization_metrics"]["lm_calls"] == 6 + 3 * 6  # each member answers each example
-    assert evaluated(tickets, outcome.result[Atom("program")]) >= 0.5  # type: ignore[index]
-
-
-def test_a_majority_is_found_among_answers_of_any_type() -> None:
-    def vote(field: str, *values: object) -> object:
-        members = [lambda value=value, **_: dspy.Prediction({field: value}) for value in values]
-        return Ensemble(members, "majority", field)().toDict()[field]
-
-    assert vote("n", 1, 2, 2) == 2
-    assert vote("items", ["a"], ["b"], ["b"]) == ["b"]
-    assert vote("t", "Yes.", "no", "yes") == "Yes."
-    assert vote("t", "", "", "x") == "x"
-    assert vote("t", None, None) is None
-    assert vote("n", 1, 2) == 1
-
-
-def test_a_member_with_other_fields_is_refused(jobs: Jobs, tickets: list[dict[str, str]]) -> None:
-    _, outcome = jobs.optimize("labeled_few_shot", **DATA)
-    assert outcome.program is not None
-    name = str(outcome.program_id)
-    payload = {
-        "signature": "subject -> category",
-        "training_data": tickets[:2],
-        "config": {"lm": Atom("offline"), "optimizer": "ensemble", "options": {"programs": [name, name]}},
-    }
-    with pytest.raises(ValidationError, match="expected the fields of the first member, subject, got") as caught:
-        jobs.run("optimize_signature", payload, {name: outcome.program})
-    assert caught.value.path == "payload.config.options.programs[0]"
 
 
 @pytest.mark.parametrize("optimizer", ["ensemble", "knn_few_shot"])

@@ -18,7 +18,8 @@ from erlbridge.core.modules import Module
 from erlbridge.core.pipelines import parse_pipeline
 from erlbridge.core.signatures import Field, FieldType, Signature, parse_signature
 from erlbridge.errors import MissingPackage, OptimizationError, ValidationError
-from erlbridge.programs.artifacts import Artifact, envelope, fresh, joined, members_of, pack, read_envelope, unpack
+from erlbridge.programs.artifacts import Artifact, fresh, joined, members_of
+from erlbridge.programs.envelopes import envelope, pack, read_envelope, unpack
 from erlbridge.programs.modules import Recipe
 from erlbridge.programs.neighbours import Index
 from erlbridge.programs.objects import build_model, model_name

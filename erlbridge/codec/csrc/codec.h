@@ -102,7 +102,7 @@ typedef struct {
         Py_ssize_t fun_arity, fun_uniq, fun_index, fun_module, fun_old_index, fun_old_uniq, fun_pid, fun_free;
         Py_ssize_t local_data;
     } at;
-    Py_ssize_t max_depth, max_bytes, max_atom_characters, max_integer_bytes, max_key_map;
+    Py_ssize_t max_depth, max_bytes, max_atom_characters, max_integer_bytes;
     uint64_t seed;
     size_t atom_mask; /* pairs of entries, less one */
     AtomEntry *atoms;
@@ -309,7 +309,7 @@ static inline size_t shape_key(const Shape *shape, Py_ssize_t index, const uint8
     return (size_t)(end - p) >= size && same_bytes(shape->wire + from, p, size) ? size : 0;
 }
 
-/* -- terms.c ------------------------------------------------------------------------------------------------------ */
+/* -- terms_read.c, terms_write.c ------------------------------------------------------------------------------------------------------ */
 
 /* The value of a tag that holds no terms and is rare, and in `*stop` where it ends. NULL without an exception: no term. */
 PyObject *read_rare(State *state, const uint8_t *p, const uint8_t *end, const uint8_t **stop);
@@ -328,6 +328,13 @@ PyObject *decode(State *state, const uint8_t *data, Py_ssize_t size, Py_ssize_t 
 
 /* `parts`: a list that takes the parts, or NULL; with it, the result is None. */
 PyObject *encode(State *state, PyObject *term, bool deterministic, PyObject *default_, PyObject *parts);
+
+/* -- functions.c ----------------------------------------------------------------------------------------------------- */
+
+/* The methods of these names. */
+PyObject *binary_to_term(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+PyObject *term_to_binary(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+PyObject *term_to_iovec(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
 
 /* -- skip.c ---------------------------------------------------------------------------------------------------------- */
 

@@ -96,4 +96,40 @@ static inline bool dict_view_next(const DictView *view, Py_ssize_t *at, PyObject
 }
 
 #endif
+
+/* Whether no two keys of the dict can be one key in Erlang: all are of one type whose values Erlang tells apart too. */
+static inline bool keys_differ(State *state, PyObject *dict)
+{
+    PyTypeObject *type = NULL;
+    DictView view;
+    if (state->shapes.works && dict_view(dict, &view)) {
+        if (view.text) {
+            return true;
+        }
+        for (Py_ssize_t at = 0; at < view.count; at++) {
+            PyTypeObject *other = view.entries[at].me_value == NULL ? type : Py_TYPE(view.entries[at].me_key);
+            if (other != type) {
+                if (type != NULL) {
+                    return false;
+                }
+                type = other;
+            }
+        }
+    }
+    else {
+        Py_ssize_t at = 0;
+        PyObject *key, *value;
+        while (PyDict_Next(dict, &at, &key, &value)) {
+            if (Py_TYPE(key) != type) {
+                if (type != NULL) {
+                    return false;
+                }
+                type = Py_TYPE(key);
+            }
+        }
+    }
+    return type == NULL || (PyObject *)type == state->atom_type || type == &PyUnicode_Type || type == &PyBytes_Type
+           || type == &PyLong_Type || type == &PyFloat_Type || type == &PyBool_Type;
+}
+
 #endif

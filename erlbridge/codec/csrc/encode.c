@@ -8,93 +8,6 @@
 #include "encoder.h"
 #include "dicts.h"
 
-#include <stdlib.h>
-
-static bool all_of(PyObject *list, PyTypeObject *type)
-{
-    for (Py_ssize_t index = 0; index < PyList_GET_SIZE(list); index++) {
-        if (Py_TYPE(PyList_GET_ITEM(list, index)) != type) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether no two keys of the dict can be one key in Erlang: all are of one type whose values Erlang tells apart too. */
-static bool keys_differ(State *state, PyObject *dict)
-{
-    PyTypeObject *type = NULL;
-    DictView view;
-    if (state->shapes.works && dict_view(dict, &view)) {
-        if (view.text) {
-            return true;
-        }
-        for (Py_ssize_t at = 0; at < view.count; at++) {
-            PyTypeObject *other = view.entries[at].me_value == NULL ? type : Py_TYPE(view.entries[at].me_key);
-            if (other != type) {
-                if (type != NULL) {
-                    return false;
-                }
-                type = other;
-            }
-        }
-    }
-    else {
-        Py_ssize_t at = 0;
-        PyObject *key, *value;
-        while (PyDict_Next(dict, &at, &key, &value)) {
-            if (Py_TYPE(key) != type) {
-                if (type != NULL) {
-                    return false;
-                }
-                type = Py_TYPE(key);
-            }
-        }
-    }
-    return type == NULL || (PyObject *)type == state->atom_type || type == &PyUnicode_Type || type == &PyBytes_Type
-           || type == &PyLong_Type || type == &PyFloat_Type || type == &PyBool_Type;
-}
-
-static int by_address(const void *one, const void *two)
-{
-    uintptr_t a = (uintptr_t)*(PyObject *const *)one, b = (uintptr_t)*(PyObject *const *)two;
-    return a < b ? -1 : a > b;
-}
-
-/* Refuses what nests too deep. Looks for cycles at each doubling of the depth, so that it costs next to nothing. */
-static int check_depth(Encoder *encoder, PyObject *value)
-{
-    Py_ssize_t depth = encoder->depth;
-    if (depth >= encoder->state->max_depth) {
-        return refuse(encoder, PyUnicode_FromFormat("term nested deeper than %zd", encoder->state->max_depth));
-    }
-    if (depth & (depth - 1)) {
-        return 0;
-    }
-    PyObject **owners = PyMem_Malloc((size_t)(depth + 1) * sizeof(PyObject *));
-    if (owners == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (Py_ssize_t index = 0; index < depth; index++) {
-        owners[index] = encoder->frames[index + 1].owner;
-    }
-    owners[depth] = value;
-    qsort(owners, (size_t)depth + 1, sizeof(PyObject *), by_address);
-    bool twice = false;
-    for (Py_ssize_t index = 0; index < depth; index++) {
-        twice = twice || owners[index] == owners[index + 1];
-    }
-    PyMem_Free(owners);
-    if (!twice) {
-        return 0;
-    }
-    PyObject *name = PyType_GetName(Py_TYPE(value));
-    int refused = name == NULL ? -1 : refuse(encoder, PyUnicode_FromFormat("%U holds itself", name));
-    Py_XDECREF(name);
-    return refused;
-}
-
 static Frame *push(Encoder *encoder, Kind kind, PyObject *owner, Py_ssize_t *capacity)
 {
     if (encoder->depth + 1 == *capacity) {
@@ -129,84 +42,6 @@ static void pop(Encoder *encoder)
     Py_XDECREF(items);
     Py_XDECREF(held);
     Py_DECREF(owner);
-}
-
-/* -- refusals ------------------------------------------------------------------------------------------------------------ */
-
-/* The open containers from the outermost on, for the place in a message. */
-static PyObject *owners(Encoder *encoder, Py_ssize_t depth)
-{
-    PyObject *list = PyList_New(depth);
-    for (Py_ssize_t index = 0; list != NULL && index < depth; index++) {
-        PyList_SET_ITEM(list, index, Py_NewRef(encoder->frames[index + 1].owner));
-    }
-    return list;
-}
-
-static void raise_refusal(Encoder *encoder, PyObject *value)
-{
-    PyObject *message = encoder->message;
-    Py_ssize_t depth = encoder->depth;
-    if (message == NULL) {
-        return;
-    }
-    encoder->message = NULL;
-    if (encoder->whole_list && depth > 0 && encoder->frames[depth].kind == LIST
-        && all_of(encoder->frames[depth].owner, &PyLong_Type)) {
-        value = encoder->frames[depth].owner;
-        depth--;
-    }
-    PyObject *places = owners(encoder, depth);
-    if (places != NULL) {
-        PyObject *error = PyObject_CallFunctionObjArgs(encoder->state->refusal, message, places, value, NULL);
-        Py_DECREF(places);
-        if (error != NULL) {
-            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-            Py_DECREF(error);
-        }
-    }
-    Py_DECREF(message);
-}
-
-/* What Python answers about a value. Its EncodeError gets the value's place, unless `default` may have raised it. */
-static PyObject *ask(Encoder *encoder, PyObject *function, PyObject *value, PyObject *option)
-{
-    Py_INCREF(value);
-    PyObject *answer = PyObject_CallFunctionObjArgs(function, value, option, NULL);
-    if (answer == NULL && encoder->default_ == Py_None && PyErr_ExceptionMatches(encoder->state->encode_error)) {
-        PyObject *type, *error, *trace;
-        PyErr_Fetch(&type, &error, &trace);
-        PyErr_NormalizeException(&type, &error, &trace);
-        PyObject *places = owners(encoder, encoder->depth);
-        PyObject *placed = places == NULL ? NULL : PyObject_CallFunctionObjArgs(encoder->state->located, error, places,
-                                                                               value, NULL);
-        Py_XDECREF(places);
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(trace);
-        if (placed != NULL) {
-            PyErr_SetObject((PyObject *)Py_TYPE(placed), placed);
-            Py_DECREF(placed);
-        }
-    }
-    Py_DECREF(value);
-    return answer;
-}
-
-static int changed(Encoder *encoder, const Frame *frame, const char *cause)
-{
-    PyObject *name = PyType_GetName(Py_TYPE(frame->owner));
-    if (name != NULL) {
-        PyObject *text = PyUnicode_FromFormat("%U changed while it was written (%s)", name, cause);
-        PyObject *error = text == NULL ? NULL : PyObject_CallOneArg(encoder->state->encode_error, text);
-        if (error != NULL) {
-            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-            Py_DECREF(error);
-        }
-        Py_XDECREF(text);
-        Py_DECREF(name);
-    }
-    return -1;
 }
 
 /* -- the loop ------------------------------------------------------------------------------------------------------------ */
@@ -412,16 +247,9 @@ not_leaf:
             }
         }
         if (encoder->depth >= CYCLE_DEPTH) {
-            /* A list of numbers is written in one piece and opens nothing. */
-            PyTypeObject *type = Py_TYPE(first);
-            bool flat = (type == &PyLong_Type || (type == &PyFloat_Type && size > 3)) && all_of(value, type);
-            if (flat && type == &PyFloat_Type) {
-                PyObject *answer = PyObject_CallFunctionObjArgs(state->run, value, NULL);
-                if (answer == NULL) {
-                    return -1;
-                }
-                flat = answer == Py_True;
-                Py_DECREF(answer);
+            int flat = is_run(encoder->state, value);
+            if (flat < 0) {
+                return -1;
             }
             if (put_header(encoder, LIST_EXT, (size_t)size) < 0 || (!flat && check_depth(encoder, value) < 0)) {
                 goto refused;
@@ -488,76 +316,9 @@ not_leaf:
         goto refused;
     }
     Py_INCREF(value);
-    PyObject *items;
-    Kind kind = FLAT;
+    Kind kind = type == state->fun_type ? FUN : FLAT;
     size_t before = encoder->gone + (size_t)(encoder->p - encoder->start);
-    if (type == state->termmap_type) {
-        items = ask(encoder, state->term_map_values, value, deterministic ? Py_True : Py_False);
-        if (items != NULL) {
-            put_header(encoder, MAP_EXT, (size_t)PyTuple_GET_SIZE(items) / 2);
-        }
-    }
-    else if (type == state->improper_type) {
-        PyObject *elements = SLOT(value, state->at.improper_elements), *tail = SLOT(value, state->at.improper_tail);
-        if (elements == NULL || !PyList_CheckExact(elements) || tail == NULL) {
-            PyErr_SetString(PyExc_SystemError, "an improper list with fields that its constructor refuses");
-            Py_DECREF(value);
-            return -1;
-        }
-        Py_ssize_t size = PyList_GET_SIZE(elements);
-        if (size == 0) {
-            refuse(encoder, PyUnicode_FromString("improper list that was emptied"));
-            raise_refusal(encoder, value);
-            Py_DECREF(value);
-            return -1;
-        }
-        items = PyTuple_New(size + 1);
-        if (items != NULL && PyList_GET_SIZE(elements) != size) {
-            /* The allocation let a finalizer run, and that one changed the list. */
-            PyErr_SetString(state->encode_error, "ImproperList changed while it was written");
-            Py_CLEAR(items);
-        }
-        if (items != NULL) {
-            for (Py_ssize_t index = 0; index < size; index++) {
-                PyTuple_SET_ITEM(items, index, Py_NewRef(PyList_GET_ITEM(elements, index)));
-            }
-            PyTuple_SET_ITEM(items, size, Py_NewRef(tail));
-            put_header(encoder, LIST_EXT, (size_t)size);
-        }
-    }
-    else if (type == state->fun_type) {
-        PyObject *captured = SLOT(value, state->at.fun_free);
-        PyObject *module = SLOT(value, state->at.fun_module), *pid = SLOT(value, state->at.fun_pid);
-        PyObject *old_index = SLOT(value, state->at.fun_old_index), *old_uniq = SLOT(value, state->at.fun_old_uniq);
-        if (captured == NULL || !PyTuple_CheckExact(captured) || !module || !pid || !old_index || !old_uniq) {
-            PyErr_SetString(PyExc_SystemError, "a fun with fields that its constructor refuses");
-            Py_DECREF(value);
-            return -1;
-        }
-        Py_ssize_t size = PyTuple_GET_SIZE(captured);
-        items = PyTuple_New(4 + size);
-        if (items != NULL) {
-            PyTuple_SET_ITEM(items, 0, Py_NewRef(module));
-            PyTuple_SET_ITEM(items, 1, Py_NewRef(old_index));
-            PyTuple_SET_ITEM(items, 2, Py_NewRef(old_uniq));
-            PyTuple_SET_ITEM(items, 3, Py_NewRef(pid));
-            for (Py_ssize_t index = 0; index < size; index++) {
-                PyTuple_SET_ITEM(items, 4 + index, Py_NewRef(PyTuple_GET_ITEM(captured, index)));
-            }
-            if (ensure(encoder, 30 + HEADER_BYTES) < 0) {
-                Py_CLEAR(items);
-            }
-            else {
-                encoder->p += 30;
-            }
-        }
-        kind = FUN;
-    }
-    else {
-        PyObject *answer = ask(encoder, state->pure_plain, value, encoder->default_);
-        items = answer == NULL ? NULL : PyTuple_Pack(1, answer);
-        Py_XDECREF(answer);
-    }
+    PyObject *items = parts_of(encoder, value, deterministic);
     frame = items == NULL ? NULL : push(encoder, kind, value, &capacity);
     Py_DECREF(value);
     if (frame == NULL) {

@@ -1,4 +1,5 @@
-/* The encoder's state and the values that are written in place; shared by encode.c and writer.c. */
+/* The encoder's state and the values that are written in place; shared by encode.c, parts.c,
+ * refusals.c and writer.c. */
 
 #ifndef ERLBRIDGE_ENCODER_H
 #define ERLBRIDGE_ENCODER_H
@@ -264,5 +265,28 @@ INLINE uint8_t *put_leaf(Encoder *encoder, uint8_t *p, PyObject *value, const Py
     encoder->put = 0;
     return NULL;
 }
+
+/* -- parts.c ---------------------------------------------------------------------------------------------------------- */
+
+/* A tuple of the values that this one is written as, their header written already; NULL with an exception. */
+PyObject *parts_of(Encoder *encoder, PyObject *value, bool deterministic);
+
+/* -- refusals.c --------------------------------------------------------------------------------------------------------- */
+
+/* Whether a list, of one element at least, is one of numbers, which is written in one piece and opens nothing; -1 with an
+ * exception. */
+int is_run(State *state, PyObject *list);
+
+/* Refuses what nests too deep. Looks for cycles at each doubling of the depth, so that it costs next to nothing. */
+int check_depth(Encoder *encoder, PyObject *value);
+
+/* Raises what `refuse` was told, with this value's place. Leaves any other exception as it is. */
+void raise_refusal(Encoder *encoder, PyObject *value);
+
+/* What Python answers about a value. Its EncodeError gets the value's place, unless `default` may have raised it. */
+PyObject *ask(Encoder *encoder, PyObject *function, PyObject *value, PyObject *option);
+
+/* Raises that the frame's container has changed; gives -1. */
+int changed(Encoder *encoder, const Frame *frame, const char *cause);
 
 #endif

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from erlbridge.codec._pure_decode import make_map as map_of
 from erlbridge.codec.atoms import Atom
 from erlbridge.codec.terms import BitString, ImproperList
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 _SPECIAL = {"nil": None, "true": True, "false": False}
 _MOST_BITS = 8 * 1024 * 1024 * 64
+_BYTES = re.compile(r"(?:\s*[0-9]{1,3}\s*,)+")
+"""Bytes that others follow, of which long binaries are made."""
+_ARITY = re.compile(r"/([0-9]{1,3})")
 
 
 def named(name: str) -> object:
@@ -35,6 +40,14 @@ def make_map(cursor: Cursor, pairs: list[tuple[object, object]], start: int) -> 
         return map_of([part for pair in pairs for part in pair], start)
     except DecodeError as error:
         cursor.fail(error.message.removesuffix(f" at offset {start}"), start)
+
+
+def read_arity(cursor: Cursor) -> int:
+    """What stands behind a function's name."""
+    found = cursor.match(_ARITY)
+    if found is None or int(found[1]) > 255:
+        cursor.expected("`/` and an arity of at most 255")
+    return int(found[1])
 
 
 class Bits:
@@ -61,6 +74,13 @@ class Bits:
         whole, self._rest_bits = divmod(self._rest_bits, 8)
         self._data += (self._rest >> self._rest_bits).to_bytes(whole, "big")
         self._rest &= (1 << self._rest_bits) - 1
+
+    def take_run(self) -> None:
+        """The bytes that stand here, if others follow them."""
+        run = self._cursor.match(_BYTES)
+        if run is not None:
+            for number in run[0].split(",")[:-1]:
+                self.add(int(number), 8, self._cursor.pos)
 
     def extend(self, data: bytes) -> None:
         """Whole bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from erlbridge.codec.atoms import Atom
-from erlbridge.codec.notation.building import Bits, improper, make_map, named
+from erlbridge.codec.notation.building import Bits, improper, make_map, named, read_arity
 from erlbridge.codec.notation.elixir_atoms import OPERATORS
 from erlbridge.codec.notation.elixir_numbers import read_number_or_range
 from erlbridge.codec.notation.elixir_structs import SIGILS, set_struct, with_hidden
@@ -30,7 +30,6 @@ _KEY_END = re.compile(r":(?=\s)")
 _SIGIL = re.compile(r"~([a-zA-Z]+)")
 _SIGIL_ENDS = {"(": ")", "[": "]", "{": "}", "<": ">", "/": "/", "|": "|", '"': '"', "'": "'"}
 _LONE_BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
-_ARITY = re.compile(r"/([0-9]{1,3})")
 _WORDS = {"nil": None, "true": True, "false": False}
 
 
@@ -326,19 +325,13 @@ def _set(cursor: Cursor) -> Reading:
 
 _SIZE = re.compile(r"\s*::\s*(?:(?:integer-)?size\(\s*([0-9]{1,9})\s*\)|([0-9]{1,9})|(utf8|binary|integer)(?!\w))")
 
-_BYTES = re.compile(r"(?:\s*[0-9]{1,3}\s*,)+")
-"""Bytes that others follow, of which long binaries are made."""
-
 
 def _bits(cursor: Cursor, start: int) -> Reading:
     bits = Bits(cursor, start)
     if cursor.take(">>"):
         return bits.value()
     while True:
-        run = cursor.match(_BYTES)
-        if run is not None:
-            for number in run[0].split(",")[:-1]:
-                bits.add(int(number), 8, cursor.pos)
+        bits.take_run()
         cursor.skip_blank()
         at = cursor.pos
         value = yield
@@ -374,9 +367,7 @@ def _capture(cursor: Cursor) -> object:
         if found is None:
             cursor.expected("a function's name")
         name = checked_name(cursor, found[0], start)
-    arity = cursor.match(_ARITY)
-    if arity is None or int(arity[1]) > 255:
-        cursor.expected("`/` and an arity of at most 255")
+    arity = read_arity(cursor)
     if type(module) is not Atom:
         module = Atom({None: "nil", True: "true", False: "false"}[module])  # type: ignore[index]
-    return Export(module, Atom(name), int(arity[1]))
+    return Export(module, Atom(name), arity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from erlbridge.codec.atoms import Atom
-from erlbridge.codec.notation.building import Bits, improper, make_map, named
+from erlbridge.codec.notation.building import Bits, improper, make_map, named, read_arity
 from erlbridge.codec.notation.erlang_text import RESERVED
 from erlbridge.codec.notation.escapes import characters, read_escape, read_quoted
 from erlbridge.codec.notation.identifiers import read_identifier
@@ -29,9 +29,6 @@ _NUMBER = re.compile(
 _NAME = re.compile(r"[a-z\xdf-\xf6\xf8-\xff][A-Za-z0-9_@\xc0-\xd6\xd8-\xf6\xf8-\xff]*")
 _VARIABLE = re.compile(r"[A-Z_\xc0-\xd6\xd8-\xde][\w@]*")
 _SIZE = re.compile(r"\s*:\s*([0-9]{1,9})|\s*/\s*(utf8|binary|integer|unsigned-integer)(?!\w)")
-_BYTES = re.compile(r"(?:\s*[0-9]{1,3}\s*,)+")
-"""Bytes that others follow, of which long binaries are made."""
-_ARITY = re.compile(r"/([0-9]{1,3})")
 
 
 def from_erlang(text: str, *, max_depth: int = MAX_DEPTH) -> object:
@@ -196,10 +193,7 @@ def _bits(cursor: Cursor, start: int) -> Reading:
     if cursor.take(">>"):
         return bits.value()
     while True:
-        run = cursor.match(_BYTES)
-        if run is not None:
-            for number in run[0].split(",")[:-1]:
-                bits.add(int(number), 8, cursor.pos)
+        bits.take_run()
         cursor.skip_blank()
         at = cursor.pos
         is_string = cursor.text.startswith('"', at)
@@ -232,7 +226,5 @@ def _fun(cursor: Cursor) -> Export:
     module = _name(cursor, "a module's name behind `fun`")
     cursor.need(":", "between module and function")
     function = _name(cursor, "a function's name")
-    arity = cursor.match(_ARITY)
-    if arity is None or int(arity[1]) > 255:
-        cursor.expected("`/` and an arity of at most 255")
-    return Export(Atom(module), Atom(function), int(arity[1]))
+    arity = read_arity(cursor)
+    return Export(Atom(module), Atom(function), arity)

@@ -54,7 +54,7 @@ def _asked(what: str, work: Callable[[Node], Any], then: Callable[[Any], Respons
     """Has the disk's thread do something; `then` makes an answer of what comes of it, where that is no error."""
 
     def ask(node: Node, answer: Answer) -> None:
-        node.disk.run(what, lambda: work(node), answer)
+        node.disk.run_if_room(what, lambda: work(node), answer)
 
     def finish(outcome: Any) -> Response:
         match outcome:

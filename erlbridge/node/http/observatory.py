@@ -36,7 +36,6 @@ _SOON_S: Final = 0.2
 """How long after a change its pulse may come: not one for each of a thousand answers a second."""
 _METRICS: Final = (Atom("metrics"), Atom("optimization_metrics"))
 _CONTEXT: Final = Atom("context")
-_REASON: Final = Atom("reason")
 
 
 class Observatory(Watcher):

@@ -61,7 +61,7 @@ def _readyz(_desk: Desk, _request: HttpRequest) -> Reply:
             return refusal(503, f"the node's loop has not answered within {_ALIVE_WITHIN_S:g} s")
         return refusal(503, outcome) if outcome else Response(200, b"ready\n")
 
-    return InLoop(lambda node, answer: answer(node.scheduler.unready() or ""), _ALIVE_WITHIN_S, then)
+    return InLoop(lambda node, answer: answer(node.scheduler.admission.unready() or ""), _ALIVE_WITHIN_S, then)
 
 
 def _state(desk: Desk, _request: HttpRequest) -> Reply:

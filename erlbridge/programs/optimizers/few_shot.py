@@ -28,14 +28,14 @@ def labeled(search: Search, student: Any) -> Found:
 def bootstrap(search: Search, student: Any) -> Found:
     """BootstrapFewShot: demos that the program wrote itself and the metric accepted."""
     bootstraps = len(search.trainset) * search.integer("max_rounds", 1)
-    search.guard.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=None)
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=None)
     optimizer = teleprompt.BootstrapFewShot(**search.bootstrapping, max_errors=search.max_errors)
     return Found(optimizer.compile(student, trainset=search.shuffled))
 
 
 def random_search(search: Search, student: Any) -> Found:
     """BootstrapFewShotWithRandomSearch: the best of several bootstraps."""
-    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=random_search_trials(search))
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=None, trials=random_search_trials(search))
     optimizer = random_search_optimizer(search)
     return Found(optimizer.compile(student, trainset=search.shuffled, valset=search.valset))
 
@@ -71,7 +71,7 @@ def optuna(search: Search, student: Any) -> Found:
 
     trials = search.integer("num_candidate_programs", _CANDIDATES)
     bootstraps = len(search.trainset) * search.integer("max_rounds", 1)
-    search.guard.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=trials)
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=trials)
     optimizer = Seeded(**search.bootstrapping, num_candidate_programs=trials, num_threads=search.threads)
     found = optimizer.compile(
         student, max_demos=search.config.max_demos, trainset=search.shuffled, valset=search.valset

@@ -44,9 +44,9 @@ def gepa(search: Search, student: Any) -> Found:
     )  # fmt: skip
     enough = options.get("stop_at_score")
     listener.enough = float(enough) if isinstance(enough, int | float) else None
-    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=calls, listens=False)
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=None, trials=calls, listens=False)
     found = optimizer.compile(student, trainset=search.trainset, valset=search.valset)
-    search.guard.reached(calls)
+    search.guard.progress.reached(calls)
     return Found(found)
 
 
@@ -81,11 +81,11 @@ class _Listener:
         """A candidate was scored on the valset."""
         score, instructions = float(event["average_score"]), event["candidate"]
         self._best = max(self._best, score)
-        self._guard.trial(score, event["num_examples_evaluated"], lambda: self._state(instructions))
+        self._guard.progress.trial(score, event["num_examples_evaluated"], lambda: self._state(instructions))
 
     def on_budget_updated(self, event: Mapping[str, Any]) -> None:
         """The metric was called."""
-        self._guard.reached(event["metric_calls_used"])
+        self._guard.progress.reached(event["metric_calls_used"])
 
     def _state(self, instructions: Mapping[str, str]) -> Mapping[str, Any]:
         program = self._student.deepcopy()

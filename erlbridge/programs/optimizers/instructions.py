@@ -42,7 +42,9 @@ def mipro(search: Search, student: Any) -> Found:
     variables = kinds * len(student.predictors())
     trials = search.integer("num_trials", _suggested_trials(candidates, variables))
     steps = search.integer("minibatch_full_eval_steps", 5)
-    search.guard.compiling(full_size=size, bootstraps=None, trials=_evaluations(trials, steps if minibatch else None))
+    search.guard.progress.compiling(
+        full_size=size, bootstraps=None, trials=_evaluations(trials, steps if minibatch else None)
+    )
     optimizer = teleprompt.MIPROv2(
         metric=search.scorer,
         prompt_model=search.prompt_lm,
@@ -80,7 +82,9 @@ def copro(search: Search, student: Any) -> Found:
     predictors = len(student.predictors())
     # With one predictor a round scores its own proposals; with more, all of the earlier ones again.
     rounds = depth if predictors == 1 else depth * (depth + 1) // 2
-    search.guard.compiling(full_size=len(search.trainset), bootstraps=None, trials=predictors * breadth * rounds)
+    search.guard.progress.compiling(
+        full_size=len(search.trainset), bootstraps=None, trials=predictors * breadth * rounds
+    )
     optimizer = teleprompt.COPRO(  # takes any keyword without a word, so each of these is tested
         # With a model of its own it prints that model's history after each step.
         prompt_model=None if search.prompt_lm is search.task_lm else search.prompt_lm,
@@ -110,7 +114,7 @@ def infer_rules(search: Search, student: Any) -> Found:
     """InferRules: a bootstrap, then rules that a model reads from the trainset and that join the instructions."""
     candidates = search.integer("num_candidates", _RULE_SETS)
     bootstraps = len(search.trainset) * search.integer("max_rounds", 1)
-    search.guard.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=candidates)
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=bootstraps, trials=candidates)
     optimizer = _SeparateRules(
         **search.bootstrapping,
         num_candidates=candidates,

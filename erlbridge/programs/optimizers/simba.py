@@ -32,7 +32,7 @@ def simba(search: Search, student: Any) -> Found:
     size = min(search.integer("bsize", _BATCH), len(search.trainset))
     steps = search.integer("max_steps", _STEPS)
     # One step more: its last one scores the winners.
-    search.guard.compiling(full_size=size, bootstraps=None, trials=steps + 1, listens=False)
+    search.guard.progress.compiling(full_size=size, bootstraps=None, trials=steps + 1, listens=False)
     tally = _Tally(search, type(student), size, steps)
     optimizer = teleprompt.SIMBA(
         metric=tally.metric,
@@ -54,7 +54,7 @@ def simba(search: Search, student: Any) -> Found:
             found = optimizer.compile(student, trainset=search.trainset, seed=search.config.seed)
     finally:
         log.removeHandler(tally.reader)
-    search.guard.reached(steps + 1)
+    search.guard.progress.reached(steps + 1)
     return Found(found)
 
 
@@ -90,19 +90,19 @@ class _Tally(BaseCallback):  # type: ignore[misc]
                 scores.append(score)
                 done = len(scores) == self._size
             if done:
-                self._guard.trial(sum(scores) / len(scores), len(scores), program.dump_state)
+                self._guard.progress.trial(sum(scores) / len(scores), len(scores), program.dump_state)
         return score
 
     def starts(self, step: int) -> None:
         """A step begins, with samples of single answers."""
         self._scores, self._size = {}, 0
-        self._guard.reached(step - 1)
+        self._guard.progress.reached(step - 1)
 
     def scores(self, *, winners: bool) -> None:
         """Programs are scored next, on the mini-batch, or the winners on everything."""
         self._scores, self._size = {}, self._whole if winners else self._batch
         if winners:
-            self._guard.reached(self._steps)
+            self._guard.progress.reached(self._steps)
 
 
 class _Reader(logging.Handler):

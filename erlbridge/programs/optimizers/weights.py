@@ -35,7 +35,9 @@ def _strategy(config: Config) -> str:
 
 def bootstrap_finetune(search: Search, student: Any) -> Found:
     """BootstrapFinetune: trains the model on the answers of its teacher that the metric accepted."""
-    search.guard.compiling(full_size=len(search.valset), bootstraps=len(search.trainset), trials=None, listens=False)
+    search.guard.progress.compiling(
+        full_size=len(search.valset), bootstraps=len(search.trainset), trials=None, listens=False
+    )
     student.set_lm(search.task_lm)  # it trains the models of the predictors, and none of the context
     found = _finetune(search).compile(student, trainset=list(search.shuffled))
     return Found(found, lms=tuple(predictor.lm for predictor in found.predictors()))
@@ -47,7 +49,7 @@ def better_together(search: Search, student: Any) -> Found:
     # The program that it starts from is scored, and the one after each step; `w` runs the program on the trainset.
     steps = {"p": random_search_trials(search) + 1, "w": 2}
     trials = 1 + sum(steps[step] for step in strategy.split(" -> "))
-    search.guard.compiling(full_size=len(search.valset), bootstraps=None, trials=trials)
+    search.guard.progress.compiling(full_size=len(search.valset), bootstraps=None, trials=trials)
     student.set_lm(search.task_lm)
     prompts = _on_its_model(random_search_optimizer(search))
     optimizer = teleprompt.BetterTogether(metric=search.scorer, p=prompts, w=_finetune(search))

@@ -13,7 +13,6 @@ from typing import Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
-_PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -48,11 +47,6 @@ def keep_memory_private() -> None:
     """Other processes of the same user may not read this one's memory, environment or descriptors; root may. The
     process writes no core. Its `/proc/PID/stat` and `statm` stay readable for all."""
     _prctl(_PR_SET_DUMPABLE, 0)
-
-
-def memory_is_private() -> bool:
-    """Whether `keep_memory_private` is in force."""
-    return _prctl(_PR_GET_DUMPABLE, 0) != 1
 
 
 def filter_syscalls(program: bytes) -> None:
