@@ -9,6 +9,7 @@ only adds.
 
 from __future__ import annotations
 
+import argparse
 import collections
 import hashlib
 import os
@@ -20,10 +21,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from instruments.asking import Asked, pipelined
 from instruments.costs import cpu_s
 from instruments.plots import Growth, draw, steepest
 from node_client import NodeClient
-from streams import chunks, framed, name_of, rows
+from report import Aim, gate, markdown, publish, takes_flags
+from streams import chunks, framed, name_of
 from tickets import KNOWN, OFFLINE, optimization, prediction
 
 from erlbridge.codec import Atom, term_to_binary
@@ -37,6 +40,8 @@ ROUNDS = 2
 LEAST_REQUESTS = 200
 
 MICROSECONDS = "µs of the node's processor time"
+STEEPEST = 1.15
+"""The power of growth that is linear still, with room for what a measurement is worth."""
 Points = list[tuple[float, float]]
 
 
@@ -66,20 +71,6 @@ def cost_us(client: NodeClient, work: Callable[[], int]) -> float:
 # -- requests in flight
 
 
-def pipelined(client: NodeClient, depth: int, verb: str, payload: object, meta: Callable[[int], object]) -> int:
-    """Keeps so many in flight until enough have been answered."""
-    count = max(LEAST_REQUESTS, depth * 3 // 2)
-    sent = answered = 0
-    while answered < count:
-        while sent - answered < depth and sent < count:
-            client.request(verb, payload, meta(sent))
-            sent += 1
-        term = client.until(lambda term: str(term[0]) in ("ok", "error"))
-        assert str(term[0]) == "ok", term
-        answered += 1
-    return count
-
-
 def in_flight() -> Growth:
     quiet = {Atom("progress"): False}
     kinds: Mapping[str, tuple[str, object, Callable[[int], object]]] = {
@@ -100,9 +91,10 @@ def in_flight() -> Growth:
     with node("--max-queue", "2000") as client:
         for depth in IN_FLIGHT:
             for name, (verb, payload, meta) in kinds.items():
+                requests = [(verb, payload, meta(number)) for number in range(max(LEAST_REQUESTS, depth * 3 // 2))]
 
-                def work(depth: int = depth, verb: str = verb, payload: object = payload, meta: Any = meta) -> int:
-                    return pipelined(client, depth, verb, payload, meta)
+                def work(requests: list[Asked] = requests, depth: int = depth) -> int:
+                    return pipelined(client, requests, depth)
 
                 lines[name].append((depth, cost_us(client, work)))
                 say(f"{depth} in flight", name, lines[name][-1][1])
@@ -164,7 +156,9 @@ def store() -> Growth:
             for name, cost in in_store(data, fill(data, count)).items():
                 lines.setdefault(name, []).append((count, cost))
                 say(f"{count} stored", name, cost)
-    return Growth("store", "Cost of a request by things in the store", "programs, and as many datasets", MICROSECONDS, lines)
+    return Growth(
+        "store", "Cost of a request by things in the store", "programs, and as many datasets", MICROSECONDS, lines
+    )
 
 
 def fill(data: Path, count: int) -> tuple[Any, str, str]:
@@ -231,9 +225,13 @@ def in_store(data: Path, known: tuple[Any, str, str]) -> dict[str, float]:
             ("predict with a stored program", "predict", stored, 100),
             ("evaluate on a stored dataset", "evaluate_pipeline", scored, 50),
         ):
-            found[name] = cost_us(client, lambda verb=verb, payload=payload, times=times: len(answers(client, verb, payload, times)))
+            found[name] = cost_us(
+                client, lambda verb=verb, payload=payload, times=times: len(answers(client, verb, payload, times))
+            )
         numbers = iter(range(10_000))
-        found["a dataset of 1 KB sent and deleted"] = cost_us(client, lambda: [sent(next(numbers)) for _ in range(20)].count(None))
+        found["a dataset of 1 KB sent and deleted"] = cost_us(
+            client, lambda: [sent(next(numbers)) for _ in range(20)].count(None)
+        )
         found["put_program and delete_program"] = cost_us(client, lambda: [again() for _ in range(20)].count(None))
     return found
 
@@ -255,13 +253,41 @@ def say(where: str, name: str, cost: float, unit: str = "µs") -> None:
 MEASURES: Mapping[str, Callable[[], Growth]] = {"in_flight": in_flight, "payload": payload, "store": store}
 
 
-def main() -> None:
-    for name in sys.argv[1:] or MEASURES:
+def told(growth: Growth) -> tuple[str, list[Aim]]:
+    """The section of one growth: its picture, its table, and the aim of each line."""
+    places = sorted({x for points in growth.lines.values() for x, _ in points})
+    rows = []
+    judged = []
+    for name, points in growth.lines.items():
+        costs = dict(points)
+        steep = steepest(points)
+        rows.append(
+            (name, *(f"{costs[place]:,.{0 if costs[place] >= 100 else 1}f}" for place in places), f"{steep:.2f}")
+        )
+        judged.append(Aim(f"{growth.key}: {name}", steep, STEEPEST, margin=2.0))
+    picture = f"![{growth.title}](images/growth-{growth.key}.svg)"
+    heads = (f"{growth.y}, by {growth.x}", *(f"{place:,.0f}" for place in places), "power")
+    return f"{picture}\n\n{markdown(heads, rows)}", judged
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
+    takes_flags(parser)
+    given = parser.parse_args()
+    sections, judged = [], []
+    for name in given.measures or (["payload"] if given.short else MEASURES):
         growth = MEASURES[name]()
-        draw(growth, IMAGES)
-        for line, points in growth.lines.items():
-            print(name, line, [round(y, 1) for _, y in points], round(steepest(points), 2))
+        if given.write:
+            draw(growth, IMAGES)
+        section, aims_of_it = told(growth)
+        sections.append(section)
+        judged += aims_of_it
+    behind = [aim.what for aim in judged if not aim.reached]
+    verdict = f"Steeper than linear: {'; '.join(behind)}." if behind else "Nothing grows steeper than linear."
+    publish("growth", *sections, verdict, write=given.write)
+    return gate(judged) if given.gate else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

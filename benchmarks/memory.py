@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--predictions N] [--requests N]
 
 Private is what goes with a process and is shared with none; a worker shares DSPy with the forkserver and the others. A
-day's worth is bounded in time, not by a day: 86,400 requests that the node answers, one for each second, and predictions
+day's worth is a minute or two of as many requests: 86,400 that the node answers, one for each second, and predictions
 each with another input, so that each is asked of an endpoint on a loopback port and its answer kept; then the same
 inputs again, answered by what was kept. No worker is replaced meanwhile.
 """
@@ -16,8 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from instruments.asking import pipelined
 from instruments.costs import private_bytes, proportional_bytes, resident_bytes
 from node_client import NodeClient, descendants
 from program_jobs import Endpoint, atoms
@@ -72,14 +72,13 @@ def shares() -> tuple[str, list[Aim]]:
         (forkserver,) = descendants(node.node_pid) - set(workers)
         told("forkserver, DSPy loaded", [forkserver])
         told("worker that has booted", workers)
-        for _ in range(100):
-            numbers = [node.request("predict", prediction()) for _ in workers]
-            assert [node.answer(number)[0] for number in numbers] == ["ok"] * len(numbers)
-        predicted = told("after 100 predictions", workers)
-        optimized = optimization(64, optimizer=Atom("mipro_v2"))
-        numbers = [node.request("optimize_signature", optimized | {Atom("validation_data"): TICKETS[64:84 + n]}) for n in (0, 1)]
-        assert [node.answer(number)[0] for number in numbers] == ["ok", "ok"]
-        told("after a MIPROv2 of 64 tickets", workers)
+        pipelined(node, [("predict", prediction(), None)] * 200, len(workers))
+        predicted = told("after 100 predictions of each", workers)
+        optimized = optimization(
+            24, optimizer=Atom("mipro_v2"), options={Atom("num_candidates"): 4, Atom("num_trials"): 6}
+        )
+        pipelined(node, [("optimize_signature", optimized, None)] * len(workers), len(workers))
+        told("after a MIPROv2 of each", workers)
         told("node after all of that", [node.node_pid])
         node.close()
     judged = [
@@ -113,7 +112,13 @@ def day(requests: int, predictions: int) -> tuple[str, list[Aim]]:
         node = start(data, 1)
         (worker,) = workers_of(node)
         config = atoms({"lm": endpoint.lm(timeout_ms=60_000)})
-        went("node, requests that it answers", node.node_pid, requests, requests // 20, lambda _: ask(node, requests // 20))
+        went(
+            "node, requests that it answers",
+            node.node_pid,
+            requests,
+            requests // 20,
+            lambda _: ask(node, requests // 20),
+        )
 
         def predict(first: int) -> None:
             payload = {Atom("signature"): SIGNATURE, Atom("inputs"): inputs(first), Atom("config"): config}
@@ -133,16 +138,9 @@ def day(requests: int, predictions: int) -> tuple[str, list[Aim]]:
 
 
 def ask(node: NodeClient, count: int) -> None:
-    """So many requests, some in flight at all times: half health checks, the others lists and statistics."""
+    """So many requests: half health checks, the others lists and statistics."""
     verbs = ("health_check", "list_programs", "health_check", "stats")
-    sent = answered = 0
-    while answered < count:
-        while sent < count and sent - answered < IN_FLIGHT:
-            node.request(verbs[sent % len(verbs)], {})
-            sent += 1
-        term: Any = node.until(lambda term: str(term[0]) in ("ok", "error"))
-        assert str(term[0]) == "ok", term
-        answered += 1
+    pipelined(node, ((verbs[number % len(verbs)], {}, None) for number in range(count)), IN_FLIGHT)
 
 
 def inputs(first: int) -> list[dict[Atom, bytes]]:
@@ -160,7 +158,8 @@ def main() -> int:
     given = parser.parse_args()
     held, judged = shares()
     over_day, flat = day(
-        given.requests or (2_000 if given.short else REQUESTS), given.predictions or (500 if given.short else PREDICTIONS)
+        given.requests or (2_000 if given.short else REQUESTS),
+        given.predictions or (500 if given.short else PREDICTIONS),
     )
     judged += flat
     publish("memory", held, over_day, aims(judged), write=given.write)

@@ -2,12 +2,13 @@
 
     python benchmarks/node.py
 
-Start to `{:ready, …}`, start to the first prediction, health_check while every worker optimizes, and how long a killed
-worker is missed. What is compared is measured in turn, never one after the other.
+Start to `{:ready, …}`, to a worker that has booted, to the first prediction and the first optimization; health_check
+while every worker optimizes; how long a killed worker is missed. What is compared is measured in turn.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import statistics
@@ -18,22 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path += [str(TESTS), str(TESTS / "node")]
+import instruments  # noqa: F401 - knows where the tests are
+from node_client import NodeClient, alive
+from report import Aim, aims, gate, markdown, percentile, publish, span, takes_flags
+from tickets import KNOWN, optimization, prediction, slow
 
-from node_client import NodeClient, alive  # noqa: E402
-from tickets import KNOWN, optimization, prediction, slow  # noqa: E402
+from erlbridge.codec import Atom
 
-from erlbridge.codec import Atom  # noqa: E402
-
-STARTS, PINGS, KILLS = 15, 400, 7
+STARTS, PINGS, KILLS = 11, 400, 7
+READY_S, WARM_S, REPLACED_S = 0.15, 1.5, 0.2
 ECHO = "import os\nwhile data := os.read(0, 65536): os.write(1, data)"
-
-
-def milliseconds(seconds: list[float]) -> str:
-    values = sorted(second * 1000 for second in seconds)
-    p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-    return f"median {statistics.median(values):8.2f}   p99 {p99:8.2f}   worst {values[-1]:8.2f} ms"
 
 
 def start(workers: int = 2) -> NodeClient:
@@ -42,20 +37,38 @@ def start(workers: int = 2) -> NodeClient:
     )
 
 
-def starts() -> tuple[list[float], list[float], list[float]]:
-    """Seconds to `ready`, to the first prediction, and what an empty Python takes to start in between."""
-    ready, predicted, bare = [], [], []
-    for _ in range(STARTS):
+def starts(count: int) -> dict[str, list[float]]:
+    """Seconds of each start to what a host waits for, and what an empty Python takes to start in between."""
+    found: dict[str, list[float]] = {}
+
+    def since(began: float, what: str) -> None:
+        found.setdefault(what, []).append(time.monotonic() - began)
+
+    for _ in range(count):
         began = time.monotonic()
         subprocess.run([sys.executable, "-c", "pass"], check=True)
-        bare.append(time.monotonic() - began)
+        since(began, "an empty Python, start to end")
         node = start()
         node.ready()
-        ready.append(time.monotonic() - node.started_at)
+        since(node.started_at, READY)
+        node.wait_until_healthy()
+        since(node.started_at, WARM)
         assert node.ask("predict", prediction())[0] == "ok"
-        predicted.append(time.monotonic() - node.started_at)
+        since(node.started_at, "start to the first prediction")
         node.close()
-    return ready, predicted, bare
+        node = start()
+        node.ready()
+        assert node.ask("optimize_signature", optimization(24, optimizer=Atom("bootstrap_few_shot")))[0] == "ok"
+        since(node.started_at, "start to the first optimization's answer")
+        node.close()
+    return found
+
+
+READY, WARM, REPLACED = (
+    "start to `{:ready, …}`",
+    "start to two workers that have booted",
+    "a worker's death to the next prediction, one worker",
+)
 
 
 def ping(node: NodeClient) -> float:
@@ -103,10 +116,10 @@ def job() -> dict[Any, Any]:
     return {**payload, Atom("training_data"): KNOWN}
 
 
-def replacements(node: NodeClient) -> tuple[list[float], list[float]]:
+def replacements(node: NodeClient, count: int) -> tuple[list[float], list[float]]:
     """Seconds from a worker's death to its typed error, and to the next prediction served by its replacement."""
     heard, served = [], []
-    for _ in range(KILLS):
+    for _ in range(count):
         node.wait_until_healthy()
         number = node.request("predict", prediction(slow(60_000)))
         (worker,) = (worker for worker in node.health()[Atom("workers")] if worker[Atom("job")] is not None)
@@ -122,28 +135,31 @@ def replacements(node: NodeClient) -> tuple[list[float], list[float]]:
     return heard, served
 
 
-def main() -> None:
-    ready, predicted, bare = starts()
-    print(f"an empty Python              {milliseconds(bare)}")
-    print(f"start to ready               {milliseconds(ready)}")
-    print(f"start to first prediction    {milliseconds(predicted)}")
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    takes_flags(parser)
+    given = parser.parse_args()
+    found = starts(2 if given.short else STARTS)
     node = start()
     node.ready()
     node.wait_until_healthy()
-    answered, echoed = pings(node)
-    print(f"bare echo, idle              {milliseconds(echoed)}")
-    print(f"health_check, idle           {milliseconds(answered)}")
-    answered, echoed = under_load(node)
-    print(f"bare echo, workers busy      {milliseconds(echoed)}")
-    print(f"health_check, workers busy   {milliseconds(answered)}")
+    found["health_check, idle"], found["bare echo, idle"] = pings(node)
+    if not given.short:
+        found["health_check, workers busy"], found["bare echo, workers busy"] = under_load(node)
     node.close()
     single = start(workers=1)
     single.ready()
-    heard, served = replacements(single)
-    print(f"death to typed error         {milliseconds(heard)}")
-    print(f"death to next prediction     {milliseconds(served)}")
+    heard, found[REPLACED] = replacements(single, 2 if given.short else KILLS)
+    found["a worker's death to its request's typed error"] = heard
     single.close()
+    rows = [(name, *(span(percentile(times, part)) for part in (0.5, 0.99, 1.0))) for name, times in found.items()]
+    judged = [
+        Aim(f"{name}, of {span(aim)}", statistics.median(found[name]) / aim, 1.0, margin=3.0)
+        for name, aim in ((READY, READY_S), (WARM, WARM_S), (REPLACED, REPLACED_S))
+    ]
+    publish("node", markdown(("", "median", "p99", "worst"), rows), aims(judged), write=given.write)
+    return gate(judged) if given.gate else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,10 +2,10 @@
 
     python benchmarks/optimizers.py [--runs N] [--latency-ms MS] [OPTIMIZER ... | all]
 
-The endpoint is a real one on a loopback port; behind it answers the offline LM, after a pause. Two ratios: of the compile
-alone, from the request to the answer at a node whose worker has booted, beside plain DSPy after its import; and of all, from the
-start of the process, the node's forkserver and plain DSPy's import included. They are measured in turn, and the shorter
-of the runs counts. Processor time is that of node and worker, and of the plain process.
+The endpoint is a real one on a loopback port; behind it answers the offline LM, after a pause. Two ratios: of the
+compile alone, from the request to the answer at a node whose worker has booted, beside plain DSPy after its import; and
+of all, from the start of the process, the node's forkserver and plain DSPy's import included. They are measured in
+turn, and the shorter of the runs counts. Processor time is that of node and worker, and of the plain process.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from report import Aim, aims, gate, markdown, publish, ratio, takes_flags
 from erlbridge.codec import Atom
 
 PLAIN = Path(__file__).resolve().parent / "peers" / "plain_dspy.py"
-CHOSEN = ("labeled_few_shot", "bootstrap_few_shot_with_random_search", "copro", "mipro_v2")
-"""Short and long, with many calls and with few: all of them take ten minutes."""
+CHOSEN = ("labeled_few_shot", "bootstrap_few_shot_with_random_search", "mipro_v2")
+"""A short one and two long ones: all of them take ten minutes."""
 SHORT = ("bootstrap_few_shot",)
 
 
@@ -200,7 +200,9 @@ def main() -> int:
     found = []
     for name in names:
         found.append(compare(name, endpoint, given.runs or (2 if given.short else 3)))
-        print(f"{name}: {ratio(found[-1].compile)}, with the start {ratio(found[-1].whole)}", file=sys.stderr, flush=True)
+        print(
+            f"{name}: {ratio(found[-1].compile)}, with the start {ratio(found[-1].whole)}", file=sys.stderr, flush=True
+        )
     endpoint.close()
     judged = [
         Aim("a compile, beside plain DSPy; median", statistics.median(one.compile for one in found), 1.05, margin=2.0),

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from instruments.asking import pipelined
 from instruments.costs import cpu_s
 from node_client import NodeClient, descendants
 from program_jobs import Endpoint, Reply, atoms, category
@@ -67,12 +68,7 @@ def start(stack: ExitStack, workers: int) -> NodeClient:
 def rate(node: NodeClient, payload: object, jobs: int) -> float:
     """Jobs a second, so many of them sent at once."""
     began = time.monotonic()
-    numbers = [node.request("evaluate_pipeline", payload, {Atom("progress"): False}) for _ in range(jobs)]
-    left = set(numbers)
-    while left:
-        tag, number, result = node.until(lambda term: str(term[0]) in ("ok", "error"))
-        assert str(tag) == "ok", result
-        left.remove(number)
+    pipelined(node, [("evaluate_pipeline", payload, {Atom("progress"): False})] * jobs, jobs)
     return jobs / (time.monotonic() - began)
 
 

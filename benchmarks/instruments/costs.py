@@ -5,13 +5,8 @@ Processor time holds on a machine that others use as well, where a clock on the 
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-
-TESTS = Path(__file__).resolve().parents[2] / "tests"
-sys.path += [str(TESTS), str(TESTS / "node"), str(TESTS / "programs")]
-"""The benchmarks drive nodes as the tests do: who imports this first finds `node_client` and what goes with it."""
 
 _CPUCLOCK_SCHED = 2
 """Which clock of a process: clock_getcpuclockid(3) makes its number so, and Python has no name for that."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-_COLOURS = ("#2a6fdb", "#c2571a", "#2b8a57", "#8a4fbf")
+_COLOURS = ("#2a6fdb", "#c2571a", "#2b8a57", "#8a4fbf", "#b8860b", "#c2185b", "#4a4a4a")
 _GUIDE = "#767676"
 
 
@@ -38,7 +38,7 @@ def steepest(points: Sequence[tuple[float, float]]) -> float:
 
 def draw(growth: Growth, directory: Path) -> Path:
     """Writes the picture as `growth-KEY.svg` and gives its path. Needs the extra `charts`."""
-    import vl_convert
+    import vl_convert  # noqa: PLC0415 - for this alone
 
     svg = vl_convert.vegalite_to_svg(json.dumps(_spec(growth)), vl_version="5.21")
     directory.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,14 @@ def _spec(growth: Growth) -> Mapping[str, object]:
     y = {"field": "y", "type": "quantitative", "title": growth.y}
     y["scale"] = {"type": "log", "domain": [lowest / 2, highest * 2]}
     y["axis"] = {"format": "~s", "tickCount": 6}
-    colour = {"field": "what", "type": "nominal", "title": None, "scale": {"domain": names, "range": _COLOURS}}
+    colour = {
+        "field": "what",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": names, "range": _COLOURS[: len(names)]},
+    }
     colour["legend"] = {"orient": "bottom", "direction": "vertical", "labelLimit": 500, "symbolType": "stroke"}
+    guide = {"x": x, "y": y, "detail": {"field": "what"}}
     measured = {"x": x, "y": y, "color": colour}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
@@ -74,8 +80,8 @@ def _spec(growth: Growth) -> Mapping[str, object]:
         "layer": [
             {
                 "data": {"values": guides},
-                "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "opacity": 0.6},
-                "encoding": measured,
+                "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "color": _GUIDE},
+                "encoding": guide,
             },
             {
                 "data": {"values": values},

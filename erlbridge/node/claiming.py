@@ -44,6 +44,10 @@ class Claiming:
 
     # -- on the disk's thread
 
+    def sweep(self) -> None:
+        """Forgets what dead nodes left. Raises `OSError`."""
+        self._claims.sweep()
+
     def take(self, name: str) -> bool:
         """Whether the question is this job's to answer: nobody else has it, in this node or in another."""
         if name in self._taken:

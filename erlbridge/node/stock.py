@@ -47,9 +47,10 @@ class Stock:
         return self._stats if verb == "stats" else self._clear_cache
 
     def prune(self) -> None:
-        """Drops what is too old or too much of results."""
+        """Drops what is too old or too much of results, and claims of nodes that are dead."""
         self.results.prune()
         self.cache.prune()
+        self.claiming.sweep()
 
     def _stats(self) -> Term:
         results, cached = self.results.totals(), self.cache.totals()

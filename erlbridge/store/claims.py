@@ -47,13 +47,22 @@ class Claims:
         statement = "DELETE FROM claims WHERE owner = ?"
         return self._engine.write(lambda statements: statements.run(statement, (owner,)))
 
+    def sweep(self) -> int:
+        """Forgets leases that are over, which dead nodes left: nobody asks for most names twice. Gives how many."""
+
+        def forget(statements: Statements) -> int:
+            return statements.run("DELETE FROM claims WHERE until <= ?", (statements.now_ns(),))
+
+        return self._engine.write(forget)
+
 
 def _take(statements: Statements, name: str, owner: str, lease_s: float) -> bool:
     now_ns = statements.now_ns()
-    # What dead nodes left would otherwise stay for ever: nobody asks for most names twice. One that ends much later
-    # than a lease begun now is of a clock that was set back since, and would be waited for until that time comes again.
+    # A lease that ends much later than one begun now is of a clock that was set back since, and would be waited for
+    # until that time comes again. Other names are left alone: of transactions that each read all claims, most would
+    # come into each other's way, and the more so the more nodes there are.
     latest_ns = _end_ns(now_ns, max(2 * lease_s, _LONG_S))
-    statements.run("DELETE FROM claims WHERE until <= ? OR until > ?", (now_ns, latest_ns))
+    statements.run("DELETE FROM claims WHERE name = ? AND (until <= ? OR until > ?)", (name, now_ns, latest_ns))
     taken = statements.run(
         "INSERT INTO claims (name, owner, until) VALUES (?, ?, ?) "
         "ON CONFLICT (name) DO UPDATE SET until = excluded.until WHERE claims.owner = excluded.owner",

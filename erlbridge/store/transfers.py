@@ -36,8 +36,8 @@ Told: TypeAlias = dict[object, object]
 _OVER: Final = ".over"
 _LOOK_BYTES: Final = 64 * 1024 * 1024
 _LOOK_S: Final = 10.0
-"""How much is written, and how much time passes, between two looks at what the directories hold: other nodes write there
-too. A look takes a quarter of a second where ten thousand datasets lie, which not each of them shall have to wait for."""
+"""How much is written, and how much time passes, between two looks at what the directories hold: other nodes write
+there too. A look takes 0.15 s where ten thousand datasets lie, which not each of them shall have to wait for."""
 _SWEEP_INTERVAL_S: Final = 60.0
 
 
