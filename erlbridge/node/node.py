@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -42,6 +41,7 @@ from erlbridge.node.output import OwnOutput
 from erlbridge.node.patrol import Patrol
 from erlbridge.node.preload import preload
 from erlbridge.node.reception import Reception
+from erlbridge.node.signals import watch_signals
 from erlbridge.node.stock import stock_of
 from erlbridge.node.tap import Tap
 from erlbridge.node.watcher import watcher_of
@@ -135,7 +135,7 @@ class Node:
             return self._serve()
 
     def _serve(self) -> int:
-        self._watch_signals()
+        self._wakeup = watch_signals(self.selector, self._hear_signal)
         if complaint := self.capture.begin():
             self._log("warning", complaint)
         self.hands.do(self.scheduler.start(time.monotonic()))
@@ -146,6 +146,7 @@ class Node:
             self._serve_descriptors(self._wait_s(due_at))
             self._take_frames(time.monotonic() + _TURN_S)
             self._drain()
+            self.wire.flush()
             if time.monotonic() >= due_at:
                 self._look_after_time()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
@@ -372,22 +373,8 @@ class Node:
         for line in said.lines:
             self.host.log(said.level, line, worker=said.worker, job=job, logger=said.logger)
 
-    def _watch_signals(self) -> None:
-        """SIGTERM, SIGINT and SIGHUP drain the node as `:shutdown` does."""
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the guardian had these blocked until now
-        self._wakeup = (wake_read, wake_write)
-
-        def on_signal(_events: int) -> None:
-            wake_read.recv(64)
-            self.hands.do(self.scheduler.step(events.ShutdownAsked((), self.config.shutdown_grace_s), time.monotonic()))
-
-        self.selector.register(wake_read, selectors.EVENT_READ, on_signal)
+    def _hear_signal(self) -> None:
+        self._step(events.ShutdownAsked((), self.config.shutdown_grace_s))
 
 
 def serve(config: NodeConfig, about: About, wire: tuple[int, int], listening: socket.socket | None = None) -> NoReturn:
