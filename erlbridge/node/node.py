@@ -146,6 +146,7 @@ class Node:
             self._serve_descriptors(self._wait_s(due_at))
             self._take_frames(time.monotonic() + _TURN_S)
             self._drain()
+            self.wire.flush()
             if time.monotonic() >= due_at:
                 self._look_after_time()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
