@@ -249,12 +249,10 @@ static PyObject *records_take(PyObject *object, PyObject *content)
     if (records->used) {
         memcpy(PyByteArray_AS_STRING(content), records->data, records->used);
     }
-    PyObject *result = Py_BuildValue("KOKKK", (unsigned long long)records->frames,
-                                     records->packed ? Py_True : Py_False, (unsigned long long)records->number,
-                                     (unsigned long long)records->lost, (unsigned long long)records->lost_bytes);
-    if (result == NULL) {
-        return NULL;
-    }
+    const uint64_t number = records->number, frames = records->frames;
+    const uint64_t lost = records->lost, lost_bytes = records->lost_bytes;
+    const bool packed = records->packed;
+    /* Emptied first: a new object may bring the collector, and the collector other threads, which add. */
     records->used = 0;
     records->frames = records->lost = records->lost_bytes = 0;
     records->packed = false;
@@ -263,7 +261,8 @@ static PyObject *records_take(PyObject *object, PyObject *content)
         records->data = NULL;
         records->room = 0;
     }
-    return result;
+    return Py_BuildValue("KOKKK", (unsigned long long)frames, packed ? Py_True : Py_False,
+                         (unsigned long long)number, (unsigned long long)lost, (unsigned long long)lost_bytes);
 }
 
 PyDoc_STRVAR(records_doc,
