@@ -24,7 +24,7 @@ defmodule Pipeline.DSPy.CallbacksTest do
     %{bridge: bridge}
   end
 
-  defp register(name, given, opts \\ []) do
+  defp register(name, given, opts) do
     :ok = Callbacks.register(name, given, opts)
     on_exit(fn -> Callbacks.unregister(name) end)
   end
