@@ -11,6 +11,7 @@ from typing import Any
 
 from github_markdown import converted
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from reference import python_pages
@@ -41,7 +42,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text))
     for path in sorted(ELIXIR.glob("*.md")):
         files.append(File.generated(config, f"reference/elixir/{path.name}", content=path.read_text()))
-    files.append(File.generated(config, "site.css", content=Path(__file__).with_name("site.css").read_text()))
+    for name in ("site.css", "search_in_files.js"):
+        files.append(File.generated(config, name, content=Path(__file__).with_name(name).read_text()))
     paths = [file.src_uri for file in files.documentation_pages()]
     config.nav = _spelt_out(config.nav, paths, set(_named(config.nav, paths)))
     return files
@@ -71,6 +73,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     parts = _CODE.split(markdown)  # fenced code, in which nothing is a link, is each second of them
     parts[::2] = [_LINK.sub(target, part) for part in parts[::2]]
     return converted("".join(parts))
+
+
+@event_priority(-100)  # behind the search's own, which writes the index
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Puts the search's index beside itself as a script, which a page that was opened as a file can load."""
+    index = Path(config.site_dir, "search", "search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text()};\n")
 
 
 def _named(nav: Any, paths: list[str]) -> Iterator[str]:

@@ -48,6 +48,17 @@ def test_no_page_loads_anything_from_another_address() -> None:
         assert not re.search(r"url\(\s*[\"']?(https?:)?//", sheet.read_text()), sheet
 
 
+def test_pages_that_are_opened_as_files_have_a_search() -> None:
+    for page in pages():
+        scripts = re.findall(r'<script src="([^"]+)"', page.read_text())
+        ours = next(n for n, script in enumerate(scripts) if script.endswith("search_in_files.js"))
+        assert "bundle" in scripts[ours + 1], page  # the theme looks for a worker as soon as it is there
+        if page.name != "404.html":  # which is served alone, at any address
+            assert (page.parent / scripts[ours]).is_file(), page
+    index = (SITE / "search" / "search_index.json").read_text()
+    assert (SITE / "search" / "search_index.js").read_text() == f"var __index = {index};\n"
+
+
 @pytest.mark.parametrize(
     ("github", "python_markdown"),
     [
