@@ -7,9 +7,10 @@ import re
 import pytest
 from golden_frames import GOLDEN, NOTATION, term
 
-from erlbridge.codec import binary_to_term, term_to_binary
+from erlbridge.codec import Atom, binary_to_term, term_to_binary
 from erlbridge.codec.annotate import annotate
 from erlbridge.codec.notation import from_elixir
+from erlbridge.core.metrics import METRICS
 from erlbridge.errors import BridgeError
 from erlbridge.wire.vocabulary import VERBS
 
@@ -47,3 +48,13 @@ def test_the_specification_names_every_tag_that_a_node_writes() -> None:
 def test_the_specification_names_every_verb() -> None:
     text = (GOLDEN.parent / "wire" / "verbs.md").read_text()
     assert set(re.findall(r"^\| `:(\w+)` \|", text, re.MULTILINE)) == set(VERBS)
+
+
+def test_the_specification_names_every_metric_and_what_a_job_spends() -> None:
+    text = (GOLDEN.parent / "wire" / "verbs.md").read_text()
+    rows = text.partition("\n## Metrics\n")[2]
+    assert set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) == set(METRICS)
+    spent = text.partition("- **`metrics`**")[2].partition("\n- ")[0]
+    for name in ("predict", "evaluate_pipeline", "run_pipeline"):
+        metrics = term(f"node-ok-{name}")[2][Atom("metrics")]
+        assert {str(key) for key in metrics} <= set(re.findall(r"`(\w+)", spent)), name
