@@ -60,7 +60,7 @@ def errors() -> str:
             f"`:{atom}`",
             "`:retry` or `:fatal`" if owner is LMFailed else f"`:{owner.strategy}`",
             _about(owner),
-            f"`{owner.__name__}`, a `{owner.__mro__[1].__name__}`",
+            f"`{owner.__name__}`, one of `{owner.__mro__[1].__name__}`",
         )
         for atom, owner in sorted(BridgeError.owners.items())
     ]
