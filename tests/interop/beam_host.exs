@@ -6,7 +6,7 @@
 # the port, written by other processes), `stop` (as a bridge that ends), `kill owner`, `halt`. Whatever ends the input
 # ends the BEAM.
 
-for file <- ~w(vocabulary python_error process_manager) do
+for file <- ~w(vocabulary python_error deadline process_manager) do
   Code.require_file("../../priv_stub/lib/pipeline/dspy/#{file}.ex", __DIR__)
 end
 
