@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def machine() -> str:
 
 
 def takes_flags(parser: argparse.ArgumentParser) -> None:
-    """What `erlbridge bench` gives to each benchmark."""
+    """What `erlbridge bench` gives to each benchmark, which Ctrl-C or the end of patience ends without a traceback."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     parser.add_argument("--write", action="store_true", help="replace its section of docs/benchmarks.md")
     parser.add_argument("--short", action="store_true", help="a few seconds' worth, to see that nothing is badly wrong")
     parser.add_argument(

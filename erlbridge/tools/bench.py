@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +29,8 @@ EXIT_CANNOT: Final = 77
 """What a benchmark exits with that needs what this machine has not, as test runners know it; it has said what."""
 _PATIENCE_S: Final = 900.0
 """What no benchmark needs where nobody sits beside it; each takes some minutes at most."""
+_FAREWELL_S: Final = 5.0
+"""What one that is ended has to take back what it has put on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +90,44 @@ def run(name: str, arguments: Sequence[str], patience_s: float | None = None) ->
     found = _there()
     if name not in found:
         raise NotFound(f"there is no benchmark {name!r}; known are {', '.join(found)}")
-    environment = {"LC_ALL": "C.UTF-8", "ERLBRIDGE_PYTHON": sys.executable, **os.environ}
-    try:
-        return subprocess.run(  # noqa: S603 - a file of this checkout
-            found[name].command(arguments),
-            check=False,
-            cwd=found[name].directory,
-            env=environment,
-            timeout=patience_s,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        print(f"{name} is ended: it has taken more than {patience_s:.0f} s", file=sys.stderr)
-        return EXIT_FAILED
+    environment = {
+        "LC_ALL": "C.UTF-8",
+        "ERLBRIDGE_PYTHON": sys.executable,
+        **os.environ,
+        # Ctrl-C ends a BEAM, too, which would ask what is to be done, with nobody left to hear the answer.
+        "ELIXIR_ERL_OPTIONS": f"{os.environ.get('ELIXIR_ERL_OPTIONS', '')} +Bd".strip(),
+    }
+    command = found[name].command(arguments)
+    # A file of this checkout, in this group of processes: Ctrl-C reaches all of them.
+    with subprocess.Popen(command, cwd=found[name].directory, env=environment) as process:  # noqa: S603
+        try:
+            return process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            print(f"{name} is ended: it has taken more than {patience_s:.0f} s", file=sys.stderr)
+            return EXIT_FAILED
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it has heard of it as well, and clears up
+                process.wait(_FAREWELL_S)
+            raise
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends what still runs, with what it has started: a BEAM, nodes, a database. What is left would be measured with
+    all that comes after it."""
+    if process.poll() is not None:
+        return
+    import psutil  # noqa: PLC0415 - only where something hangs
+
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_FAREWELL_S)
+    process.kill()
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):  # which also is one whose number somebody else has by now
+            one.kill()
 
 
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
