@@ -46,7 +46,8 @@ class Aim:
 
     @property
     def fails_the_gate(self) -> bool:
-        return self.figure < self.aim / self.margin if self.at_least else self.figure > self.aim * self.margin
+        """Also where the figure is no number."""
+        return not (self.figure >= self.aim / self.margin if self.at_least else self.figure <= self.aim * self.margin)
 
     def cells(self) -> tuple[str, str, str, str]:
         """The row of `aims`."""
@@ -129,10 +130,18 @@ def options(about: str | None, *, full: int, short: int, what: str = "ROUNDS") -
     """What a benchmark of rounds was given: the flags, and as `rounds` how many; `about` is its docstring."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     takes_flags(parser)
-    parser.add_argument("rounds", nargs="?", type=int, metavar=what, help=f"{full}; {short} where it is short")
+    parser.add_argument("rounds", nargs="?", type=count, metavar=what, help=f"{full}; {short} where it is short")
     given = parser.parse_args()
     given.rounds = given.rounds or (short if given.short else full)
     return given
+
+
+def count(text: str) -> int:
+    """How often something is to be done. Raises ValueError for what is none, or not at all, as argparse wants it."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def publish(name: str, *parts: str, write: bool) -> None:
@@ -161,7 +170,11 @@ def with_section(document: str, name: str, text: str) -> str:
 
 
 def gate(found: Iterable[Aim]) -> int:
-    """The exit code of a gate, which says what fell behind."""
+    """The exit code of a gate, which says what fell behind. One that nothing passes through is none, and falls."""
+    found = list(found)
+    if not found:
+        print("gate: nothing was compared: what it is compared with is missing here", file=sys.stderr)
+        return 1
     fallen = [aim for aim in found if aim.fails_the_gate]
     for aim in fallen:
         what, measured, wanted, _ = aim.cells()

@@ -102,7 +102,8 @@ def test_with_one_that_is_ended_goes_what_it_has_started(
     monkeypatch.setattr(bench, "_FAREWELL_S", 0.2)
     (checkout / "one.py").write_text(
         "def main(): ...\nimport signal, subprocess, sys\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "started = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], stdout=subprocess.DEVNULL)\n"
+        "waiting = [sys.executable, '-c', 'import signal; signal.pause()']\n"
+        "started = subprocess.Popen(waiting, stdout=subprocess.DEVNULL)\n"
         "print(started.pid, flush=True)\nsignal.pause()\n"
     )
     assert bench.run("one", [], 1.0) == bench.EXIT_FAILED
