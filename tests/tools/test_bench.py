@@ -118,6 +118,21 @@ def test_one_that_is_not_there_is_said_with_those_that_are(checkout: Path, capsy
     assert "known are one, poor, two" in capsys.readouterr().err
 
 
+def test_a_gate_without_sources_does_not_pass(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a wheel is installed."""
+    for file in checkout.iterdir():
+        file.unlink()
+    assert main(["bench", "--short", "--gate"]) == 1
+    assert "not installed with the package" in capfd.readouterr().err
+
+
+def test_a_gate_where_none_can_run_does_not_pass(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "GATED", ("poor",))
+    assert main(["bench", "--short", "--gate"]) == bench.EXIT_CANNOT
+
+
 def test_where_there_is_no_mix_a_benchmark_in_elixir_says_so(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
