@@ -134,8 +134,9 @@ def run_all(arguments: Sequence[str], *, short: bool) -> int:
     """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed. Raises `NotFound`
     where there are none.
 
-    One that cannot run here has said what it needs and is passed over; where none can, the code says so. What a gate finds slow is measured once more: a
-    machine that was busy with something else has come to rest by then, and a fault has not.
+    One that cannot run here has said what it needs and is passed over; where none can, the code says so. What a gate
+    finds slow is measured once more: a machine that was busy with something else has come to rest by then, and a fault
+    has not.
     """
     there = tuple(_there())
     names = GATED if short else there
