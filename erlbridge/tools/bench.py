@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,16 +118,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     all that comes after it."""
     if process.poll() is not None:
         return
-    import psutil  # noqa: PLC0415 - only where something hangs
-
-    started = psutil.Process(process.pid).children(recursive=True)
+    started = list(_descendants(process.pid))
     process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_FAREWELL_S)
     process.kill()
     for one in started:
-        with contextlib.suppress(psutil.NoSuchProcess):  # which also is one whose number somebody else has by now
-            one.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # which has gone meanwhile
+            for child in map(int, listed.read_text(encoding="ascii").split()):
+                yield child
+                yield from _descendants(child)
 
 
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
