@@ -362,14 +362,11 @@ def table(found: Ratios, way: str) -> str:
     return report.markdown((way, "ours", *there), rows)
 
 
-LEAST = {
-    "compiled": {"floor": 0.8, "erlang_py": 40.0},
-    "pure": {"erlang_py": 4.0},
-}  # by twin and peer: its time by ours
+LEAST = {"compiled": {"floor": 0.8, "erlang_py": 40.0}, "pure": {"erlang_py": 4.0}}
 
 
 def aims(found: Ratios) -> list[report.Aim]:
-    """What each twin is to be beside the peers that are there."""
+    """What each twin is to be beside the peers that are there: at least these times by ours."""
     return [
         report.Aim(f"{way} ({name[0]}): {peer}'s time by ours", ratios[peer], least, at_least=True)
         for (way, name), ratios in found.items()
