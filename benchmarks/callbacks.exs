@@ -1,13 +1,13 @@
 # What a call of an Elixir function costs, beside engines that the worker asks directly, in turn in one run.
 #
-#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write] [ROUNDS]
+#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write] [--short] [ROUNDS]
 #
 # Each round predicts forty different questions with each model, one after the other (1 thread) and eight at once. All
 # answer with the same fixed text: the Elixir function at once, the endpoint over HTTP on a loopback port, kept alive. The
 # offline model computes its answer. All that DSPy does around a call is the same, so the difference of two lines is the
-# difference of their calls. Prints medians over the rounds (61), in milliseconds per prediction; differences are medians
-# of the rounds' differences, and beside them of the shortest rounds, which others on the machine have disturbed least.
-# The metric's line is an evaluation with an Elixir metric less one with `exact_match`.
+# difference of their calls. Prints medians over the rounds (61; 3 where it is short), in milliseconds per prediction;
+# differences are medians of the rounds' differences, and beside them of the shortest rounds, which others on the machine
+# have disturbed least. The metric's line is an evaluation with an Elixir metric less one with `exact_match`.
 
 defmodule Bench.Endpoint do
   # As much of HTTP/1.1 as one client on one machine needs.
@@ -83,7 +83,10 @@ defmodule Bench do
 
   def main(arguments) do
     {flags, numbers} = Enum.split_with(arguments, &String.starts_with?(&1, "--"))
-    rounds = numbers |> List.first("61") |> String.to_integer()
+
+    rounds =
+      numbers |> List.first(if("--short" in flags, do: "3", else: "61")) |> String.to_integer()
+
     Logger.configure(level: :warning)
     data_dir = Path.join(System.tmp_dir!(), "erlbridge-bench-#{System.pid()}")
     :ok = Pipeline.DSPy.Callbacks.register(:bench, &__MODULE__.complete/1, kind: :lm)

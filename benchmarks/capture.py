@@ -129,7 +129,7 @@ def main() -> None:
         "with a capture",
         "frames lost",
     )
-    report.publish("capture", report.markdown(heads, measure(given.rounds)), write=given.write)
+    report.publish("capture", report.markdown(heads, measure(max(2, given.rounds))), write=given.write)
 
 
 if __name__ == "__main__":

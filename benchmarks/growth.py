@@ -275,6 +275,8 @@ def main() -> int:
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
     takes_flags(parser)
     given = parser.parse_args()
+    if unknown := set(given.measures) - set(MEASURES):
+        parser.error(f"nothing here is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     sections, judged = [], []
     for name in given.measures or (["payload"] if given.short else MEASURES):
         growth = MEASURES[name]()

@@ -21,7 +21,7 @@ from instruments.asking import pipelined
 from instruments.costs import private_bytes, proportional_bytes, resident_bytes
 from node_client import NodeClient, descendants
 from program_jobs import Endpoint, atoms
-from report import Aim, aims, gate, markdown, publish, span, takes_flags
+from report import Aim, aims, count, gate, markdown, publish, span, takes_flags
 from tickets import SIGNATURE, TICKETS, optimization, prediction
 
 from erlbridge.codec import Atom
@@ -152,8 +152,8 @@ def inputs(first: int) -> list[dict[Atom, bytes]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--predictions", type=int)
-    parser.add_argument("--requests", type=int)
+    parser.add_argument("--predictions", type=count)
+    parser.add_argument("--requests", type=count)
     takes_flags(parser)
     given = parser.parse_args()
     held, judged = shares()

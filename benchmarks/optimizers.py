@@ -26,7 +26,7 @@ from node_client import NodeClient, descendants
 from offline_endpoint import OfflineEndpoint
 from peers.plain_dspy import ALL, CHOOSE, INSTRUCTIONS, LABELS, LEARN, OPTIONS, THREADS, tickets
 from program_jobs import Reply, atoms
-from report import Aim, aims, gate, markdown, publish, ratio, takes_flags
+from report import Aim, aims, count, gate, markdown, publish, ratio, takes_flags
 
 from erlbridge.codec import Atom
 
@@ -182,13 +182,15 @@ def _shortest(runs: list[Run]) -> Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("optimizers", nargs="*", metavar="OPTIMIZER")
-    parser.add_argument("--runs", type=int)
+    parser.add_argument("optimizers", nargs="*", metavar="OPTIMIZER", help=f"all, or some of {', '.join(OPTIONS)}")
+    parser.add_argument("--runs", type=count)
     parser.add_argument("--latency-ms", type=float, default=50)
     takes_flags(parser)
     given = parser.parse_args()
     names = given.optimizers or (SHORT if given.short else CHOSEN)
     names = list(OPTIONS) if names == ["all"] else names
+    if unknown := set(names) - set(OPTIONS):
+        parser.error(f"no optimizer here: {', '.join(sorted(unknown))}; there are {', '.join(OPTIONS)}")
     endpoint = OfflineEndpoint()
     answer = endpoint.default
 

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Aim:
 
     @property
     def fails_the_gate(self) -> bool:
-        return self.figure < self.aim / self.margin if self.at_least else self.figure > self.aim * self.margin
+        """Also where the figure is no number."""
+        return not (self.figure >= self.aim / self.margin if self.at_least else self.figure <= self.aim * self.margin)
 
     def cells(self) -> tuple[str, str, str, str]:
         """The row of `aims`."""
@@ -115,7 +117,8 @@ def machine() -> str:
 
 
 def takes_flags(parser: argparse.ArgumentParser) -> None:
-    """What `erlbridge bench` gives to each benchmark."""
+    """What `erlbridge bench` gives to each benchmark, which Ctrl-C or the end of patience ends without a traceback."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     parser.add_argument("--write", action="store_true", help="replace its section of docs/benchmarks.md")
     parser.add_argument("--short", action="store_true", help="a few seconds' worth, to see that nothing is badly wrong")
     parser.add_argument(
@@ -127,10 +130,18 @@ def options(about: str | None, *, full: int, short: int, what: str = "ROUNDS") -
     """What a benchmark of rounds was given: the flags, and as `rounds` how many; `about` is its docstring."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     takes_flags(parser)
-    parser.add_argument("rounds", nargs="?", type=int, metavar=what, help=f"{full}; {short} where it is short")
+    parser.add_argument("rounds", nargs="?", type=count, metavar=what, help=f"{full}; {short} where it is short")
     given = parser.parse_args()
     given.rounds = given.rounds or (short if given.short else full)
     return given
+
+
+def count(text: str) -> int:
+    """How often something is to be done. Raises ValueError for what is none, or not at all, as argparse wants it."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def publish(name: str, *parts: str, write: bool) -> None:
@@ -159,7 +170,11 @@ def with_section(document: str, name: str, text: str) -> str:
 
 
 def gate(found: Iterable[Aim]) -> int:
-    """The exit code of a gate, which says what fell behind."""
+    """The exit code of a gate, which says what fell behind. One that nothing passes through is none, and falls."""
+    found = list(found)
+    if not found:
+        print("gate: nothing was compared: what it is compared with is missing here", file=sys.stderr)
+        return 1
     fallen = [aim for aim in found if aim.fails_the_gate]
     for aim in fallen:
         what, measured, wanted, _ = aim.cells()

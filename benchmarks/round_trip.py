@@ -45,9 +45,9 @@ Found = Mapping[str, Mapping[str, list[list[float]] | list[float]]]
 seconds of a large one (`large`)."""
 
 
-def measured(rounds: int, milliseconds: int) -> Found:
-    """Raises LookupError where mix or a C compiler is missing."""
-    with tempfile.TemporaryDirectory() as name:
+def measured(rounds: int, milliseconds: int, erlport: str | None) -> Found:
+    """Raises LookupError where mix or a C compiler is missing, or where ErlPort does not compile."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # where it is ended, nodes still write there
         folder = Path(name)
         echo = folder / "echo"
         subprocess.run([_program("cc"), "-O2", PEERS / "echo.c", "-o", echo], check=True, timeout=60)
@@ -55,7 +55,7 @@ def measured(rounds: int, milliseconds: int) -> Found:
         command = [_program("mix"), "run", PEERS / "round_trip.exs", out, echo, str(rounds), str(milliseconds)]
         environment = {"LC_ALL": "C.UTF-8", "ERLBRIDGE_PYTHON": sys.executable, **os.environ}
         subprocess.run(
-            [*command, *_erlport(folder / "erlport")],
+            [*command, *_erlport(folder / "erlport", erlport)],
             cwd=PEERS.parents[1] / "priv_stub",
             env=environment,
             stdout=sys.stderr,  # what mix says of compiling
@@ -75,15 +75,12 @@ def _in_seconds(measure: bytes, values: list) -> list:
     return [[one / 1e9 for one in value] if isinstance(value, list) else value / 1e9 for value in values]
 
 
-def _erlport(folder: Path) -> Iterator[Path]:
+def _erlport(folder: Path, sources: str | None) -> Iterator[Path]:
     """A folder `erlport` as a release has it, compiled from the sources that somebody has given; none if nobody has."""
-    sources = os.environ.get("ERLPORT")
     if not sources:
         print("ErlPort is left out: set ERLPORT to a checkout of its sources to have it measured", file=sys.stderr)
         return
-    modules = sorted(Path(sources, "src").glob("*.erl"))
-    if not modules:
-        raise LookupError(f"there is no src/*.erl in {sources}, which ERLPORT names")
+    modules = sorted(Path(sources, "src").resolve().glob("*.erl"))
     (folder / "ebin").mkdir(parents=True)
     # It was written for other releases: what it warns of is not ours to mend.
     compiled = subprocess.run(
@@ -191,11 +188,14 @@ EMPTY = "that loop answers with what it was sent, and this with what it has look
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     report.takes_flags(parser)
-    parser.add_argument("rounds", nargs="?", type=int, metavar="ROUNDS")
+    parser.add_argument("rounds", nargs="?", type=report.count, metavar="ROUNDS")
     options = parser.parse_args()
     rounds, milliseconds = SHORT if options.short else FULL
+    sources = os.environ.get("ERLPORT")
+    if sources and not (Path(sources, "src", "python.erl").is_file() and Path(sources, "priv", "python3").is_dir()):
+        parser.error(f"{sources}, which ERLPORT names, has no src/python.erl and priv/python3")
     try:
-        found = measured(options.rounds or rounds, milliseconds)
+        found = measured(options.rounds or rounds, milliseconds, sources)
     except LookupError as missing:
         print(f"round_trip: {missing}", file=sys.stderr)
         return EXIT_CANNOT

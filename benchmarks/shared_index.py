@@ -28,11 +28,11 @@ from erlbridge.store.blobs import LocalBlobs
 from erlbridge.store.claims import Claims
 from erlbridge.store.kept import Bounds, Kept
 from erlbridge.store.postgres import PostgresEngine
+from erlbridge.tools.bench import EXIT_CANNOT
 
 NODES = (1, 4, 16)
 QUESTIONS = 320
 ANSWER = Stored("predict", bytes(32), b"x" * 2000)
-CANNOT = 2
 
 
 def ask(engine: PostgresEngine, blobs: LocalBlobs, owner: str, questions: int) -> None:
@@ -84,7 +84,7 @@ def main() -> int:
     found = programs()
     if found is None:
         print("shared_index: there is no PostgreSQL here to be started", file=sys.stderr)
-        return CANNOT
+        return EXIT_CANNOT
     server = PostgresServer(found)
     try:
         rows = [measure(server, nodes, 64 if given.short else QUESTIONS) for nodes in NODES]

@@ -75,7 +75,8 @@ def main() -> None:
     size = sum(map(len, plain))
     for compression in ("none", "zlib"):
         wanted = list(chunks(plain, compression))
-        node = NodeClient("--workers", "1", "--spare-workers", "0", data=Path(tempfile.mkdtemp()))
+        directory = tempfile.TemporaryDirectory()
+        node = NodeClient("--workers", "1", "--spare-workers", "0", data=Path(directory.name))
         node.ready()
         node.wait_until_healthy()
         quiet = latencies(node, 200)
@@ -95,6 +96,7 @@ def main() -> None:
         speed = f"{size / took / 1e6:.0f} MB/s"
         lines.append((f"compression `{compression}`", speed, f"{grown / 1e6:.1f} MB", shown(quiet), shown(spans)))
         node.close()
+        directory.cleanup()
     heads = (f"{size / 1e6:.0f} MB", "speed", "the node grew by", "a health_check before", "and meanwhile (p99)")
     report.publish("transfer_latency", report.markdown(heads, lines), write=given.write)
 

@@ -2,20 +2,33 @@
 #
 # From a lazy stream, and as chunks that are there already.
 #
-#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--compressed] [megabytes] [rounds]
+#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--short] [--compressed] [megabytes] [rounds]
 #
-# Everything is measured in turn in each round; the table has the medians of speeds and of times, and the largest growths.
-# `--write` puts it into docs/benchmarks.md, where there is one for each size; `--compressed` adds what is compressed.
+# 2000 MB three times, or 200 once where it is short. Everything is measured in turn in each round; the table has the
+# medians of speeds and of times, and the largest growths. `--write` puts it into docs/benchmarks.md, where there is one
+# for each size; `--compressed` adds what is compressed.
 
 alias Pipeline.DSPy.DataTransfer
 alias Pipeline.DSPy.PythonBridge
 
 {flags, numbers} = Enum.split_with(System.argv(), &String.starts_with?(&1, "--"))
 
-[megabytes, rounds] =
-  numbers |> Enum.map(&String.to_integer/1) |> Kernel.++([2000, 3]) |> Enum.take(2)
+{size, times} = if "--short" in flags, do: {200, 1}, else: {2000, 3}
 
-rounds = if length(numbers) < 2, do: 3, else: rounds
+{megabytes, rounds} =
+  case Enum.map(numbers, &String.to_integer/1) do
+    [] -> {size, times}
+    [megabytes] when megabytes > 0 -> {megabytes, times}
+    [megabytes, rounds] when megabytes > 0 and rounds > 0 -> {megabytes, rounds}
+  end
+
+# Said before anything is measured.
+if "--write" in flags do
+  document = File.read!(Path.expand("../docs/benchmarks.md", __DIR__))
+
+  String.contains?(document, "<!-- transfers of #{megabytes} MB -->") ||
+    Mix.raise("docs/benchmarks.md has no section for transfers of #{megabytes} MB")
+end
 
 data = Path.join(System.tmp_dir!(), "erlbridge-transfers-#{System.pid()}")
 python = System.get_env("ERLBRIDGE_PYTHON", "python3")

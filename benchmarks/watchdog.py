@@ -26,11 +26,13 @@ from node_client import NodeClient  # noqa: E402
 from erlbridge.codec import Atom  # noqa: E402
 from erlbridge.node.watchdog import Watchdog  # noqa: E402
 
+DATA = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+"""Of all nodes here, until this ends."""
 LOOKS, WATCHED_S = 100, 20.0
 
 
 def start(*arguments: str) -> NodeClient:
-    node = NodeClient("--workers", "4", *arguments, data=Path(tempfile.mkdtemp()))
+    node = NodeClient("--workers", "4", *arguments, data=Path(tempfile.mkdtemp(dir=DATA.name)))
     node.ready()
     node.wait_until_healthy()
     return node

@@ -28,7 +28,7 @@ defmodule RoundTrip do
   def main([out, echo, rounds, span | erlport]) do
     [rounds, span] = Enum.map([rounds, span], &String.to_integer/1)
     Logger.configure(level: :warning)
-    data = Path.join(System.tmp_dir!(), "erlbridge-round-trip-#{System.pid()}")
+    data = Path.join(Path.dirname(out), "data")
     File.mkdir_p!(data)
 
     ends = [c(echo), python(), json()] ++ erlport(erlport) ++ served(data) ++ bridge(data)

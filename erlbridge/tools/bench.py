@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,8 @@ EXIT_CANNOT: Final = 77
 """What a benchmark exits with that needs what this machine has not, as test runners know it; it has said what."""
 _PATIENCE_S: Final = 900.0
 """What no benchmark needs where nobody sits beside it; each takes some minutes at most."""
+_FAREWELL_S: Final = 5.0
+"""What one that is ended has to take back what it has put on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +90,63 @@ def run(name: str, arguments: Sequence[str], patience_s: float | None = None) ->
     found = _there()
     if name not in found:
         raise NotFound(f"there is no benchmark {name!r}; known are {', '.join(found)}")
-    environment = {"LC_ALL": "C.UTF-8", "ERLBRIDGE_PYTHON": sys.executable, **os.environ}
-    try:
-        return subprocess.run(  # noqa: S603 - a file of this checkout
-            found[name].command(arguments),
-            check=False,
-            cwd=found[name].directory,
-            env=environment,
-            timeout=patience_s,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        print(f"{name} is ended: it has taken more than {patience_s:.0f} s", file=sys.stderr)
-        return EXIT_FAILED
+    environment = {
+        "LC_ALL": "C.UTF-8",
+        "ERLBRIDGE_PYTHON": sys.executable,
+        **os.environ,
+        # Ctrl-C ends a BEAM, too, which would ask what is to be done, with nobody left to hear the answer.
+        "ELIXIR_ERL_OPTIONS": f"{os.environ.get('ELIXIR_ERL_OPTIONS', '')} +Bd".strip(),
+    }
+    command = found[name].command(arguments)
+    # A file of this checkout, in this group of processes: Ctrl-C reaches all of them.
+    with subprocess.Popen(command, cwd=found[name].directory, env=environment) as process:  # noqa: S603
+        try:
+            return process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            print(f"{name} is ended: it has taken more than {patience_s:.0f} s", file=sys.stderr)
+            return EXIT_FAILED
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it has heard of it as well, and clears up
+                process.wait(_FAREWELL_S)
+            raise
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends what still runs, with what it has started: a BEAM, nodes, a database. What is left would be measured with
+    all that comes after it."""
+    if process.poll() is not None:
+        return
+    started = list(_descendants(process.pid))
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_FAREWELL_S)
+    process.kill()
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # which has gone meanwhile
+            for child in map(int, listed.read_text(encoding="ascii").split()):
+                yield child
+                yield from _descendants(child)
 
 
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
-    """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed.
+    """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed. Raises `NotFound`
+    where there are none.
 
-    One that cannot run here has said what it needs and is passed over. What a gate finds slow is measured once more: a
-    machine that was busy with something else has come to rest by then, and a fault has not.
+    One that cannot run here has said what it needs and is passed over; where none can, the code says so. What a gate
+    finds slow is measured once more: a machine that was busy with something else has come to rest by then, and a fault
+    has not.
     """
-    names = GATED if short else tuple(_there())
-    failed = []
+    there = tuple(_there())
+    names = GATED if short else there
+    failed, passed_over = [], []
     for number, name in enumerate(names, 1):
         print(f"\n-- {name} ({number} of {len(names)})", flush=True)
         began = time.monotonic()
@@ -120,11 +159,14 @@ def run_all(arguments: Sequence[str], *, short: bool) -> int:
             print(missing.message, file=sys.stderr)
             code = EXIT_CANNOT
         print(f"-- {name}: {time.monotonic() - began:.0f} s", flush=True)
-        if code not in (0, EXIT_CANNOT):
+        if code == EXIT_CANNOT:
+            passed_over.append(name)
+        elif code:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return EXIT_FAILED if failed else 0
+        return EXIT_FAILED
+    return EXIT_CANNOT if len(passed_over) == len(names) else 0
 
 
 def _there() -> dict[str, Benchmark]:

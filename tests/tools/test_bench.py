@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -93,9 +95,42 @@ def test_one_that_does_not_end_is_ended_and_the_others_run(
     assert "one is ended: it has taken more than 0 s" in capfd.readouterr().err
 
 
+def test_with_one_that_is_ended_goes_what_it_has_started(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A BEAM that goes on would be measured with all that comes after it."""
+    monkeypatch.setattr(bench, "_FAREWELL_S", 0.2)
+    (checkout / "one.py").write_text(
+        "def main(): ...\nimport signal, subprocess, sys\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "waiting = [sys.executable, '-c', 'import signal; signal.pause()']\n"
+        "started = subprocess.Popen(waiting, stdout=subprocess.DEVNULL)\n"
+        "print(started.pid, flush=True)\nsignal.pause()\n"
+    )
+    assert bench.run("one", [], 1.0) == bench.EXIT_FAILED
+    started = Path("/proc", capfd.readouterr().out.strip(), "stat")
+    with contextlib.suppress(FileNotFoundError):  # gone altogether, or waiting for whoever takes note of it
+        while started.read_text().rpartition(")")[2].split()[0] not in "ZX":
+            time.sleep(0.01)
+
+
 def test_one_that_is_not_there_is_said_with_those_that_are(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "nothing"]) == 1
     assert "known are one, poor, two" in capsys.readouterr().err
+
+
+def test_a_gate_without_sources_does_not_pass(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a wheel is installed."""
+    for file in checkout.iterdir():
+        file.unlink()
+    assert main(["bench", "--short", "--gate"]) == 1
+    assert "not installed with the package" in capfd.readouterr().err
+
+
+def test_a_gate_where_none_can_run_does_not_pass(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "GATED", ("poor",))
+    assert main(["bench", "--short", "--gate"]) == bench.EXIT_CANNOT
 
 
 def test_where_there_is_no_mix_a_benchmark_in_elixir_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +79,23 @@ def test_an_aim_is_reached_or_its_limit_named_and_the_gate_falls_far_behind_it(
     assert report.gate([reached, missed]) == 0
     assert report.gate([reached, report.Aim("a time", 8.1, 2.0), report.Aim("a rate", 0.1, 0.6, at_least=True)]) == 1
     assert f"a time: 8.1{TIMES}" in capsys.readouterr().err
+
+
+def test_a_gate_falls_where_a_figure_is_no_number_or_nothing_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.gate([report.Aim("a time", float("nan"), 2.0)]) == 1
+    assert report.gate([]) == 1
+    assert "nothing was compared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many"])
+def test_rounds_are_counted_from_one(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        report.count(text)
+
+
+def test_what_the_figures_document_gathers_is_what_its_sections_have() -> None:
+    document = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert report.with_section(document, "all aims", report.all_aims(document)) == document
 
 
 @pytest.mark.parametrize(
