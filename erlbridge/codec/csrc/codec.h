@@ -309,7 +309,7 @@ static inline size_t shape_key(const Shape *shape, Py_ssize_t index, const uint8
     return (size_t)(end - p) >= size && same_bytes(shape->wire + from, p, size) ? size : 0;
 }
 
-/* -- terms_read.c, terms_write.c ------------------------------------------------------------------------------------------------------ */
+/* -- terms_read.c, terms_write.c ----------------------------------------------------------------------------------- */
 
 /* The value of a tag that holds no terms and is rare, and in `*stop` where it ends. NULL without an exception: no term. */
 PyObject *read_rare(State *state, const uint8_t *p, const uint8_t *end, const uint8_t **stop);

@@ -3,9 +3,9 @@ defmodule Pipeline.DSPy.PortWriter do
   The process that writes to a node's port, so that the port's owner never does.
 
   A port suspends whoever writes to it once a program does not read, its pipe is full (a node makes that a megabyte), and
-  some 8 KB wait besides. The owner must go on receiving then (the node's answers, its exit, its callers), so a process of its own is the one that is suspended.
-  It writes frame by frame, in order, and tells the owner `{:written, byte_size}` after each. It ends with
-  `{:shutdown, :port_closed}` when the port is gone, and can be killed while it is suspended.
+  some 8 KB wait besides. The owner must go on receiving then (the node's answers, its exit, its callers), so a process of its
+  own is the one that is suspended. It writes frame by frame, in order, and tells the owner `{:written, byte_size}` after each.
+  It ends with `{:shutdown, :port_closed}` when the port is gone, and can be killed while it is suspended.
   """
 
   @doc "Starts a writer for a port, linked to the calling process, which hears of what has been written."

@@ -33,7 +33,6 @@ defmodule Mix.Tasks.Pipeline.Dspy.SetupTest do
   end
 
   test "a Python that bridges find already is left as it is" do
-    System.put_env("ERLBRIDGE_PYTHON", python())
     said = capture_io(fn -> Setup.run([]) end)
 
     assert said =~

@@ -162,10 +162,8 @@ defmodule Pipeline.DSPy.BridgeFunctionsTest do
 
       assert message =~ "within 10 ms (config.call_timeout_ms)"
 
-      for _ <- 1..2 do
-        assert_received {:slow, function}
-        eventually(fn -> not Process.alive?(function) end)
-      end
+      # On a busy machine, one may be ended before it has begun.
+      for function <- begun(), do: eventually(fn -> not Process.alive?(function) end)
     end
 
     test "a caller that dies takes its functions along", %{bridge: bridge} do
@@ -218,5 +216,14 @@ defmodule Pipeline.DSPy.BridgeFunctionsTest do
 
     assert length(predictions) == 20
     assert :counters.get(running, 2) == 2
+  end
+
+  # The functions that have told that they run.
+  defp begun do
+    receive do
+      {:slow, function} -> [function | begun()]
+    after
+      0 -> []
+    end
   end
 end

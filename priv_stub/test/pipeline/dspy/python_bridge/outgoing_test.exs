@@ -49,6 +49,31 @@ defmodule Pipeline.DSPy.PythonBridge.OutgoingTest do
     assert_receive {^port, {:data, "last"}}, 5_000
   end
 
+  test "frames of all sizes arrive in their order, whoever writes them, while the node reads" do
+    {port, _os_pid, outgoing} = open("/bin/cat")
+
+    frame =
+      &<<&1::32, :binary.copy("x", Enum.at([1, 9_000, 70_000, 300_000], rem(&1, 4)))::binary>>
+
+    outgoing =
+      Enum.reduce(1..@frames, outgoing, fn number, outgoing ->
+        outgoing = Outgoing.write(outgoing, frame.(number))
+
+        receive do
+          {:written, bytes} -> Outgoing.written(outgoing, bytes)
+        after
+          0 -> outgoing
+        end
+      end)
+
+    for number <- 1..@frames do
+      assert_receive {^port, {:data, <<arrived::32, _filling::binary>>}}, 5_000
+      assert arrived == number
+    end
+
+    all_written(outgoing)
+  end
+
   test "a frame for a port that has closed ends the writer, which tells the bridge, and never the bridge" do
     Process.flag(:trap_exit, true)
     {port, _os_pid, %Outgoing{writer: writer} = outgoing} = open("/bin/cat")
