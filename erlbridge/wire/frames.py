@@ -119,8 +119,8 @@ class FrameReader:
         if length <= _SCRATCH_BYTES:
             return
         if length > _KEPT_BYTES:
-            # Only what is written to takes memory: a header alone takes none. Shared, as is usual, it would cost half as
-            # much again and count as a file's.
+            # Only what is written to takes memory: a header alone takes none. Shared, as `mmap` has it by default, it
+            # would cost half as much again and count as a file's.
             self._long = mmap(-1, length, flags=MAP_PRIVATE | MAP_ANONYMOUS)
         elif len(self._long) < length:
             self._long = bytearray(min(length + length // 8, _KEPT_BYTES))
