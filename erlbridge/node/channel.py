@@ -103,10 +103,10 @@ class Channel:
         if not self.gathers or self.writer.pending_bytes > _GATHERED_BYTES:
             self.flush()
 
-    def flush(self) -> None:
-        """Writes what the descriptor takes now."""
+    def flush(self) -> bool:
+        """Writes what the descriptor takes now. Gives whether something waited and nothing does any more."""
         if not self.writer.pending_bytes:
-            return
+            return False
         try:
             while self.writer.pending_bytes:
                 self.writer.advance(os.writev(self.outgoing, self.writer.buffers()))
@@ -116,6 +116,7 @@ class Channel:
             # The reader is gone. Its end shows on the incoming side too, which says what to do about it.
             self.writer = FrameWriter(self.writer.limit_bytes)
         self._watch()
+        return not self.writer.pending_bytes
 
     def finish(self, within_s: float) -> None:
         """Writes what is left, for at most so long, before the process ends."""

@@ -121,6 +121,8 @@ class Node:
         self.outcomes = Outcomes(self.scheduler, self.stock, self._step, self._log)
         self.exit_code: int | None = None
         self._requests_wait = False
+        self._has_room = False
+        """Whether the host has taken all there was since it was judged what to hold back: no descriptor tells of it."""
         self._inbox: deque[workers.PoolEvent] = deque()
         self._pool = workers.Pool(self.selector, self._inbox.append, worker_settings(config), self.tap)
         self.hands = Hands(
@@ -152,7 +154,7 @@ class Node:
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
                 self._log("warning", complaint)
             self._hold_back()
-            self.wire.flush()
+            self._has_room = self.wire.flush()
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self.wire.gathers = False
@@ -194,8 +196,8 @@ class Node:
 
     def _wait_s(self, due_at: float) -> float:
         """How long nothing but an event can bring work."""
-        if self._requests_wait or self._inbox:  # the hands may have said something
-            return 0.0
+        if self._inbox or self._has_room or (self._requests_wait and not self.wire.paused):
+            return 0.0  # the hands may have said something
         wait_s = min(max(0.0, due_at - time.monotonic()), MAX_WAIT_S)
         return min(wait_s, _PAUSED_LOOK_S) if self.wire.paused else wait_s
 
@@ -241,9 +243,9 @@ class Node:
 
     def _take_frames(self, stop_at: float = math.inf) -> None:
         """Takes the frames that have arrived, until then or until too much waits for the host to read it."""
-        self._requests_wait = False
         if self.wire.paused or self.exit_code == EXIT_FRAMING_LOST:
             return
+        self._requests_wait = False
         try:
             write_at = time.monotonic() + _GATHER_S
             for frame in self.wire.views():
@@ -254,9 +256,7 @@ class Node:
                 if now > write_at:
                     self.wire.flush()
                     write_at = now + _GATHER_S
-                if self._hold_back():
-                    return
-                if now > stop_at:
+                if self._hold_back() or now > stop_at:
                     self._requests_wait = True
                     return
         except FrameError as error:

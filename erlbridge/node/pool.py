@@ -222,6 +222,8 @@ class Pool:
         if seat := self._seats.get(number):
             seat.os_pid = os_pid
             self._on_event(Forked(number, os_pid))
+            if seat.booted:
+                self._on_event(Booted(number))
 
     def _exited(self, number: int, status: int | None) -> None:
         seat = self._seats.get(number)
@@ -261,7 +263,8 @@ class Pool:
                 seat.booted = True
                 self._watch(seat)
                 self.sandbox = Report.from_term(report)
-                self._on_event(Booted(seat.number))
+                if seat.os_pid is not None:  # else the forkserver, which has a wire of its own, is about to tell it
+                    self._on_event(Booted(seat.number))
             case (Atom() as kind, state) if str(kind) == "progress":
                 self._on_event(WorkerProgress(seat.number, state))
             case (Atom() as kind, dict() as piece) if str(kind) == "chunk":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from erlbridge.errors import FrameError
@@ -119,7 +119,9 @@ class FrameReader:
         if length <= _SCRATCH_BYTES:
             return
         if length > _KEPT_BYTES:
-            self._long = mmap(-1, length)  # of which only what is written to takes memory: a header alone takes none
+            # Only what is written to takes memory: a header alone takes none. Shared, as `mmap` has it by default, it
+            # would cost half as much again and count as a file's.
+            self._long = mmap(-1, length, flags=MAP_PRIVATE | MAP_ANONYMOUS)
         elif len(self._long) < length:
             self._long = bytearray(min(length + length // 8, _KEPT_BYTES))
         self._long[:begun] = self._buffer[HEADER_BYTES:]

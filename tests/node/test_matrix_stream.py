@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cut_conversation
+import eager_host
 import pytest
 from cut_conversation import FRAMES, STREAM, expected, in_any_order
 from measures import LONG, record
@@ -32,6 +33,13 @@ def test_a_conversation_cut_at_any_byte_is_answered_as_far_as_it_is_whole() -> N
         [sys.executable, cut_conversation.__file__], stdout=subprocess.PIPE, text=True, timeout=120, check=True
     )
     assert ran.stdout == f"{len(STREAM) + 1} cuts\n"
+
+
+def test_requests_that_a_pause_left_unread_are_answered_though_the_host_takes_all_at_once() -> None:
+    ran = subprocess.run(
+        [sys.executable, eager_host.__file__], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    assert ran.stdout == "answered\n"
 
 
 @pytest.mark.parametrize("offset", [3, *(HEADERS if LONG else ()), STARTS[1] + 50, len(STREAM)])

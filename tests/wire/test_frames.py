@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +98,20 @@ def test_frames_of_every_length_are_read_where_they_stay() -> None:
         found += [(len(frame), set(bytes(frame))) for frame in reader.views()]
     assert found == [(length, {number} if length else set()) for number, length in enumerate(lengths)]
     assert reader.pending_bytes == 0
+
+
+def test_a_very_long_frame_takes_memory_as_it_comes_and_none_that_is_shared() -> None:
+    length = 8 * 2**20
+    before, reader = resident_bytes(), FrameReader()
+    reader.feed(length.to_bytes(4) + b"x")
+    assert not list(reader)
+    assert resident_bytes()["RssAnon"] - before["RssAnon"] < length / 4
+    reader.feed(bytes(length - 1))
+    assert resident_bytes()["RssShmem"] == before["RssShmem"]
+    assert [len(frame) for frame in reader.views()] == [length]
+
+
+def resident_bytes() -> dict[str, int]:
+    """The memory that this process has, by what it is."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Rss"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _unit in lines}
