@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 400
 SOURCES = {".py", ".c", ".h", ".ex", ".exs", ".sh", ".js", ".css", ".html"}
 FOLDERS = ("erlbridge", "tests", "benchmarks", "scripts", "priv_stub")
-MADE = {"_build", "deps", "doc", "__pycache__", "node_modules"}
+MADE = {"_build", "cover", "deps", "doc", "tmp", "__pycache__", "node_modules"}
 
 
 def sources() -> list[Path]:
