@@ -27,17 +27,22 @@ defmodule Pipeline.PoolCase do
     opts[:name]
   end
 
-  @doc "Starts a pool of two bridges with two workers each, and waits until all of them are there."
-  def start_pool_of_two do
+  @doc "A set-up for all tests of a module: a pool of two bridges with two workers each, once all of them are there."
+  def start_pool_of_two(_context) do
     pool = start_pool(pool_size: 2, workers: 2, max_queue_size: 2)
     {:ok, _info} = PythonBridge.await_ready(pool)
     eventually(fn -> ConnectionPool.status(pool).ready == 2 end)
     await_idle(pool)
-    pool
+    %{pool: pool}
   end
 
-  @doc "Whether nothing runs or waits in a pool, and no connection is lent."
-  def idle?(pool) do
+  @doc "A set-up: whatever a test has left behind is over before the next one begins."
+  def await_idle_pool(%{pool: pool}) do
+    eventually(fn -> idle?(pool) end)
+    :ok
+  end
+
+  defp idle?(pool) do
     %{lanes: lanes, connections: lent} = ConnectionPool.status(pool)
     lent == 0 and Enum.all?(lanes, fn {_, lane} -> lane.running == 0 and lane.waiting == 0 end)
   end

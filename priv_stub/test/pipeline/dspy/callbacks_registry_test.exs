@@ -3,21 +3,11 @@ defmodule Pipeline.DSPy.CallbacksRegistryTest do
 
   use Pipeline.NodeCase
 
-  alias Pipeline.DSPy.Callback
   alias Pipeline.DSPy.Callbacks
   alias Pipeline.DSPy.Callbacks.Gate
+  alias Pipeline.Echo
 
   doctest Callbacks
-
-  defmodule Echo do
-    @behaviour Callback
-
-    @impl true
-    def complete(request), do: Pipeline.ScriptedModel.answer(answer: request.model)
-
-    @impl true
-    def score(example, prediction), do: example.answer == prediction.answer
-  end
 
   defp register(name, given, opts) do
     :ok = Callbacks.register(name, given, opts)

@@ -5,18 +5,8 @@ defmodule Pipeline.DSPy.CallbacksTest do
 
   import Pipeline.ScriptedModel
 
-  alias Pipeline.DSPy.Callback
   alias Pipeline.DSPy.Callbacks
-
-  defmodule Echo do
-    @behaviour Callback
-
-    @impl true
-    def complete(request), do: Pipeline.ScriptedModel.answer(answer: request.model)
-
-    @impl true
-    def score(example, prediction), do: example.answer == prediction.answer
-  end
+  alias Pipeline.Echo
 
   setup_all do
     bridge = start_bridge(workers: 1)

@@ -5,15 +5,8 @@ defmodule Pipeline.DSPy.ConnectionPoolQueueTest do
 
   alias Pipeline.DSPy.Metrics
 
-  setup_all do
-    %{pool: start_pool_of_two()}
-  end
-
-  # Whatever a test has left behind is over before the next one begins.
-  setup %{pool: pool} do
-    eventually(fn -> idle?(pool) end)
-    :ok
-  end
+  setup_all :start_pool_of_two
+  setup :await_idle_pool
 
   describe "a full queue" do
     setup %{pool: pool} do

@@ -5,15 +5,8 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
 
   alias Pipeline.DSPy.ConnectionPool.Connection
 
-  setup_all do
-    %{pool: start_pool_of_two()}
-  end
-
-  # Whatever a test has left behind is over before the next one begins.
-  setup %{pool: pool} do
-    eventually(fn -> idle?(pool) end)
-    :ok
-  end
+  setup_all :start_pool_of_two
+  setup :await_idle_pool
 
   describe "a pool in a bridge's place" do
     test "answers the bridge's verbs, by name, by pid and by name and node", %{pool: pool} do
@@ -222,7 +215,7 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
       down = Process.monitor(model)
       Process.exit(caller, :kill)
       assert_receive {:DOWN, ^down, :process, ^model, _reason}, 5_000
-      eventually(fn -> idle?(pool) end)
+      await_idle_pool(%{pool: pool})
     end
 
     test "a late answer after a timeout reaches nobody", %{pool: pool} do
@@ -236,7 +229,7 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
       Enum.each(models, &let_go/1)
       # Whoever asks next, at the same workers, gets what he asked for.
       for _ <- 1..4, do: assert({:ok, %{status: :success}} = ask(pool))
-      eventually(fn -> idle?(pool) end)
+      await_idle_pool(%{pool: pool})
       assert Process.info(self(), :messages) == {:messages, []}
     end
 
@@ -247,7 +240,7 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
         )
       end
 
-      eventually(fn -> idle?(pool) end)
+      await_idle_pool(%{pool: pool})
       assert Process.info(self(), :messages) == {:messages, []}
     end
   end
@@ -287,7 +280,7 @@ defmodule Pipeline.DSPy.ConnectionPoolTest do
       assert_receive {:ok, %Connection{}}, 5_000
       assert ConnectionPool.status(pool).connections == 1
       Process.exit(holder, :kill)
-      eventually(fn -> idle?(pool) end)
+      await_idle_pool(%{pool: pool})
     end
 
     test "are sought at the pool with the module's own name where none is named" do
