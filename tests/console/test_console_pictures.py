@@ -1,11 +1,10 @@
-"""Pictures of the console at work, for the one who changes it and for the docs: see scripts/screenshots."""
+"""Pictures of the console at work, for the one who changes it and for the docs: scripts/screenshots takes those."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import pytest
 from consoles import Console, evaluation
 from tickets import KNOWN, optimization, slow
 
@@ -16,8 +15,8 @@ DRAWN = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFram
 VALIDATED = {Atom("training_data"): KNOWN[:44], Atom("validation_data"): KNOWN[44:]}
 
 
-@pytest.mark.skipif(not DIRECTORY, reason="ERLBRIDGE_SCREENSHOTS names no directory for them")
 def test_pictures_of_the_console_are_taken(root: Path, tmp_path: Path) -> None:
+    directory = Path(DIRECTORY) if DIRECTORY else tmp_path
     console = Console.start(tmp_path)
     node, browser = console.node, console.browser
 
@@ -26,7 +25,7 @@ def test_pictures_of_the_console_are_taken(root: Path, tmp_path: Path) -> None:
             "window.scrollTo(0, 0)" if selector is None else f"document.querySelector('{selector}').scrollIntoView()"
         )
         browser.evaluate(DRAWN)
-        (Path(DIRECTORY) / f"{name}.png").write_bytes(browser.screenshot())
+        (directory / f"{name}.png").write_bytes(browser.screenshot())
 
     for optimizer in ("labeled_few_shot", "bootstrap_few_shot"):
         tag, _ = node.ask("optimize_signature", {**optimization(optimizer=Atom(optimizer), report=True), **VALIDATED})
