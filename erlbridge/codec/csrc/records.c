@@ -53,7 +53,7 @@ static uint64_t get(const uint8_t *at, int bytes)
     return value;
 }
 
-/* -- CRC-32, as zlib's; eight bytes a step --------------------------------------------------------------------------- */
+/* -- CRC-32, as zlib's, which whoever builds this would need the headers of; eight bytes a step ------------------- */
 
 static uint32_t crc_table[8][256]; /* whichever interpreter writes it, writes the same */
 
