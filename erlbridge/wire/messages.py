@@ -6,7 +6,7 @@ Knows the shape of every message of the wire contract; knows no verb's payload a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from erlbridge.codec import Atom, TermMap, term_to_binary
@@ -20,6 +20,7 @@ Term: TypeAlias = object
 
 PROTOCOL: Final = 1
 
+_CREDIT: Final = Atom("credit")
 _READY: Final = atom("ready")
 _OK: Final = atom("ok")
 _ERROR: Final = atom("error")
@@ -52,6 +53,9 @@ class Meta:
     parent: Term = None
 
 
+_NO_META: Final = Meta()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request of the host. `id` is any term and goes back exactly as it came."""
@@ -59,7 +63,7 @@ class Request:
     verb: str
     id: Term
     payload: Term
-    meta: Meta = field(default_factory=Meta)
+    meta: Meta = _NO_META
 
     def bare(self) -> Request:
         """The request without its payload, for whoever keeps it: as a value that can be ten times its frame."""
@@ -96,27 +100,34 @@ def parse_incoming(term: Term) -> Request | Credit | Result:
 
     Raises `Malformed`, which carries the id wherever one can be read.
     """
-    request_id = _id_of(term)
     try:
         return _parse(term)
     except ValidationError as error:
-        raise Malformed(error.message.removeprefix(f"{error.path}: "), error.path, request_id) from None
+        raise Malformed(error.message.removeprefix(f"{error.path}: "), error.path, _id_of(term)) from None
 
 
 def _parse(term: Term) -> Request | Credit | Result:
-    match term:
-        case (Atom() as name, count) if str(name) == "credit":
-            return Credit(Place(count, "credit").integer(minimum=1))
-        case (Atom() as name, call_id, outcome) if str(name) == "result":
-            return _parse_result(call_id, outcome)
-        case (verb, request_id, payload):
-            return Request(Place(verb, "verb").atom(), request_id, payload)
-        case (verb, request_id, payload, meta):
-            return Request(Place(verb, "verb").atom(), request_id, payload, _parse_meta(Place(meta, "meta")))
-        case Mapping():
-            return _parse_map(Place(term, "request"))
-        case _:
-            raise Place(term, "request").refused("{verb, id, payload}, {verb, id, payload, meta} or a message map")
+    if isinstance(term, tuple):
+        # By length first: a pattern would look at every shape for each of the requests, which are most of what comes.
+        match len(term):
+            case 4:
+                verb, request_id, payload, meta = term
+                return Request(_verb(verb), request_id, payload, _parse_meta(Place(meta, "meta")))
+            case 3:
+                verb, request_id, payload = term
+                name = _verb(verb)
+                if name == "result":
+                    return _parse_result(request_id, payload)
+                return Request(name, request_id, payload, _NO_META)
+            case 2 if term[0] == _CREDIT:
+                return Credit(Place(term[1], "credit").integer(minimum=1))
+    elif isinstance(term, Mapping):
+        return _parse_map(Place(term, "request"))
+    raise Place(term, "request").refused("{verb, id, payload}, {verb, id, payload, meta} or a message map")
+
+
+def _verb(term: Term) -> str:
+    return str(term) if isinstance(term, Atom) else Place(term, "verb").atom()
 
 
 def _parse_result(call_id: Term, outcome: Term) -> Result:
@@ -135,19 +146,18 @@ def _parse_map(place: Place) -> Request:
         if name not in entries:
             raise ValidationError(f"expected the key `{name}`, got {listed(entries)}", "request")
     metadata = entries.get("metadata")
-    meta = Meta() if metadata is None or metadata.term is None else _parse_meta(metadata)
+    meta = _NO_META if metadata is None or metadata.term is None else _parse_meta(metadata)
     return Request(entries["request_type"].name(), entries["message_id"].term, entries["payload"].term, meta)
 
 
 def _parse_meta(place: Place) -> Meta:
     """What else it holds is the host's own, and passes."""
-    return Meta(
-        **{
-            name: read(entry)
-            for name, entry in place.entries().items()
-            if entry.term is not None and (read := _META.get(name)) is not None
-        }
-    )
+    told = {
+        name: read(Place(value, f"{place.path}.{name}"))
+        for name, value in place.named().items()
+        if value is not None and (read := _META.get(name)) is not None
+    }
+    return Meta(**told) if told else _NO_META
 
 
 def _meta_text(place: Place) -> str:

@@ -34,17 +34,21 @@ class Place:
 
     def entries(self) -> dict[str, Place]:
         """The map's entries by name. Keys are atoms or binaries; the same name in both spellings is refused."""
+        return {name: Place(value, f"{self.path}.{_cut(name)}") for name, value in self.named().items()}
+
+    def named(self) -> dict[str, object]:
+        """The same entries as they are, for who reads few of them: a place for each is most of what a map costs."""
         if not isinstance(self.term, Mapping):
             raise self.refused("a map")
         if len(self.term) > MAX_KEYS:
             raise self.refused(f"at most {MAX_KEYS} keys")
-        found: dict[str, Place] = {}
+        found: dict[str, object] = {}
         for key, value in self.term.items():
-            # A place for each key would be most of what reading a map costs.
+            # And so is one for each key.
             name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").name()
             if name in found:
                 raise ValidationError(f"the key `{_cut(name)}` is there twice, as an atom and as a binary", self.path)
-            found[name] = Place(value, f"{self.path}.{_cut(name)}")
+            found[name] = value
         return found
 
     def elements(self) -> list[object]:

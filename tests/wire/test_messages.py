@@ -59,6 +59,7 @@ def test_a_result_is_the_outcome_of_a_call_and_a_misshapen_one_a_failure() -> No
         (b"text", "request", None),
         ((), "request", None),
         ((HEALTH, 7), "request", None),
+        ([HEALTH, 7, {}], "request", None),
         ((b"health_check", 7, {}), "verb", 7),
         ((1, 7, {}), "verb", 7),
         ((HEALTH, 7, {}, []), "meta", 7),
