@@ -6,6 +6,7 @@ workers' sockets.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -16,9 +17,11 @@ from erlbridge.errors import FrameError
 from erlbridge.limits import MAX_FRAME_BYTES
 
 HEADER_BYTES: Final = 4
+_LENGTH: Final = struct.Struct(">I")
 
 _SCRATCH_BYTES: Final = 256 * 1024
 _AHEAD_BYTES: Final = 4 * 1024
+_SHORT_BYTES: Final = 16 * 1024
 _KEPT_BYTES: Final = 2 * 1024 * 1024
 """Longest frame whose room is kept for the next one: chunks of transfers, which come by the thousand. Memory that is
 had from the system and given back for each costs more than all else that is done with them."""
@@ -44,7 +47,9 @@ class FrameReader:
         self.limit_bytes = limit_bytes
         self.received_bytes = 0
         self._buffer = bytearray()
-        """What no frame has been made of; what comes behind the long one that is being read, where one is."""
+        """What no frame has been made of, from `_at` on; what comes behind the long one that is being read, where one
+        is."""
+        self._at = 0
         self._scratch: bytearray | None = None
         self._long: bytearray | mmap = bytearray()
         """Where long frames are read to, one after the other."""
@@ -57,7 +62,7 @@ class FrameReader:
     @property
     def pending_bytes(self) -> int:
         """Bytes of a frame that has begun and is not whole yet."""
-        return len(self._buffer) + (HEADER_BYTES + self._there if self._length else 0)
+        return len(self._buffer) - self._at + (HEADER_BYTES + self._there if self._length else 0)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Takes the next bytes of the stream, any number of them. They are copied; iterating gives the frames."""
@@ -65,6 +70,7 @@ class FrameReader:
         if part:
             self._long[self._there : self._there + part] = data[:part]
             self._there += part
+        self._drop()
         self._buffer += data[part:]
         self.received_bytes += len(data)
 
@@ -82,6 +88,7 @@ class FrameReader:
         assert self._scratch is not None  # noqa: S101 - `room` has been asked for
         part = min(count, self._length - self._there)
         self._there += part
+        self._drop()
         self._buffer += memoryview(self._scratch)[: count - part]
         self.received_bytes += count
 
@@ -129,22 +136,28 @@ class FrameReader:
         self._length, self._there = length, begun
 
     def _next(self) -> bytes | None:
-        buffer = self._buffer
-        if len(buffer) < HEADER_BYTES:
+        buffer, begin = self._buffer, self._at + HEADER_BYTES
+        if len(buffer) < begin:
+            self._drop()
             return None
-        length = int.from_bytes(buffer[:HEADER_BYTES])
+        (length,) = _LENGTH.unpack_from(buffer, self._at)
         if length > self.limit_bytes:
             raise FrameError(
                 f"frame of {length} bytes, limit {self.limit_bytes}; send it as a transfer, or raise max_frame_bytes",
                 context={"limit": self.limit_bytes},
             )
-        end = HEADER_BYTES + length
+        end = begin + length
         if len(buffer) < end:
+            self._drop()
             return None
-        with memoryview(buffer) as view:
-            frame = bytes(view[HEADER_BYTES:end])
-        del buffer[:end]
-        return frame
+        self._at = end
+        return bytes(memoryview(buffer)[begin:end])
+
+    def _drop(self) -> None:
+        """Lets go of what frames have been made of: once for many, and before more comes."""
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
 
 
 class FrameWriter:
@@ -165,6 +178,9 @@ class FrameWriter:
         self.limit_bytes = limit_bytes
         self.pending_bytes = 0
         self._buffers: deque[memoryview] = deque()
+        self._short: list[bytes] = []
+        """Behind those: headers and short frames that become one buffer, since one for each of them would cost more than
+        their bytes."""
 
     def add(self, frame: bytes) -> None:
         """Queues one frame. Raises `FrameError` when it is above the limit; nothing is queued then."""
@@ -172,12 +188,17 @@ class FrameWriter:
             raise FrameError(
                 f"frame of {len(frame)} bytes, limit {self.limit_bytes}", context={"limit": self.limit_bytes}
             )
-        self._buffers.append(memoryview(len(frame).to_bytes(HEADER_BYTES)))
-        self._buffers.append(memoryview(frame))
+        self._short.append(_LENGTH.pack(len(frame)))
+        if len(frame) <= _SHORT_BYTES:
+            self._short.append(frame)
+        else:
+            self._join()
+            self._buffers.append(memoryview(frame))
         self.pending_bytes += HEADER_BYTES + len(frame)
 
     def buffers(self, most: int = 64) -> list[memoryview]:
         """The first buffers still to be written, at most `most` of them (a kernel takes 1,024 in one call)."""
+        self._join()
         return list(islice(self._buffers, most))
 
     def advance(self, written_bytes: int) -> None:
@@ -190,3 +211,8 @@ class FrameWriter:
                 return
             written_bytes -= len(first)
             self._buffers.popleft()
+
+    def _join(self) -> None:
+        if self._short:
+            self._buffers.append(memoryview(b"".join(self._short)))
+            self._short.clear()

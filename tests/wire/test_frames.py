@@ -37,6 +37,17 @@ def test_any_cut_of_the_stream_gives_the_same_frames(frames: list[bytes], cuts: 
     assert reader.pending_bytes == 0
 
 
+def test_frames_that_were_left_come_before_what_is_read_behind_them() -> None:
+    stream = written(b"first", b"second", b"third", b"fourth")
+    reader = FrameReader()
+    reader.feed(stream[:25])
+    assert next(reader.views()) == b"first"
+    assert reader.pending_bytes == 25 - 9
+    reader.feed(stream[25:])
+    assert list(reader) == [b"second", b"third", b"fourth"]
+    assert reader.pending_bytes == 0
+
+
 def test_a_frame_of_exactly_the_limit_is_taken() -> None:
     reader = FrameReader(limit_bytes=10)
     reader.feed(written(b"x" * 10))
@@ -66,7 +77,10 @@ def test_a_writer_refuses_what_its_reader_would() -> None:
     assert writer.pending_bytes == 0
 
 
-@given(st.lists(st.binary(max_size=20), min_size=1), st.lists(st.integers(1, 9)))
+@given(
+    st.lists(st.binary(max_size=20) | st.sampled_from([b"s" * 16_384, b"l" * 16_385, b"l" * 70_000]), min_size=1),
+    st.lists(st.integers(1, 9) | st.integers(10_000, 80_000)),
+)
 def test_a_writer_survives_partial_writes(frames: list[bytes], takes: list[int]) -> None:
     writer = FrameWriter()
     for frame in frames:
