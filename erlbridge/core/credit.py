@@ -86,14 +86,17 @@ class CreditLine:
 
     def settle(self, key: bytes) -> list[_Event]:
         """The job is about to be answered: its text that still waits, one event for each field, goes before that."""
+        if not self._waiting:
+            return []
         left = [self._waiting.pop(slot) for slot in self._slots(key) if slot[1] is not None]
         self.available -= len(left)
         return left
 
     def forget(self, key: bytes) -> None:
         """The job has been answered; what waited for it is void."""
-        for slot in self._slots(key):
-            del self._waiting[slot]
+        if self._waiting:
+            for slot in self._slots(key):
+                del self._waiting[slot]
 
     def grant(self, count: int) -> list[_Event]:
         """More credit; gives what may go now."""

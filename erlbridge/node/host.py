@@ -40,14 +40,21 @@ class Host:
         self.audit = audit
         self._watcher = watcher or Watcher()
         self._max_frame_bytes = max_frame_bytes
-        self._owed: deque[tuple[Term, Term]] = deque()
+        self._owed: deque[tuple[bytes, Term, Term]] = deque()
         self._sending = Sending(chunk_bytes(max_frame_bytes))
 
     # -- requests
 
-    def asked(self, request: Request, frame: bytes | memoryview) -> None:
+    def key_for(self, request_id: Term) -> bytes:
+        """The key of an id. Raises `ValidationError` for an id that no answer could hold."""
+        key = key_of(request_id)
+        if not self._may_answer(key):
+            limit = self._max_frame_bytes // MAX_ID_SHARE
+            raise ValidationError(f"expected an id of at most {limit} bytes, an eighth of a frame", "id")
+        return key
+
+    def asked(self, key: bytes, request: Request, frame: bytes | memoryview) -> None:
         """A request has come in, and will be answered."""
-        key = key_of(request.id)
         self.audit.arrived(key, frame, request)
         self._watcher.arrived(key, request, len(frame))
 
@@ -58,31 +65,29 @@ class Host:
 
     def may_have(self, request_id: Term) -> bool:
         """Whether an id is short enough for an answer to hold it."""
-        return len(term_to_binary(request_id)) <= self._max_frame_bytes // MAX_ID_SHARE
+        return self._may_answer(key_of(request_id))
 
-    def refuse_long_id(self, request_id: Term) -> None:
-        """Raises `ValidationError` for an id that no answer could hold."""
-        if not self.may_have(request_id):
-            limit = self._max_frame_bytes // MAX_ID_SHARE
-            raise ValidationError(f"expected an id of at most {limit} bytes, an eighth of a frame", "id")
+    def _may_answer(self, key: bytes) -> bool:
+        return len(key) <= self._max_frame_bytes // MAX_ID_SHARE
 
     # -- answers
 
-    def answer(self, request_id: Term, result: Term) -> None:
+    def answer(self, request_id: Term, result: Term, key: bytes | None = None) -> None:
         """The one answer to a request: its result. A host that does not read gets it later: one job may answer so many
         requests that no pause of workers bounds what waits, and here it is one value however often it is owed."""
+        if key is None:
+            key = key_of(request_id)
         if self.channel.writer.pending_bytes > MAX_UNSENT_BYTES:
-            self._owed.append((request_id, result))
+            self._owed.append((key, request_id, result))
         else:
-            self._give(request_id, result)
+            self._give(key, request_id, result)
 
     def settle_all(self) -> None:
         """Gives what is owed, whether or not the host reads."""
         while self._owed:
             self._give(*self._owed.popleft())
 
-    def _give(self, request_id: Term, result: Term) -> None:
-        key = key_of(request_id)
+    def _give(self, key: bytes, request_id: Term, result: Term) -> None:
         self._emit(self.credit.settle(key))
         self.credit.forget(key)
         self._answer(key, request_id, messages.ok(request_id, result))
@@ -110,14 +115,17 @@ class Host:
             self._begin_chunks(key, answer, first)
             return
         frame = messages.encode(answer)
-        if len(frame) > self._max_frame_bytes and str(answer[0]) == "ok":
-            first = self._sending.take(key, request_id, answer[-1], frame)
-            if first is not None:
-                self._begin_chunks(key, answer, first)
-                return
-        if failure := self._too_long("answer", frame, "ask for less at once"):
-            answer = messages.error(request_id, failure)
+        if len(frame) > self._max_frame_bytes:
+            if str(answer[0]) == "ok":
+                first = self._sending.take(key, request_id, answer[-1], frame)
+                if first is not None:
+                    self._begin_chunks(key, answer, first)
+                    return
+            answer = messages.error(request_id, self._too_long("answer", frame, "ask for less at once"))
             frame = messages.encode(answer)
+        self._tell_answer(key, answer, frame)
+
+    def _tell_answer(self, key: bytes, answer: tuple[Term, ...], frame: bytes) -> None:
         self._send(frame)
         self.audit.answered(key, answer, frame)
         self._watcher.answered(key, answer, len(frame))
@@ -125,10 +133,7 @@ class Host:
     # -- answers in chunks
 
     def _begin_chunks(self, key: bytes, answer: tuple[Term, ...], first: tuple[Term, ...]) -> None:
-        frame = messages.encode(first)
-        self._send(frame)
-        self.audit.answered(key, answer, frame)
-        self._watcher.answered(key, answer, len(frame))
+        self._tell_answer(key, answer, messages.encode(first))
         self._send_chunks()
 
     def sends(self, key: bytes) -> bool:
@@ -188,10 +193,10 @@ class Host:
     def ask(self, call: Ask) -> BridgeError | None:
         """Has the host call a function, for which it needs no credit; gives why it cannot be asked."""
         frame = messages.encode(messages.call(call.call_id, call.id, call.name, call.arguments), head=4)
-        failure = self._too_long("call", frame, "give its function less")
-        if failure is None:
-            self._send(frame)
-        return failure
+        if len(frame) > self._max_frame_bytes:
+            return self._too_long("call", frame, "give its function less")
+        self._send(frame)
+        return None
 
     def release(self, call_id: int) -> None:
         """Tells the host that a function need not go on, though its request does."""
@@ -203,6 +208,11 @@ class Host:
         """Holds events and requests back while the host does not take what is there, and lets them go again. Gives
         whether workers shall wait with their answers too."""
         self._sending.let_go()
+        unsent = self.channel.writer.pending_bytes
+        if unsent <= MAX_UNSENT_EVENT_BYTES and not (
+            self._owed or self.channel.paused or self.credit.held or self._sending
+        ):
+            return False  # asked after each frame, of which nearly none finds a host that does not read
         while self._owed and self.channel.writer.pending_bytes <= MAX_UNSENT_ANSWER_BYTES:
             self._give(*self._owed.popleft())
         unsent = self.channel.writer.pending_bytes
@@ -216,9 +226,7 @@ class Host:
         self._watcher.frame(True, frame)
         self.channel.send(frame)
 
-    def _too_long(self, what: str, frame: bytes, remedy: str) -> SerializationError | None:
+    def _too_long(self, what: str, frame: bytes, remedy: str) -> SerializationError:
         limit = self._max_frame_bytes
-        if len(frame) <= limit:
-            return None
         text = f"{what} of {len(frame)} bytes, limit {limit}; {remedy}"
         return SerializationError(text, context={"limit": limit})

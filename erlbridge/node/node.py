@@ -313,11 +313,11 @@ class Node:
                 returned = events.Returned(incoming.call_id, incoming.ok, incoming.term)
                 self.hands.do(self.scheduler.step(returned, time.monotonic()))
                 return
-            self.host.refuse_long_id(incoming.id)
+            key = self.host.key_for(incoming.id)
             request_id = incoming.id
-            self.host.asked(incoming.bare(), frame)
+            self.host.asked(key, incoming.bare(), frame)
             unread = None
-            self.reception.take(incoming, frame)
+            self.reception.take(key, incoming, frame)
         except Malformed as error:
             self.host.refuse(error.id if self.host.may_have(error.id) else None, error, unread)
         except BridgeError as error:

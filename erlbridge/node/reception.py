@@ -53,9 +53,8 @@ class Reception:
         self._health = health
         self._grace_s = grace_s
 
-    def take(self, request: Request, frame: bytes | memoryview) -> None:
-        """Answers it, hands it on, or raises the `BridgeError` that refuses it."""
-        key = key_of(request.id)
+    def take(self, key: bytes, request: Request, frame: bytes | memoryview) -> None:
+        """Answers the request with this key, hands it on, or raises the `BridgeError` that refuses it."""
         if failure := self._scheduler.admission.duplicate(key):
             self._host.refuse(request.id, failure)
             return
@@ -65,19 +64,20 @@ class Reception:
             return
         match request.verb:
             case "health_check":
-                self._host.answer(request.id, self._health())
+                self._host.answer(request.id, self._health(), key)
             case "cancel":
                 target = Place(request.payload, "payload")
                 wanted = target.required(target.only(("id",)), "id").term
-                if self._disk.holds(key_of(wanted)):
-                    self._host.answer(request.id, atom_keys({"status": atom("cancelling")}))
-                    self._disk.cancel(key_of(wanted))
+                wanted_key = key_of(wanted)
+                if self._disk.holds(wanted_key):
+                    self._host.answer(request.id, atom_keys({"status": atom("cancelling")}), key)
+                    self._disk.cancel(wanted_key)
                     return
-                if self._host.sends(key_of(wanted)):
-                    self._host.answer(request.id, atom_keys({"status": atom("cancelling")}))
+                if self._host.sends(wanted_key):
+                    self._host.answer(request.id, atom_keys({"status": atom("cancelling")}), key)
                     self._host.stop_sending(wanted)
                     return
-                self._step(events.CancelAsked(request.id, key_of(wanted)))
+                self._step(events.CancelAsked(request.id, wanted_key))
             case "shutdown":
                 grace_s = _grace_s(Place(request.payload, "payload"), self._grace_s)
                 self._step(events.ShutdownAsked((request.id,), grace_s, (key,)))
