@@ -16,7 +16,7 @@ from erlbridge import __version__
 from erlbridge.core.audit import Handled, Record, digest, rendered
 from erlbridge.node.about import About
 from erlbridge.node.audit_files import AuditFiles
-from erlbridge.node.audit_log import AuditLog
+from erlbridge.node.audit_log import AuditLog, Synced
 from erlbridge.node.config import NodeConfig
 from erlbridge.wire.messages import Request, Term
 from erlbridge.wire.vocabulary import atom_keys
@@ -31,7 +31,9 @@ class Audit:
 
     def __init__(self, config: NodeConfig, about: About) -> None:
         self._open: dict[bytes, Handled] = {}
+        self._answered: list[tuple[Handled, tuple[Term, ...], bytes, float]] = []
         self._log: AuditLog | None = None
+        self._stated: tuple[Synced, int, Term] | None = None
         if config.audit:
             stamp: Record = {"os_pid": os.getpid(), "start": os.urandom(8).hex()}
             files = AuditFiles(config.data / "audit", config.audit_max_bytes, config.audit_files, stamp)
@@ -54,13 +56,21 @@ class Audit:
             handled.sent_at, handled.worker = time.monotonic(), worker
 
     def answered(self, key: bytes, answer: tuple[Term, ...], frame: bytes) -> None:
-        """The request's answer has gone out."""
+        """The request's answer goes out; `write` tells of it."""
         if self._log is None or (handled := self._open.pop(key, None)) is None:
             return
         if handled.earlier is not None:
             self._open[key] = handled.earlier
         if handled.request is None or handled.request.verb != _LEFT_OUT or str(answer[0]) != "ok":
-            self._log.add(handled.record(answer, len(frame), digest(frame), time.monotonic()))
+            self._answered.append((handled, answer, frame, time.monotonic()))
+
+    def write(self) -> None:
+        """Hands over the lines of what has been answered. The loop does it when the answers are on their way, so that
+        no host waits for sums of bytes and for a thread to wake."""
+        if self._answered and self._log is not None:
+            for handled, answer, frame, at in self._answered:
+                self._log.add(handled.record(answer, len(frame), digest(frame), at))
+            self._answered.clear()
 
     def complaints(self) -> list[str]:
         """What the host's log has to hear of the disk; each is told once."""
@@ -73,13 +83,17 @@ class Audit:
         """For health_check: how far the chain is on the disk, and how many lines were lost. None: there is no log."""
         if self._log is None:
             return None
-        synced = self._log.synced
-        return atom_keys({"sequence": synced.sequence, "head": synced.head, "lost": self._log.lost})
+        synced, lost = self._log.synced, self._log.lost
+        if self._stated is None or self._stated[:2] != (synced, lost):
+            state = atom_keys({"sequence": synced.sequence, "head": synced.head, "lost": lost})
+            self._stated = synced, lost, state
+        return self._stated[2]
 
     def close(self, exit_code: int) -> None:
         """Writes what became of requests that nobody waits for any more, and the node's end."""
         if self._log is None:
             return
+        self.write()
         now = time.monotonic()
         for newest in self._open.values():
             handled: Handled | None = newest

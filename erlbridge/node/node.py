@@ -149,6 +149,7 @@ class Node:
             self._take_frames(time.monotonic() + _TURN_S)
             self._drain()
             self.wire.flush()
+            self.audit.write()
             if time.monotonic() >= due_at:
                 self._look_after_time()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
