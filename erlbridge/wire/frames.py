@@ -179,8 +179,8 @@ class FrameWriter:
         self.pending_bytes = 0
         self._buffers: deque[memoryview] = deque()
         self._short: list[bytes] = []
-        """Behind those: headers and short frames that become one buffer, since one for each of them would cost more than
-        their bytes."""
+        """Behind those: headers and short frames that become one buffer, since one for each costs more than their
+        bytes."""
 
     def add(self, frame: bytes) -> None:
         """Queues one frame. Raises `FrameError` when it is above the limit; nothing is queued then."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 from erlbridge.codec import Atom, BitString, ImproperList, TermMap
 from erlbridge.errors import ValidationError
@@ -17,7 +18,7 @@ _SHOWN_CHARACTERS = 60
 _LISTED_NAMES = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each value of a payload: frozen at run time, it would cost twice as much to make
 class Place:
     """A term at a path such as `payload.training_data[3]`. Each reader gives the value or raises `ValidationError`.
 
@@ -25,8 +26,8 @@ class Place:
     3
     """
 
-    term: object
-    path: str
+    term: Final[object]
+    path: Final[str]
 
     def refused(self, expected: str) -> ValidationError:
         """The error for this place: what was expected, and what is there."""
