@@ -1,6 +1,6 @@
 # What a call of an Elixir function costs, beside engines that the worker asks directly, in turn in one run.
 #
-#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write] [--short] [ROUNDS]
+#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write | --short] [ROUNDS]
 #
 # Each round predicts forty different questions with each model, one after the other (1 thread) and eight at once. All
 # answer with the same fixed text: the Elixir function at once, the endpoint over HTTP on a loopback port, kept alive. The

@@ -1,6 +1,6 @@
 """The codec against its peers, both ways, in one run.
 
-    python benchmarks/codec.py [--write] [--short] [--gate] [--workloads abc] [ROUNDS]
+    python benchmarks/codec.py [--write | --short] [--gate] [--workloads abc] [ROUNDS]
 
 Each workload is decoded and encoded by every codec in turn, round after round, so that a slow moment of the machine
 meets all of them; a figure is the median of the rounds, a ratio the median of each round's peer over ours (above 1:

@@ -1,11 +1,11 @@
 """From a BEAM to a node and back, beside bare echo ports, JSON over a port, and ErlPort, in turn in one run.
 
-    python benchmarks/round_trip.py [--write] [--short] [--gate] [ROUNDS]
+    python benchmarks/round_trip.py [--write | --short] [--gate] [ROUNDS]
 
 Needs `mix` and `cc`. ErlPort is measured where the variable ERLPORT names a checkout of its sources (`src/*.erl` and
 `priv/python3/erlport`), which are compiled on the spot. A request and each echo have 300 bytes; the
 answer to a health_check has some 1,400. The BEAM's side makes and reads terms, but for the two bare echoes, which are
-the floor. What is measured stands in benchmarks/peers/round_trip.exs.
+the floor, and a relay of two of them, the floor of what a worker does. What is measured stands in benchmarks/peers/round_trip.exs.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ def aims(found: Found) -> list[report.Aim]:
     """What a round trip is to cost, in ratios of one run.
 
     Times move with whatever else the machine does, and those that miss their aim by far need a wide margin besides.
-    What the gate watches closely is processor time, and a worker's p50 beside the relay's where both have slept, which
-    stay also on a busy machine.
+    What the gate watches closely is processor time, in which is no waiting, and a worker's p50 beside the relay's where
+    both have slept, which stays also on a busy machine.
     """
 
     def aim(what: str, end: str, other: str, measure: str, wanted: float, **more: Any) -> report.Aim:

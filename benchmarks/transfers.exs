@@ -2,7 +2,7 @@
 #
 # From a lazy stream, and as chunks that are there already.
 #
-#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--short] [--compressed] [megabytes] [rounds]
+#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write | --short] [--compressed] [megabytes] [rounds]
 #
 # 2000 MB three times, or 200 once where it is short. Everything is measured in turn in each round; the table has the
 # medians of speeds and of times, and the largest growths. `--write` puts it into docs/benchmarks.md, where there is one
