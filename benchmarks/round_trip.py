@@ -3,9 +3,10 @@
     python benchmarks/round_trip.py [--write | --short] [--gate] [ROUNDS]
 
 Needs `mix` and `cc`. ErlPort is measured where the variable ERLPORT names a checkout of its sources (`src/*.erl` and
-`priv/python3/erlport`), which are compiled on the spot. A request and each echo have 300 bytes; the
-answer to a health_check has some 1,400. The BEAM's side makes and reads terms, but for the two bare echoes, which are
-the floor, and a relay of two of them, the floor of what a worker does. What is measured stands in benchmarks/peers/round_trip.exs.
+`priv/python3/erlport`), which are compiled on the spot. A request and each echo have 300 bytes; the answer to a
+health_check has some 1,400. The BEAM's side makes and reads terms, but for the two bare echoes, which are the
+floor, and a relay of two of them, the floor of what a worker does. What is measured stands in
+benchmarks/peers/round_trip.exs.
 """
 
 from __future__ import annotations
