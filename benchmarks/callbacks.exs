@@ -1,6 +1,6 @@
 # What a call of an Elixir function costs, beside engines that the worker asks directly, in turn in one run.
 #
-#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write] [--short] [ROUNDS]
+#     cd priv_stub && ERLBRIDGE_PYTHON=$PWD/../.venv/bin/python mix run ../benchmarks/callbacks.exs [--write | --short] [ROUNDS]
 #
 # Each round predicts forty different questions with each model, one after the other (1 thread) and eight at once. All
 # answer with the same fixed text: the Elixir function at once, the endpoint over HTTP on a loopback port, kept alive. The
@@ -8,6 +8,8 @@
 # difference of their calls. Prints medians over the rounds (61; 3 where it is short), in milliseconds per prediction;
 # differences are medians of the rounds' differences, and beside them of the shortest rounds, which others on the machine
 # have disturbed least. The metric's line is an evaluation with an Elixir metric less one with `exact_match`.
+
+Code.require_file("instruments/arguments.exs", __DIR__)
 
 defmodule Bench.Endpoint do
   # As much of HTTP/1.1 as one client on one machine needs.
@@ -74,6 +76,7 @@ defmodule Bench do
   alias Pipeline.DSPy.PythonBridge
 
   @bridge Bench.Bridge
+  @rounds 61
   @inputs 40
   @text "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
   @signature "question -> answer"
@@ -82,11 +85,10 @@ defmodule Bench do
   def score(example, prediction), do: example["answer"] == prediction["answer"]
 
   def main(arguments) do
-    {flags, numbers} = Enum.split_with(arguments, &String.starts_with?(&1, "--"))
-
-    rounds =
-      numbers |> List.first(if("--short" in flags, do: "3", else: "61")) |> String.to_integer()
-
+    taken = %{name: "callbacks.exs", flags: [], numbers: ["ROUNDS"]}
+    {flags, [rounds]} = Bench.Arguments.read(arguments, taken)
+    rounds = rounds || if("--short" in flags, do: 3, else: @rounds)
+    Bench.Arguments.refuse_part(taken, flags, rounds < @rounds && "ROUNDS of at least #{@rounds}")
     Logger.configure(level: :warning)
     data_dir = Path.join(System.tmp_dir!(), "erlbridge-bench-#{System.pid()}")
     :ok = Pipeline.DSPy.Callbacks.register(:bench, &__MODULE__.complete/1, kind: :lm)

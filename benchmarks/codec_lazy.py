@@ -17,7 +17,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import report
-from codec import rounds_of
+from instruments.turns import rounds_of
 
 from erlbridge.codec import (
     Atom,

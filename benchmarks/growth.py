@@ -25,7 +25,7 @@ from instruments.asking import Asked, pipelined
 from instruments.costs import cpu_s
 from instruments.plots import Growth, draw, steepest
 from node_client import NodeClient
-from report import Aim, gate, markdown, publish, takes_flags
+from report import Aim, gate, markdown, publish, refuse_part, takes_flags
 from streams import chunks, framed, name_of
 from tickets import KNOWN, OFFLINE, optimization, prediction
 
@@ -277,6 +277,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.measures) - set(MEASURES):
         parser.error(f"nothing here is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    refuse_part(parser, given, bool(given.measures) and set(given.measures) < set(MEASURES) and "all measures")
     sections, judged = [], []
     for name in given.measures or (["payload"] if given.short else MEASURES):
         growth = MEASURES[name]()

@@ -21,7 +21,7 @@ from instruments.asking import pipelined
 from instruments.costs import private_bytes, proportional_bytes, resident_bytes
 from node_client import NodeClient, descendants
 from program_jobs import Endpoint, atoms
-from report import Aim, aims, count, gate, markdown, publish, span, takes_flags
+from report import Aim, aims, at_least, gate, markdown, publish, refuse_part, span, takes_flags
 from tickets import SIGNATURE, TICKETS, optimization, prediction
 
 from erlbridge.codec import Atom
@@ -33,7 +33,7 @@ OPTUNA = "Optuna, which a worker imports for it and keeps until it is replaced"
 GROWN = 0.05
 """How much more than after the first tenth is still flat."""
 REQUESTS, PREDICTIONS = 86_400, 5_000
-BATCH, IN_FLIGHT = 250, 64
+SLICES, BATCH, IN_FLIGHT = 20, 250, 64
 
 
 def megabytes(size: float) -> str:
@@ -118,8 +118,8 @@ def day(requests: int, predictions: int) -> tuple[str, list[Aim]]:
             "node, requests that it answers",
             node.node_pid,
             requests,
-            requests // 20,
-            lambda _: ask(node, requests // 20),
+            requests // SLICES,
+            lambda _: ask(node, requests // SLICES),
         )
 
         def predict(first: int) -> None:
@@ -154,10 +154,16 @@ def inputs(first: int) -> list[dict[Atom, bytes]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--predictions", type=count)
-    parser.add_argument("--requests", type=count)
+    parser.add_argument("--predictions", type=at_least(BATCH), metavar="N", help=f"{PREDICTIONS:,}")
+    parser.add_argument("--requests", type=at_least(SLICES), metavar="N", help=f"{REQUESTS:,}")
     takes_flags(parser)
     given = parser.parse_args()
+    refuse_part(
+        parser,
+        given,
+        (given.requests or REQUESTS) < REQUESTS and f"--requests of at least {REQUESTS}",
+        (given.predictions or PREDICTIONS) < PREDICTIONS and f"--predictions of at least {PREDICTIONS}",
+    )
     held, judged = shares()
     over_day, flat = day(
         given.requests or (2_000 if given.short else REQUESTS),

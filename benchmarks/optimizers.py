@@ -26,7 +26,7 @@ from node_client import NodeClient, descendants
 from offline_endpoint import OfflineEndpoint
 from peers.plain_dspy import ALL, CHOOSE, INSTRUCTIONS, LABELS, LEARN, OPTIONS, THREADS, tickets
 from program_jobs import Reply, atoms
-from report import Aim, aims, count, gate, markdown, publish, ratio, takes_flags
+from report import Aim, aims, at_least, count, gate, markdown, publish, ratio, refuse_part, takes_flags
 
 from erlbridge.codec import Atom
 
@@ -34,6 +34,7 @@ PLAIN = Path(__file__).resolve().parent / "peers" / "plain_dspy.py"
 CHOSEN = ("labeled_few_shot", "bootstrap_few_shot_with_random_search", "mipro_v2")
 """A short one and two long ones: all of them take ten minutes."""
 SHORT = ("bootstrap_few_shot",)
+RUNS, LATENCY_MS = 3, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +184,22 @@ def _shortest(runs: list[Run]) -> Run:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("optimizers", nargs="*", metavar="OPTIMIZER", help=f"all, or some of {', '.join(OPTIONS)}")
-    parser.add_argument("--runs", type=count)
-    parser.add_argument("--latency-ms", type=float, default=50)
+    parser.add_argument("--runs", type=count, metavar="N", help=f"{RUNS} of each; 2 where it is short")
+    parser.add_argument("--latency-ms", type=at_least(0), default=LATENCY_MS, metavar="MS", help=f"{LATENCY_MS}")
     takes_flags(parser)
     given = parser.parse_args()
     names = given.optimizers or (SHORT if given.short else CHOSEN)
     names = list(OPTIONS) if names == ["all"] else names
     if unknown := set(names) - set(OPTIONS):
         parser.error(f"no optimizer here: {', '.join(sorted(unknown))}; there are {', '.join(OPTIONS)}")
+    runs = given.runs or (2 if given.short else RUNS)
+    refuse_part(
+        parser,
+        given,
+        not set(CHOSEN) <= set(names) and f"all of {', '.join(CHOSEN)}",
+        runs < RUNS and f"--runs of at least {RUNS}",
+        given.latency_ms != LATENCY_MS and f"--latency-ms {LATENCY_MS}",
+    )
     endpoint = OfflineEndpoint()
     answer = endpoint.default
 
@@ -201,7 +210,7 @@ def main() -> int:
     endpoint.default = paced
     found = []
     for name in names:
-        found.append(compare(name, endpoint, given.runs or (2 if given.short else 3)))
+        found.append(compare(name, endpoint, runs))
         print(
             f"{name}: {ratio(found[-1].compile)}, with the start {ratio(found[-1].whole)}", file=sys.stderr, flush=True
         )

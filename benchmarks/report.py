@@ -18,7 +18,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,9 +45,14 @@ class Aim:
         return self.figure >= self.aim if self.at_least else self.figure <= self.aim
 
     @property
+    def bound(self) -> float:
+        """The worst figure with which a gate stands."""
+        return self.aim / self.margin if self.at_least else self.aim * self.margin
+
+    @property
     def fails_the_gate(self) -> bool:
         """Also where the figure is no number."""
-        return not (self.figure >= self.aim / self.margin if self.at_least else self.figure <= self.aim * self.margin)
+        return not (self.figure >= self.bound if self.at_least else self.figure <= self.bound)
 
     def cells(self) -> tuple[str, str, str, str]:
         """The row of `aims`."""
@@ -116,32 +121,64 @@ def machine() -> str:
     )
 
 
-def takes_flags(parser: argparse.ArgumentParser) -> None:
-    """What `erlbridge bench` gives to each benchmark, which Ctrl-C or the end of patience ends without a traceback."""
+def takes_flags(parser: argparse.ArgumentParser, *, gate: bool = True) -> None:
+    """What `erlbridge bench` gives to each benchmark, which Ctrl-C or the end of patience ends without a traceback; one
+    without aims has no gate."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
-    parser.add_argument("--write", action="store_true", help="replace its section of docs/benchmarks.md")
-    parser.add_argument("--short", action="store_true", help="a few seconds' worth, to see that nothing is badly wrong")
-    parser.add_argument(
-        "--gate", action="store_true", help="exit with 1 where a ratio is several times worse than its aim"
-    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--write", action="store_true", help="replace its section of docs/benchmarks.md")
+    how.add_argument("--short", action="store_true", help="a few seconds' worth, to see that nothing is badly wrong")
+    if gate:
+        parser.add_argument(
+            "--gate", action="store_true", help="exit with 1 where a ratio has become several times worse"
+        )
 
 
 def options(about: str | None, *, full: int, short: int, what: str = "ROUNDS") -> argparse.Namespace:
-    """What a benchmark of rounds was given: the flags, and as `rounds` how many; `about` is its docstring."""
+    """What a benchmark of rounds and without aims was given: the flags, and as `rounds` how many; `about` is its
+    docstring."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    takes_flags(parser)
-    parser.add_argument("rounds", nargs="?", type=count, metavar=what, help=f"{full}; {short} where it is short")
+    takes_flags(parser, gate=False)
+    takes_rounds(parser, full=full, short=short, what=what)
     given = parser.parse_args()
-    given.rounds = given.rounds or (short if given.short else full)
+    settle_rounds(parser, given, full=full, short=short, what=what)
     return given
 
 
-def count(text: str) -> int:
-    """How often something is to be done. Raises ValueError for what is none, or not at all, as argparse wants it."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+def takes_rounds(parser: argparse.ArgumentParser, *, full: int, short: int, what: str = "ROUNDS") -> None:
+    """How many rounds, read as `rounds`, which `settle_rounds` makes a number of."""
+    parser.add_argument("rounds", nargs="?", type=count, metavar=what, help=f"{full}; {short} where it is short")
+
+
+def settle_rounds(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, *, full: int, short: int, what: str = "ROUNDS"
+) -> None:
+    """As many as were asked for or are usual; what is written is no less than that."""
+    given.rounds = given.rounds or (short if given.short else full)
+    refuse_part(parser, given, given.rounds < full and f"{what} of at least {full}")
+
+
+def refuse_part(parser: argparse.ArgumentParser, given: argparse.Namespace, *lacking: str | bool) -> None:
+    """Ends with a sentence where a section of the document would be replaced by less than it is to have. `lacking` says
+    what it takes, or is false where nothing lacks."""
+    for what in filter(None, lacking):
+        if given.write:
+            parser.error(f"--write replaces the whole section, which takes {what}")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads a number from this on, for argparse."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number from {least} on is wanted, not {text!r}")
+        return int(text)
+
     return number
+
+
+count: Final = at_least(1)
+"""How often something is to be done."""
 
 
 def publish(name: str, *parts: str, write: bool) -> None:
@@ -178,7 +215,7 @@ def gate(found: Iterable[Aim]) -> int:
     fallen = [aim for aim in found if aim.fails_the_gate]
     for aim in fallen:
         what, measured, wanted, _ = aim.cells()
-        print(f"gate: {what}: {measured}, to be {wanted}, several times worse", file=sys.stderr)
+        print(f"gate: {what}: {measured}, to be {wanted}; the gate is at {ratio(aim.bound)}", file=sys.stderr)
     return 1 if fallen else 0
 
 

@@ -79,7 +79,7 @@ def measure(server: PostgresServer, nodes: int, questions: int) -> tuple[str, ..
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    takes_flags(parser)
+    takes_flags(parser, gate=False)
     given = parser.parse_args()
     found = programs()
     if found is None:

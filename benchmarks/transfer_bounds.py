@@ -74,9 +74,14 @@ def piped(data: bytes, times: int) -> None:
     os.close(writing)
 
 
+def unnamed(directory: str, flags: int) -> int:
+    """A file without a name, which goes when it is closed."""
+    return os.open(directory, os.O_RDWR | os.O_TMPFILE | flags, 0o600)
+
+
 def written(directory: str, data: memoryview, flags: int) -> None:
     """A file, on the disk when this returns."""
-    file = os.open(directory, os.O_RDWR | os.O_TMPFILE | flags, 0o600)
+    file = unnamed(directory, flags)
     for index in range(FILE_MEGABYTES):
         if index % 32 == 0:
             os.posix_fallocate(file, index * MEGABYTE, 32 * MEGABYTE)
@@ -87,10 +92,14 @@ def written(directory: str, data: memoryview, flags: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    report.takes_flags(parser)
+    report.takes_flags(parser, gate=False)
     parser.add_argument("directory", nargs="?", default=tempfile.gettempdir(), metavar="DIRECTORY")
     given = parser.parse_args()
     directory = given.directory
+    try:
+        os.close(unnamed(directory, os.O_DIRECT))
+    except OSError as error:
+        parser.error(f"a file past the cache cannot be written to {directory}: {error.strerror}")
     Burst().begin()  # blocks of a chunk stay in the heap, as in the node
     example = term_to_binary({Atom("text"): b"x" * 1000})
     stream = (len(example).to_bytes(4) + example) * (MEGABYTE // (len(example) + 4))

@@ -2,33 +2,35 @@
 #
 # From a lazy stream, and as chunks that are there already.
 #
-#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write] [--short] [--compressed] [megabytes] [rounds]
+#     cd priv_stub && mix run ../benchmarks/transfers.exs [--write | --short] [--compressed] [megabytes] [rounds]
 #
 # 2000 MB three times, or 200 once where it is short. Everything is measured in turn in each round; the table has the
 # medians of speeds and of times, and the largest growths. `--write` puts it into docs/benchmarks.md, where there is one
 # for each size; `--compressed` adds what is compressed.
 
+Code.require_file("instruments/arguments.exs", __DIR__)
+
 alias Pipeline.DSPy.DataTransfer
 alias Pipeline.DSPy.PythonBridge
 
-{flags, numbers} = Enum.split_with(System.argv(), &String.starts_with?(&1, "--"))
-
+taken = %{name: "transfers.exs", flags: ["--compressed"], numbers: ["MEGABYTES", "ROUNDS"]}
+{flags, [megabytes, rounds]} = Bench.Arguments.read(System.argv(), taken)
 {size, times} = if "--short" in flags, do: {200, 1}, else: {2000, 3}
-
-{megabytes, rounds} =
-  case Enum.map(numbers, &String.to_integer/1) do
-    [] -> {size, times}
-    [megabytes] when megabytes > 0 -> {megabytes, times}
-    [megabytes, rounds] when megabytes > 0 and rounds > 0 -> {megabytes, rounds}
-  end
+megabytes = megabytes || size
+rounds = rounds || times
 
 # Said before anything is measured.
-if "--write" in flags do
-  document = File.read!(Path.expand("../docs/benchmarks.md", __DIR__))
+Bench.Arguments.refuse_part(taken, flags, rounds < 3 && "ROUNDS of at least 3")
+document = File.read!(Path.expand("../docs/benchmarks.md", __DIR__))
 
-  String.contains?(document, "<!-- transfers of #{megabytes} MB -->") ||
-    Mix.raise("docs/benchmarks.md has no section for transfers of #{megabytes} MB")
-end
+sections =
+  for [_mark, size] <- Regex.scan(~r/^<!-- transfers of (\d+) MB -->$/m, document), do: size
+
+Bench.Arguments.refuse_part(
+  taken,
+  flags,
+  Integer.to_string(megabytes) not in sections && "MEGABYTES of #{Enum.join(sections, " or ")}"
+)
 
 data = Path.join(System.tmp_dir!(), "erlbridge-transfers-#{System.pid()}")
 python = System.get_env("ERLBRIDGE_PYTHON", "python3")

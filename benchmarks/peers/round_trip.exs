@@ -31,7 +31,8 @@ defmodule RoundTrip do
     data = Path.join(Path.dirname(out), "data")
     File.mkdir_p!(data)
 
-    ends = [c(echo), python(), json()] ++ erlport(erlport) ++ served(data) ++ bridge(data)
+    ends =
+      [c(echo), python(), relay(), json()] ++ erlport(erlport) ++ served(data) ++ bridge(data)
 
     try do
       # The first of each is thrown away: what is loaded, grown and connected on first use.
@@ -142,6 +143,21 @@ defmodule RoundTrip do
   defp python do
     script = peer("echo.py")
     echoing("a bare Python echo", interpreter(), [script], interpreter(), [script, "sink"])
+  end
+
+  # It starts the second of its two processes itself.
+  defp relay do
+    script = peer("relay.py")
+
+    "a relay of two bare Python echoes"
+    |> echoing(interpreter(), [script], interpreter(), [script, "sink"])
+    |> Map.update!(:processes, fn own -> fn -> Enum.flat_map(own.(), &[&1 | children(&1)]) end end)
+  end
+
+  defp children(process) do
+    "/proc/#{process}/task/*/children"
+    |> Path.wildcard()
+    |> Enum.flat_map(&(&1 |> File.read!() |> String.split()))
   end
 
   defp echoing(name, program, arguments, sink_program, sink_arguments) do

@@ -18,6 +18,7 @@ from typing import Final
 
 import erlbridge
 from erlbridge.errors import NotFound
+from erlbridge.wire.place import nearest
 
 _CHECKOUT: Final = Path(erlbridge.__file__).resolve().parents[1]
 _SOURCES: Final = _CHECKOUT / "benchmarks"
@@ -35,11 +36,13 @@ _FAREWELL_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A file of `benchmarks/` that can be run, and the first line of what it says of itself."""
+    """A file of `benchmarks/` that can be run, the first line of what it says of itself, and whether it judges."""
 
     name: str
     about: str
     file: Path
+    gated: bool
+    """Whether it takes `--gate`."""
 
     @property
     def directory(self) -> Path | None:
@@ -62,19 +65,19 @@ def benchmarks(directory: Path = _SOURCES) -> dict[str, Benchmark]:
     for file in sorted(directory.glob("*.*")):
         match file.suffix:
             case ".py":
-                about = _about_python(file.read_text(encoding="utf-8"))
+                one = _python(file)
             case ".exs":
-                about = _about_elixir(file.read_text(encoding="utf-8"))
+                one = _elixir(file)
             case _:
                 continue
-        if about is not None:
-            found[file.stem] = Benchmark(file.stem, about, file)
+        if one is not None:
+            found[one.name] = one
     return found
 
 
-def show(*, json: bool) -> int:
-    """Prints what there is to measure. Raises `NotFound` where there is nothing."""
-    found = _there()
+def show(name: str | None, *, json: bool) -> int:
+    """Prints what there is to measure, or this alone. Raises `NotFound` where it is not there, or nothing is."""
+    found = _there() if name is None else {name: _named(name)}
     if json:
         print("".join(_line(one) + "\n" for one in found.values()), end="")
         return 0
@@ -87,9 +90,7 @@ def show(*, json: bool) -> int:
 def run(name: str, arguments: Sequence[str], patience_s: float | None = None) -> int:
     """Runs one with arguments of its own and gives its exit code, or that of failure for one that is ended because it
     takes longer than this. Raises `NotFound`."""
-    found = _there()
-    if name not in found:
-        raise NotFound(f"there is no benchmark {name!r}; known are {', '.join(found)}")
+    found = _named(name)
     environment = {
         "LC_ALL": "C.UTF-8",
         "ERLBRIDGE_PYTHON": sys.executable,
@@ -97,9 +98,9 @@ def run(name: str, arguments: Sequence[str], patience_s: float | None = None) ->
         # Ctrl-C ends a BEAM, too, which would ask what is to be done, with nobody left to hear the answer.
         "ELIXIR_ERL_OPTIONS": f"{os.environ.get('ELIXIR_ERL_OPTIONS', '')} +Bd".strip(),
     }
-    command = found[name].command(arguments)
+    command = found.command(arguments)
     # A file of this checkout, in this group of processes: Ctrl-C reaches all of them.
-    with subprocess.Popen(command, cwd=found[name].directory, env=environment) as process:  # noqa: S603
+    with subprocess.Popen(command, cwd=found.directory, env=environment) as process:  # noqa: S603
         try:
             return process.wait(patience_s)
         except subprocess.TimeoutExpired:
@@ -137,24 +138,25 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def run_all(arguments: Sequence[str], *, short: bool) -> int:
-    """Runs all, or those that have a short form, each with the same arguments; gives 1 if one failed. Raises `NotFound`
-    where there are none.
+    """Runs all, or those that have a short form, each with the same arguments, but for the gate of those that judge
+    nothing; gives 1 if one failed. Raises `NotFound` where there are none.
 
     One that cannot run here has said what it needs and is passed over; where none can, the code says so. What a gate
     finds slow is measured once more: a machine that was busy with something else has come to rest by then, and a fault
     has not.
     """
-    there = tuple(_there())
-    names = GATED if short else there
+    there = _there()
+    names = GATED if short else tuple(there)
     failed, passed_over = [], []
     for number, name in enumerate(names, 1):
         print(f"\n-- {name} ({number} of {len(names)})", flush=True)
         began = time.monotonic()
+        given = [flag for flag in arguments if flag != "--gate" or name not in there or there[name].gated]
         try:
-            code = run(name, arguments, _PATIENCE_S)
-            if code == EXIT_FAILED and "--gate" in arguments:
+            code = run(name, given, _PATIENCE_S)
+            if code == EXIT_FAILED and "--gate" in given:
                 print(f"-- {name}, once more", flush=True)
-                code = run(name, arguments, _PATIENCE_S)
+                code = run(name, given, _PATIENCE_S)
         except NotFound as missing:
             print(missing.message, file=sys.stderr)
             code = EXIT_CANNOT
@@ -179,15 +181,26 @@ def _there() -> dict[str, Benchmark]:
     return found
 
 
-def _about_python(text: str) -> str | None:
-    module = ast.parse(text)
+def _named(name: str) -> Benchmark:
+    found = _there()
+    if name not in found:
+        raise NotFound(f"there is no benchmark {name!r}{nearest(name, found)}; known are {', '.join(found)}")
+    return found[name]
+
+
+def _python(file: Path) -> Benchmark | None:
+    """What it is by its text; no benchmark without a `main`."""
+    module = ast.parse(file.read_text(encoding="utf-8"))
     if not any(isinstance(part, ast.FunctionDef) and part.name == "main" for part in module.body):
         return None
-    return (ast.get_docstring(module) or "").partition("\n")[0]
+    called = {part.func for part in ast.walk(module) if isinstance(part, ast.Call)}
+    gated = "gate" in {getattr(one, "attr", getattr(one, "id", None)) for one in called}
+    return Benchmark(file.stem, (ast.get_docstring(module) or "").partition("\n")[0], file, gated)
 
 
-def _about_elixir(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ")
+def _elixir(file: Path) -> Benchmark:
+    about = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    return Benchmark(file.stem, about, file, gated=False)
 
 
 def _line(one: Benchmark) -> str:

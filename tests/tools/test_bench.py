@@ -15,7 +15,9 @@ ECHO = """'''Says what it was given.'''
 import sys
 def main():
     print("got", *sys.argv[1:])
-    return int("fail" in sys.argv)
+    return gate(int("fail" in sys.argv))
+def gate(code):
+    return code
 if __name__ == "__main__":
     sys.exit(main())
 """
@@ -45,6 +47,35 @@ def test_what_has_a_main_is_listed_with_what_it_says_of_itself(
     assert lines[0][1] == "Measured from a BEAM."
     assert main(["bench", "--json"]) == 0
     assert '{"benchmark": "one", "about": "Says what it was given."}' in capsys.readouterr().out
+
+
+def test_one_is_listed_by_its_name(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list", "two"]) == 0
+    assert capsys.readouterr().out == "two  Says what it was given.\n"
+    assert main(["bench", "--json", "two"]) == 0
+    assert capsys.readouterr().out == '{"benchmark": "two", "about": "Says what it was given."}\n'
+    assert main(["bench", "--list", "tow"]) == 1
+    assert "there is no benchmark 'tow' (did you mean `two`?); known are one, poor, two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--list", "--write"], "--list measures nothing: --write"),
+        (["--list", "one", "7"], "--list measures nothing: 7"),
+        (["--list", "--json", "--gate"], "--list measures nothing: --gate"),
+        (["--json", "one", "--short"], "--json measures nothing: --short"),
+        (["--write", "--short"], "--write takes whole measurements"),
+        (["--short", "--write", "one"], "--write takes whole measurements"),
+    ],
+)
+def test_flags_that_make_no_sense_together_are_refused(
+    given: list[str], told: str, checkout: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *given]) == 2
+    said = capfd.readouterr()
+    assert told in said.err
+    assert not said.out
 
 
 def test_one_by_name_gets_what_stands_before_and_behind_it(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +114,17 @@ def test_what_a_gate_finds_slow_is_measured_once_more(
     )
     assert main(["bench", "--short", "--gate"]) == 0
     assert capfd.readouterr().out.count("got --short --gate\n") == 3
+
+
+def test_one_that_judges_nothing_is_measured_without_the_gate(
+    checkout: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / "two.py").write_text(ECHO.replace("gate", "plain"))
+    assert main(["bench", "--gate", "--write"]) == 0
+    assert [line for line in capfd.readouterr().out.splitlines() if line.startswith("got")] == [
+        "got --write --gate",
+        "got --write",
+    ]
 
 
 def test_one_that_does_not_end_is_ended_and_the_others_run(
@@ -146,7 +188,7 @@ def test_those_of_the_gate_are_there_and_take_its_flags() -> None:
     found = bench.benchmarks()
     assert set(bench.GATED) <= set(found)
     for name in bench.GATED:
-        assert "report.gate(" in found[name].file.read_text(encoding="utf-8")
+        assert found[name].gated
 
 
 def test_the_document_has_a_section_for_each_benchmark_that_writes_one() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +78,7 @@ def test_an_aim_is_reached_or_its_limit_named_and_the_gate_falls_far_behind_it(
     ]
     assert report.gate([reached, missed]) == 0
     assert report.gate([reached, report.Aim("a time", 8.1, 2.0), report.Aim("a rate", 0.1, 0.6, at_least=True)]) == 1
-    assert f"a time: 8.1{TIMES}" in capsys.readouterr().err
+    assert f"a time: 8.1{TIMES}, to be at most 2.0{TIMES}; the gate is at 8.0{TIMES}\n" in capsys.readouterr().err
 
 
 def test_a_gate_falls_where_a_figure_is_no_number_or_nothing_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,8 +89,26 @@ def test_a_gate_falls_where_a_figure_is_no_number_or_nothing_was_compared(capsys
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many"])
 def test_rounds_are_counted_from_one(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(text)):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"a whole number from 1 on is wanted, not '{text}'"):
         report.count(text)
+
+
+def test_a_section_is_not_written_with_less_than_it_is_to_have(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    report.takes_flags(parser)
+    report.takes_rounds(parser, full=9, short=3)
+
+    def settled(*arguments: str) -> int:
+        given = parser.parse_args(arguments)
+        report.settle_rounds(parser, given, full=9, short=3)
+        return int(given.rounds)
+
+    assert [settled("--write"), settled("--write", "11"), settled("2"), settled("--short")] == [9, 11, 2, 3]
+    with pytest.raises(SystemExit, match="2"):
+        settled("--write", "8")
+    assert "--write replaces the whole section, which takes ROUNDS of at least 9" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        settled("--write", "--short")
 
 
 def test_what_the_figures_document_gathers_is_what_its_sections_have() -> None:

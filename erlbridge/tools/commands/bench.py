@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final
 
-from erlbridge.tools.command import runs, show_examples, takes_json, whole
+from erlbridge.tools.command import EXIT_CONFIGURATION, runs, show_examples, takes_json, whole
 
 _FOR_EACH: Final = {
     "write": "replace what docs/benchmarks.md has of each",
     "short": "only those that tell something within seconds",
-    "gate": "fail where a ratio is several times worse than its aim",
+    "gate": "fail where a ratio has become several times worse, of those that have aims",
 }
-"""What every benchmark takes itself."""
+"""What benchmarks take themselves."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="what the benchmark itself takes")
     show_examples(
         parser,
-        "erlbridge bench --list\nerlbridge bench codec\nerlbridge bench codec_lazy 5\nerlbridge bench --write\n"
-        "erlbridge bench --short --gate",
+        "erlbridge bench --list\nerlbridge bench --list codec\nerlbridge bench codec\nerlbridge bench codec_lazy 5\n"
+        "erlbridge bench --write\nerlbridge bench --short --gate",
     )
     runs(parser, _bench)
 
@@ -34,9 +35,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from erlbridge.tools import bench  # noqa: PLC0415 - what the help does without
 
-    if options.list or options.json:
-        return whole(options, lambda: bench.show(json=options.json))
     given = [f"--{name}" for name in _FOR_EACH if getattr(options, name)]
+    if options.list or options.json:
+        if beside := [*given, *options.arguments]:
+            return _refused(options, f"--{'list' if options.list else 'json'} measures nothing: {' '.join(beside)}")
+        return whole(options, lambda: bench.show(options.name, json=options.json))
+    if options.write and options.short:
+        return _refused(options, "--write takes whole measurements, and --short makes short ones")
     if options.name is None:
         return whole(options, lambda: bench.run_all(given, short=options.short))
     return whole(options, lambda: bench.run(options.name, [*given, *options.arguments]))
+
+
+def _refused(options: argparse.Namespace, why: str) -> int:
+    sys.stderr.write(f"{options.command}: {why}; see --help\n")
+    return EXIT_CONFIGURATION
