@@ -121,10 +121,11 @@ def _check_size(place: Place) -> None:
     while waiting:
         part = waiting.pop()
         count += 1
-        if isinstance(part, list | tuple):
-            waiting.extend(part)
-        elif isinstance(part, Mapping):
-            waiting.extend(part.values())
+        match part:
+            case list() | tuple():
+                waiting.extend(part)
+            case dict() | Mapping():
+                waiting.extend(part.values())
         if count + len(waiting) > MAX_DOCUMENT_NODES:
             raise place.refused(f"at most {MAX_DOCUMENT_NODES} values")
 
@@ -262,12 +263,13 @@ def _parse_step(
     for key, entry in entries.items():
         if key not in _STEP_KEYS and (hint := nearest(key, _STEP_KEYS)):
             problems.warn(entry.path, f"unknown key `{key}`{hint}; it is left to the host")
-    own = parse_settings(entries["dspy_config"], problems, of_step=True) if "dspy_config" in entries else Settings()
+    if "dspy_config" in entries:
+        above = parse_settings(entries["dspy_config"], problems, of_step=True).over(above)
     step = Step(
         name or "",
         kind or "",
         place,
-        own.over(above),
+        above,
         parse_prompt(entries["prompt"], names, problems) if given(entries, "prompt") else (),
     )
     found = [key for key in _SIGNATURE_KEYS if given(entries, key)]

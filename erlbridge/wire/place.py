@@ -15,6 +15,7 @@ from erlbridge.limits import MAX_KEYS
 
 _SHOWN_CHARACTERS = 60
 _LISTED_NAMES = 20
+_NAMED = "an atom or a binary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class Place:
         found: dict[str, Place] = {}
         for key, value in self.term.items():
             # A place for each key would be most of what reading a map costs.
-            name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").name()
+            if isinstance(key, str):
+                name = key
+            else:
+                name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").text(_NAMED)
             if name in found:
                 raise ValidationError(f"the key `{_cut(name)}` is there twice, as an atom and as a binary", self.path)
             found[name] = Place(value, f"{self.path}.{_cut(name)}")
@@ -61,7 +65,7 @@ class Place:
         """The text of an atom or a UTF-8 binary."""
         if isinstance(self.term, Atom):
             return str(self.term)
-        return self.text("an atom or a binary")
+        return self.text(_NAMED)
 
     def text(self, expected: str = "a binary") -> str:
         """The text of a UTF-8 binary."""
