@@ -171,7 +171,7 @@ def plain(place: Place, depth: int = _MAX_VALUE_DEPTH) -> object:
             return [plain(item, depth - 1) for item in place.items()]
         case tuple() as elements:
             return [plain(Place(element, f"{place.path}[{i}]"), depth - 1) for i, element in enumerate(elements)]
-        case Mapping():
+        case dict() | Mapping():  # the first is told by its type alone
             return {name: plain(value, depth - 1) for name, value in place.entries().items()}
         case _:
             raise place.refused("text, a number, a boolean, nil, a list or a map")

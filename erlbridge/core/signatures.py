@@ -6,7 +6,7 @@ Knows fields and types as values; evaluates nothing, imports no DSPy. `programs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,7 @@ _FIELD_KEYS: Final = (
 )
 _SIGNATURE_KEYS: Final = ("name", "instructions", "description", "input_fields", "output_fields")
 _MAX_FIELDS: Final = 64
+_ENCLOSING: Final = re.compile(r"[\[\]'\"]")
 _BOUND_KEYS: Final = (*KEYWORDS, "length", "enum")
 
 
@@ -212,8 +213,12 @@ def _parse_side(text: str, place: Place, seen: dict[str, str], reading: Reading)
     return tuple(fields)
 
 
-def _split(text: str, mark: str) -> Iterator[str]:
+def _split(text: str, mark: str) -> Iterable[str]:
     """The parts between the marks that stand outside of brackets and quotes."""
+    return _split_outside(text, mark) if _ENCLOSING.search(text) else text.split(mark)
+
+
+def _split_outside(text: str, mark: str) -> Iterator[str]:
     depth, quote, start, index = 0, "", 0, 0
     while index < len(text):
         character = text[index]

@@ -29,16 +29,19 @@ class Spelling:
         waiting: list[object] = [term]
         while waiting:
             part = waiting.pop()
-            if isinstance(part, Atom):
-                atoms[str(part)] = part
-            elif isinstance(part, list | tuple):
-                waiting.extend(part)
-            elif isinstance(part, Mapping):
-                waiting.extend(part.keys())
-                waiting.extend(part.values())
-            elif isinstance(part, ImproperList):
-                waiting.extend(part.elements)
-                waiting.append(part.tail)
+            match part:
+                case Atom():
+                    atoms[str(part)] = part
+                case bytes():
+                    pass  # as most parts are
+                case list() | tuple():
+                    waiting.extend(part)
+                case dict() | Mapping():
+                    waiting.extend(part.keys())
+                    waiting.extend(part.values())
+                case ImproperList():
+                    waiting.extend(part.elements)
+                    waiting.append(part.tail)
         return cls(atoms)
 
     def key(self, name: str) -> Atom | bytes:

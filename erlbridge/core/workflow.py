@@ -28,6 +28,7 @@ OPTIMIZED: Final = "dspy_optimized"
 _SIGNATURE_KEYS: Final = ("dspy_signature", "signature")
 _ROOT_KEYS: Final = ("workflow", "pipeline", "steps", "environments", "dspy_config", "name", "version", "description")
 _WORKFLOW_KEYS: Final = ("name", "description", "version", "steps", "dspy_config", "environments", "defaults")
+_KNOWN_KEYS: Final = frozenset((*_ROOT_KEYS, *_WORKFLOW_KEYS))
 _STEP_KEYS: Final = ("name", "type", "prompt", *_SIGNATURE_KEYS, "dspy_config", "examples", OPTIMIZED)
 _DSPY_TYPES: Final = ("dspy_claude", "dspy_gemini", "dspy_chain")
 _OPTIMIZED_KEYS: Final = (
@@ -120,10 +121,11 @@ def _check_size(place: Place) -> None:
     while waiting:
         part = waiting.pop()
         count += 1
-        if isinstance(part, list | tuple):
-            waiting.extend(part)
-        elif isinstance(part, Mapping):
-            waiting.extend(part.values())
+        match part:
+            case list() | tuple():
+                waiting.extend(part)
+            case dict() | Mapping():
+                waiting.extend(part.values())
         if count + len(waiting) > MAX_DOCUMENT_NODES:
             raise place.refused(f"at most {MAX_DOCUMENT_NODES} values")
 
@@ -164,7 +166,7 @@ def _root(document: Document) -> _Root | None:
         return None
     top = {name: Place(value, name) for name, value in document.data.items()}
     for name, place in top.items():
-        if (hint := nearest(name, _ROOT_KEYS)) and name not in (*_ROOT_KEYS, *_WORKFLOW_KEYS):
+        if name not in _KNOWN_KEYS and (hint := nearest(name, _ROOT_KEYS)):
             problems.warn(place.path, f"unknown key `{name}`{hint}; it changes nothing here")
     if "workflow" in top:
         inner = problems.attempt(top["workflow"].entries)
@@ -191,7 +193,7 @@ def _parse_root(
 ) -> Workflow | None:
     entries = root.entries
     for key, place in entries.items():
-        if key not in (*_ROOT_KEYS, *_WORKFLOW_KEYS) and (hint := nearest(key, _WORKFLOW_KEYS)):
+        if key not in _KNOWN_KEYS and (hint := nearest(key, _WORKFLOW_KEYS)):
             problems.warn(place.path, f"unknown key `{key}`{hint}; it changes nothing here")
     if root.name is None or root.name.term is None:
         problems.warn("", "the workflow has no name")
@@ -261,12 +263,13 @@ def _parse_step(
     for key, entry in entries.items():
         if key not in _STEP_KEYS and (hint := nearest(key, _STEP_KEYS)):
             problems.warn(entry.path, f"unknown key `{key}`{hint}; it is left to the host")
-    own = parse_settings(entries["dspy_config"], problems, of_step=True) if "dspy_config" in entries else Settings()
+    if "dspy_config" in entries:
+        above = parse_settings(entries["dspy_config"], problems, of_step=True).over(above)
     step = Step(
         name or "",
         kind or "",
         place,
-        own.over(above),
+        above,
         parse_prompt(entries["prompt"], names, problems) if given(entries, "prompt") else (),
     )
     found = [key for key in _SIGNATURE_KEYS if given(entries, key)]

@@ -49,9 +49,14 @@ class Artifact:
     recipe: Blueprint
     state: State
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    _built: list[Any] = field(init=False, default_factory=list, compare=False, repr=False)
+    """The program that the state was read from, where it has been made for that alone: for whoever builds first. Making
+    the classes of its signatures is much of what a prediction takes."""
 
     def build(self) -> Any:
         """A new program in this state, by way of DSPy's own loader."""
+        if self._built:
+            return self._built.pop()
         program = self.recipe.build()
         state = {name: _dspy_state(part) for name, part in self.state.items()}
         if state != program.dump_state():  # to load it makes two classes of each signature, milliseconds of work
@@ -81,7 +86,9 @@ class Artifact:
 def fresh(made: Blueprint) -> Artifact:
     """The artifact of a program that no optimizer has seen."""
     program = made.build()
-    return _captured(made, program, program.dump_state(), made.signature.warnings)
+    artifact = _captured(made, program, program.dump_state(), made.signature.warnings)
+    artifact._built.append(program)
+    return artifact
 
 
 def joined(members: Sequence[tuple[str, Artifact]], reduce: str) -> Artifact:

@@ -12,6 +12,7 @@ import os
 import re
 import traceback as traceback_module
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
@@ -42,6 +43,9 @@ _FATAL: Final = (
 )
 _SHORTEST_NAMED_SECRET: Final = 4
 """A key that the request names is one, however short; below four characters a text would be more holes than text."""
+
+_PATTERNS: Final = 64
+"""Kept from job to job, most of them for the environment's secrets: one for a long key takes a millisecond to make."""
 
 _REDACTED: Final = "[redacted]"
 _BACKSLASHES: Final = r"\\\\{0,7}"
@@ -105,6 +109,7 @@ class Secrets:
     """
 
     def __init__(self, environment: Mapping[str, str], named: Iterable[str] = (), given: Iterable[str] = ()) -> None:
+        environment = dict(environment)  # that of the process decodes each value whenever it is asked for
         asked, keys = set(named), set(given)
         found = named_secrets(environment) | {name: environment.get(name, "").strip() for name in asked}
         found = {name: value for name, value in found.items() if len(value) >= _SHORTEST_NAMED_SECRET}
@@ -165,6 +170,7 @@ class Secrets:
         return self.redact(value) if isinstance(value, str) else value
 
 
+@lru_cache(_PATTERNS)
 def _spelled(secret: str) -> re.Pattern[str]:
     """Finds a secret in plain text and as Python's repr, JSON, a URL or HTML write it, also mixed."""
     # A run of backslashes counts as one: a pattern with several would try all ways to share a run among them.

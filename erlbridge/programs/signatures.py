@@ -63,8 +63,18 @@ def build_signature(signature: Signature) -> type[Any]:
     for field in signature.output_fields:
         fields[field.name] = (annotation(field.type, field.name), _described(field, dspy.OutputField, asked=True))
     name = signature.name if signature.name and signature.name.isidentifier() else "Task"
-    built: type[Any] = dspy.Signature(fields, signature.instructions, signature_name=name)
+    built: type[Any] = dspy.Signature(fields, _instructions(signature), signature_name=name)
     return built
+
+
+def _instructions(signature: Signature) -> str:
+    """The signature's own, or those that DSPy gives one without: it makes a class more to find their words."""
+    if signature.instructions is not None:
+        return signature.instructions
+    inputs, outputs = (
+        ", ".join(f"`{field.name}`" for field in side) for side in (signature.input_fields, signature.output_fields)
+    )
+    return f"Given the fields {inputs}, produce the fields {outputs}."
 
 
 def _described(field: Field, make: Callable[..., Any], *, asked: bool) -> Any:

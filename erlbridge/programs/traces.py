@@ -43,7 +43,7 @@ def load() -> None:
 def traced(verb: str, traceparent: str | None) -> Iterator[None]:
     """A job's span is open within the block, below the host's own where it has named one; what has ended by then is
     sent before the block is left, if the collector takes it in time."""
-    tracer = _tracer() if wanted(os.environ) else None
+    tracer = _tracer()
     if tracer is None:
         yield
         return
@@ -72,6 +72,6 @@ def _tracer_class() -> type[Tracer] | None:
 
 @cache
 def _tracer() -> Tracer | None:
-    """This process's own: it has a thread, which no fork takes along."""
-    found = _tracer_class()
+    """This process's own, if it is wanted: it has a thread, which no fork takes along."""
+    found = _tracer_class() if wanted(os.environ) else None
     return None if found is None else found()

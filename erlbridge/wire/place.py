@@ -16,6 +16,7 @@ from erlbridge.limits import MAX_KEYS
 
 _SHOWN_CHARACTERS = 60
 _LISTED_NAMES = 20
+_NAMED = "an atom or a binary"
 
 
 @dataclass(slots=True)  # one for each value of a payload: frozen at run time, it would cost twice as much to make
@@ -46,7 +47,10 @@ class Place:
         found: dict[str, object] = {}
         for key, value in self.term.items():
             # And so is one for each key.
-            name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").name()
+            if isinstance(key, str):
+                name = key
+            else:
+                name = str(key) if isinstance(key, Atom) else Place(key, f"a key of {self.path}").text(_NAMED)
             if name in found:
                 raise ValidationError(f"the key `{_cut(name)}` is there twice, as an atom and as a binary", self.path)
             found[name] = value
@@ -66,7 +70,7 @@ class Place:
         """The text of an atom or a UTF-8 binary."""
         if isinstance(self.term, Atom):
             return str(self.term)
-        return self.text("an atom or a binary")
+        return self.text(_NAMED)
 
     def text(self, expected: str = "a binary") -> str:
         """The text of a UTF-8 binary."""

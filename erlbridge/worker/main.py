@@ -19,15 +19,11 @@ It speaks the same frames and terms with the node as the node does with the host
     {:ok, result}
     {:error, error_map}
 
-A second thread reads, so that a cancel arrives while the job runs; when the node is gone it ends the process.
+A second thread reads while a job lasts, so that a cancel arrives; when the node is gone the process ends.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import queue
-import select
 import socket
 import threading
 import traceback
@@ -35,8 +31,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import NamedTuple
 
-from erlbridge.codec import Atom, binary_to_term, term_to_binary
+from erlbridge.codec import Atom, term_to_binary
 from erlbridge.core.datasets import Dataset, with_datasets
 from erlbridge.core.jobs import Chunk, Outcome, Progress, parse_job
 from erlbridge.core.sandbox import Report
@@ -49,11 +46,10 @@ from erlbridge.errors import (
     PythonRuntimeError,
     SerializationError,
 )
-from erlbridge.limits import MAX_WAIT_S, MAX_WORKER_FRAME_BYTES
+from erlbridge.limits import MAX_WORKER_FRAME_BYTES
 from erlbridge.programs.run import run
 from erlbridge.programs.traces import traced
 from erlbridge.store.reports import report_name
-from erlbridge.wire.frames import FrameReader
 from erlbridge.wire.messages import encode, error_map
 from erlbridge.wire.vocabulary import atom, atom_keys
 from erlbridge.worker.calls import Calls
@@ -62,6 +58,7 @@ from erlbridge.worker.deadline import Deadline
 from erlbridge.worker.logs import Logs
 from erlbridge.worker.outbox import Outbox
 from erlbridge.worker.printing import flush_c_output
+from erlbridge.worker.reading import Reading
 from erlbridge.worker.stacks import Stacks
 from erlbridge.worker.throttle import Throttle
 
@@ -69,22 +66,30 @@ _RUN, _CANCEL, _BOOTED, _STACKS = Atom("run"), Atom("cancel"), Atom("booted"), A
 _DEADLINE, _TIME, _TRACE = Atom("deadline"), Atom("time"), Atom("trace")
 _OK, _ERROR = Atom("ok"), Atom("error")
 _PROGRESS, _CHUNK, _PROGRAM, _RESULT = Atom("progress"), Atom("chunk"), Atom("program"), Atom("result")
-_READ_BYTES = 256 * 1024
+
+
+class _Asked(NamedTuple):
+    """A job as it comes."""
+
+    verb: str
+    payload: object
+    programs: Mapping[str, bytes]
+    traceparent: str | None
 
 
 def work(wire: socket.socket, report: Report, stacks: Stacks) -> None:
     """Serves jobs from the node until it is gone; `report` says how this process is confined."""
     desk = _Desk(wire, stacks)
     desk.logs.install()
-    threading.Thread(target=desk.read, name="erlbridge-wire", daemon=True).start()
+    desk.reading.start()
     desk.say((_BOOTED, report.to_term()))
     while True:
-        verb, payload, programs, traceparent = desk.jobs.get()
-        desk.finish(_run(verb, payload, programs, traceparent, desk))
+        desk.finish(_run(desk.reading.next_job(), desk))
 
 
-def _run(verb: str, payload: object, programs: Mapping[str, bytes], traceparent: str | None, desk: _Desk) -> bytes:
+def _run(asked: _Asked, desk: _Desk) -> bytes:
     """The frame that answers a job, whatever happens in it."""
+    verb, payload, programs, traceparent = asked
     failure: BridgeError
     try:
         with traced(verb, traceparent), ExitStack() as opened:
@@ -133,39 +138,17 @@ class _Desk:
     """The worker's end of the wire: what runs asks it whether to go on, and tells it how far it is."""
 
     def __init__(self, wire: socket.socket, stacks: Stacks) -> None:
-        self.wire = wire
         self._stacks = stacks
         self._outbox = Outbox(wire)
         self.logs = Logs(self._outbox.offer)
-        self.jobs: queue.SimpleQueue[tuple[str, object, dict[str, bytes], str | None]] = queue.SimpleQueue()
         self._traceparent: str | None = None
         self._cancelled = threading.Event()
         self._throttle = Throttle()
         self._calls = Calls(self._outbox.send)
         self._deadline = Deadline(self._calls.stop)
+        self.reading = Reading(wire, self._take, self._deadline)
 
-    def read(self) -> None:
-        """Takes frames until the node is gone, then ends the process, whatever its main thread is doing."""
-        try:
-            reader = FrameReader(MAX_WORKER_FRAME_BYTES)
-            readable = select.poll()
-            readable.register(self.wire, select.POLLIN)
-            while True:
-                while (left_s := self._deadline.left_s()) is not None:
-                    if readable.poll(math.ceil(min(left_s, MAX_WAIT_S) * 1000)):
-                        break
-                    self._deadline.look()
-                if not (data := self.wire.recv(_READ_BYTES)):
-                    return
-                reader.feed(data)
-                for frame in reader:
-                    self._take(binary_to_term(frame))
-        except OSError:
-            pass
-        finally:
-            os._exit(0)
-
-    def _take(self, term: object) -> None:
+    def _take(self, term: object) -> _Asked | None:
         match term:
             case Atom() if term == _CANCEL:
                 self._cancelled.set()
@@ -187,7 +170,8 @@ class _Desk:
                 self._deadline.begin()
                 named = {key.decode(): value for key, value in programs.items()}
                 above, self._traceparent = self._traceparent, None
-                self.jobs.put((str(verb), payload, named, above))
+                return _Asked(str(verb), payload, named, above)
+        return None
 
     def say(self, term: object) -> None:
         self._outbox.send(term_to_binary(term))
@@ -218,6 +202,7 @@ class _Desk:
         return Cancelled("cancelled as asked") if self._cancelled.is_set() else self._deadline.reason()
 
     def call(self, name: Atom | bytes, arguments: list[object], timeout_ms: int | None) -> Future[object]:
+        self.reading.listen()
         return self._calls.ask(name, arguments, timeout_ms)
 
 

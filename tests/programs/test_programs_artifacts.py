@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from erlbridge.codec import Atom, Pid, TermMap, binary_to_term, term_to_binary
 from erlbridge.core.modules import parse_module
 from erlbridge.core.signatures import Field, FieldType, Signature
 from erlbridge.errors import ValidationError
-from erlbridge.programs.artifacts import Artifact, capture
+from erlbridge.programs.artifacts import Artifact, capture, fresh
 from erlbridge.programs.dataset_sum import DatasetSum
 from erlbridge.programs.envelopes import envelope, pack, read_envelope, unpack
 from erlbridge.programs.modules import Recipe
@@ -68,11 +69,21 @@ def test_a_program_keeps_its_name_types_and_descriptions() -> None:
     assert read.recipe.signature == SIGNATURE
 
 
-def test_two_programs_of_one_artifact_share_nothing() -> None:
-    made = artifact()
+@pytest.mark.parametrize("made", [artifact(), replace(fresh(Recipe(SIGNATURE)), state=artifact().state)])
+def test_two_programs_of_one_artifact_share_nothing(made: Artifact) -> None:
     first, second = made.build(), made.build()
     first.predictors()[0].demos[0]["question"] = "changed"
     assert second.predictors()[0].demos[0]["question"] == "q"
+
+
+@pytest.mark.parametrize("module", ["predict", "chain_of_thought", "multi_chain_comparison"])
+def test_the_programs_of_an_artifact_that_no_optimizer_has_seen_are_alike_and_share_no_signature(module: str) -> None:
+    made = fresh(Recipe(SIGNATURE, parse_module(Place(module, "module"))))
+    first, second = made.build(), made.build()
+    assert first.dump_state() == second.dump_state()
+    assert not {id(part.signature) for part in first.predictors()} & {
+        id(part.signature) for part in second.predictors()
+    }
 
 
 def test_a_demo_that_its_types_do_not_allow_is_left_behind() -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from erlbridge.codec import binary_to_term, term_to_binary
 from erlbridge.core.field_types import ANY, Bounds, Property, optional
+from erlbridge.core.secrecy import named_secrets
 from erlbridge.core.signatures import Field, FieldType, Signature, parse_signature
 from erlbridge.core.type_text import type_text
 from erlbridge.errors import ValidationError
@@ -194,6 +195,17 @@ def test_a_field_name_is_refused_or_works(side: str) -> None:
             assert [set(demo) for demo in demos] == [set(labelled)] * 2, name
             worked += 1
     assert worked > 80
+
+
+@pytest.mark.parametrize("text", ["question -> answer", "a, b: list[int], c -> d, e: float"])
+def test_a_signature_without_instructions_has_those_that_dspy_gives_it(text: str) -> None:
+    ours = build_signature(parse_signature(Place(text, "signature")))
+    assert ours.instructions == dspy.Signature(text).instructions
+
+
+@pytest.mark.parametrize("name", ["MY_KEY", "my_token", "Secret", "DB_PASSWORD", "google_credentials", "CREDENTIAL"])
+def test_variables_that_are_named_after_secrets_hold_some(name: str) -> None:
+    assert named_secrets({name: " abcdef\n", f"{name}_PATH": "/abcdef"}) == {name: "abcdef"}
 
 
 def test_secrets_are_taken_out_of_an_exception_and_its_causes() -> None:
