@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, Literal, Optional
 
 import dspy  # type: ignore[import-untyped]
@@ -68,13 +69,23 @@ def build_signature(signature: Signature) -> type[Any]:
 
 
 def _instructions(signature: Signature) -> str:
-    """The signature's own, or those that DSPy gives one without: it makes a class more to find their words."""
+    """The signature's own, or those that DSPy gives one without, for which it would make a class more each time."""
     if signature.instructions is not None:
         return signature.instructions
+    before, between, after = _default_wording()
     inputs, outputs = (
         ", ".join(f"`{field.name}`" for field in side) for side in (signature.input_fields, signature.output_fields)
     )
-    return f"Given the fields {inputs}, produce the fields {outputs}."
+    return f"{before}{inputs}{between}{outputs}{after}"
+
+
+@cache
+def _default_wording() -> tuple[str, str, str]:
+    """DSPy's default instructions, before, between and behind the names of inputs and outputs."""
+    one = dspy.Signature({"a": (str, dspy.InputField()), "b": (str, dspy.OutputField())})
+    before, _, rest = one.instructions.partition("`a`")
+    between, _, after = rest.partition("`b`")
+    return before, between, after
 
 
 def _described(field: Field, make: Callable[..., Any], *, asked: bool) -> Any:
