@@ -93,7 +93,8 @@ class InFlight:
 
     def refuse(self, entry: Entry, failure: BridgeError) -> list[Refuse]:
         """Everybody who waits for the job hears why there is no outcome."""
-        return [Refuse(asker.request.id, failure) for asker in (entry, *self._end(entry))]
+        followers = self._end(entry)
+        return [Refuse(request.id, failure) for request in (entry.request, *(one.request for one in followers))]
 
     def _end(self, entry: Entry) -> list[Follower]:
         """The job is over for everybody who waits for it; gives those who followed it."""

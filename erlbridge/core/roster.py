@@ -118,28 +118,27 @@ class Roster:
     @property
     def cannot_boot(self) -> bool:
         """Whether to give up: no worker is there that has booted, and in every place so many in a row have not."""
-        if any(worker.failures < MAX_BOOT_FAILURES for worker in self.lasting()):
-            return False
+        if self.restarts < MAX_BOOT_FAILURES:
+            return False  # each failure is one of them
         failures = [worker.failures for worker in self.lasting()] + [count for _, count in self._forks] + self._failed
         return min(failures, default=0) >= MAX_BOOT_FAILURES
 
     def free(self, lent: int = 0) -> int:
         """How many jobs could begin now that are nobody's nested ones; `lent` places are there beside the usual."""
-        places = self.worker_count
-        for worker in self.workers.values():
-            if worker.entry is not None and worker.entry.parent is None:
-                places -= 1
-        return max(0, min(self.free_for_nested(lent), places))
-
-    def free_for_nested(self, lent: int) -> int:
-        """The same for nested ones, which may take any place."""
-        idle, places = 0, self.worker_count + lent
+        idle, places, usual = 0, self.worker_count + lent, self.worker_count
         for worker in self.workers.values():
             if worker.state == "idle":
                 idle += 1
             elif worker.entry is not None:
                 places -= 1
-        return max(0, min(idle, places))
+                if worker.entry.parent is None:
+                    usual -= 1
+        return max(0, min(idle, places, usual))
+
+    def free_for_nested(self, lent: int) -> int:
+        """The same for nested ones, which may take any place."""
+        idle = sum(worker.state == "idle" for worker in self.workers.values())
+        return max(0, min(idle, self.worker_count + lent - self.running))
 
     def lasting(self) -> list[Worker]:
         """The workers that are there to stay: neither killed nor worn."""
