@@ -171,8 +171,9 @@ class Scheduler:
             actions += self._dispatch(now)
             if self.nesting.waiting:
                 actions += self._untangle()
-            actions += self.roster.top_up(now, self._wanted_workers())
-            actions += self.roster.shrink(now, self.roster.full + self.nesting.lent)
+            usual = self.roster.full + self.nesting.lent
+            actions += self.roster.top_up(now, self._still_wanted() if self._shutdown.asked else usual)
+            actions += self.roster.shrink(now, usual)
             if self._shutdown.due(now, idle=not self.in_flight.entries):
                 actions += self._leave(EXIT_STOPPED, ShuttingDown("the node shut down before the job was done"))
         return actions
@@ -331,10 +332,8 @@ class Scheduler:
 
     # -- what follows from any event
 
-    def _wanted_workers(self) -> int:
-        """How many workers are kept; a node that is going away replaces only those that its work needs."""
-        if not self._shutdown.asked:
-            return self.roster.full + self.nesting.lent
+    def _still_wanted(self) -> int:
+        """How many workers a node keeps that is going away: it replaces only those that its work needs."""
         busy = sum(worker.entry is not None for worker in self.roster.lasting())
         waiting = len(self.queue) + len(self.nesting.waiting)
         return min(self.worker_count + self.nesting.lent, waiting + busy)
