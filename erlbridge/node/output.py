@@ -56,7 +56,8 @@ class Output:
         for _ in range(_MOST_READS):
             if not self._open or not _waits(self._ours) or not self._read():
                 break
-        self._tell(self._lines.close())
+        if begun := self._lines.close():
+            self._tell(begun)
 
     def close(self) -> None:
         """The child is gone: takes what it left, then gives the descriptor back."""
