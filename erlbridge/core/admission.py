@@ -44,12 +44,9 @@ class Admission:
             return ShuttingDown("the node is shutting down; send the request to another node or after a restart")
         return self.duplicate(key)
 
-    def refusal(self, key: bytes, parent: bytes | None = None) -> BridgeError | None:
-        """The same of a request that needs a worker, whose job is not known yet."""
-        return self.unwelcome(key, parent) or self.no_room(nested=parent is not None)
-
     def no_room(self, *, nested: bool, quotas: tuple[Quota, ...] = ()) -> BridgeError | None:
-        """Why a request that counts against these quotas cannot wait for a worker; None when it can."""
+        """Why a request cannot wait for a worker, counting against these quotas as far as they are known; None when it
+        can."""
         if nested:
             return self._overloaded() if self.in_flight.nesting.full else None
         return self._overloaded() if self._full and not (self.free and self.quotas.allows(quotas)) else None

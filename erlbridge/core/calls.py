@@ -119,6 +119,8 @@ class OpenCalls:
 
     def end(self, job: bytes) -> None:
         """The job has been answered or interrupted; nobody waits for its calls any more."""
+        if job not in self._of_job:
+            return
         if self._of_job[job]:
             for number in [number for number, call in self._open.items() if call.job == job]:
                 self._take(number)

@@ -7,7 +7,7 @@ same payload; each says what a name stands for. Knows names and values; opens no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -19,7 +19,9 @@ PREFIX: Final = "sha256:"
 
 _NAME: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _A_NAME: Final = "a dataset's name, `sha256:` and 64 hexadecimal digits"
-_KEYS: Final = ("training_data", "validation_data", "data")
+_KEYS: Final[Mapping[object, str]] = {
+    key: name for name in ("training_data", "validation_data", "data") for key in (Atom(name), name.encode())
+}
 """Where a payload may name datasets; in `run_pipeline` a map of them, by step."""
 
 
@@ -119,7 +121,7 @@ def with_datasets(payload: object, find: Callable[[str], Dataset]) -> object:
         return payload  # nothing that a job is read from
     changed: dict[object, object] = {}
     for key, value in payload.items():
-        if not isinstance(key, Atom | bytes) or (name := _text(key)) not in _KEYS:
+        if (name := _KEYS.get(key)) is None:
             continue
         if (found := _found(value, f"payload.{name}", find)) is not None:
             changed[key] = found
@@ -129,10 +131,6 @@ def with_datasets(payload: object, find: Callable[[str], Dataset]) -> object:
                 step: one if found is None else found for (step, one), found in zip(value.items(), named, strict=True)
             }
     return {**payload, **changed} if changed else payload
-
-
-def _text(key: Atom | bytes) -> str:
-    return str(key) if isinstance(key, Atom) else key.decode(errors="replace")
 
 
 def _found(value: object, path: str, find: Callable[[str], Dataset]) -> Dataset | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -16,6 +17,19 @@ class _Ordered(Protocol):
 Key = TypeVar("Key", bound=bytes | int)
 _SLACK: Final = 64
 """Points that have been dropped may stay in the heap until they are so many more than half of it."""
+
+
+def earliest(times: Iterable[float | None]) -> float | None:
+    """The first of these points in time, some of which may not be set; None when none is.
+
+    >>> earliest([3.0, None, 2.0]), earliest([None])
+    (2.0, None)
+    """
+    first = None
+    for at in times:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first
 
 
 @dataclass(slots=True)
@@ -43,6 +57,8 @@ class Deadlines(Generic[Key]):
     def drop(self, key: Key) -> float | None:
         """The key has no point any more; gives the one that it had."""
         point = self._at.pop(key, None)
+        if point is None:
+            return None
         if len(self._heap) > 2 * len(self._at) + _SLACK:  # jobs end long before their deadlines
             self._heap = [(at, key) for key, at in self._at.items()]
             heapq.heapify(self._heap)

@@ -41,7 +41,7 @@ class Endings:
     roster: Roster
     quotas: Quotas
     calls: OpenCalls
-    answer: Callable[[Entry, BridgeError], Iterator[Refuse]]
+    answer: Callable[[Entry, BridgeError], list[Refuse]]
 
     # -- what happens
 

@@ -6,7 +6,6 @@ told here of its coming and its end, and nowhere else. Knows no worker but its n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from erlbridge.core.calls import OpenCalls
@@ -87,18 +86,15 @@ class InFlight:
 
     # -- its end
 
-    def answer(self, entry: Entry, ok: bool, term: Term) -> Iterator[Answer]:
+    def answer(self, entry: Entry, ok: bool, term: Term) -> list[Answer]:
         """Everybody who waits for the job gets its outcome."""
         followers = self._end(entry)
-        yield Answer(entry.request.id, ok, term)
-        yield from self.sharing.answers(followers, ok, term)
+        return [Answer(entry.request.id, ok, term), *self.sharing.answers(followers, ok, term)]
 
-    def refuse(self, entry: Entry, failure: BridgeError) -> Iterator[Refuse]:
+    def refuse(self, entry: Entry, failure: BridgeError) -> list[Refuse]:
         """Everybody who waits for the job hears why there is no outcome."""
         followers = self._end(entry)
-        yield Refuse(entry.request.id, failure)
-        for follower in followers:
-            yield Refuse(follower.request.id, failure)
+        return [Refuse(request.id, failure) for request in (entry.request, *(one.request for one in followers))]
 
     def _end(self, entry: Entry) -> list[Follower]:
         """The job is over for everybody who waits for it; gives those who followed it."""

@@ -44,9 +44,11 @@ class LineReader:
 
     def close(self) -> list[bytes]:
         """The line that has begun, if any."""
+        self._returned = False
+        if not self._line:
+            return []
         line = bytes(self._line).rstrip()
         self._line.clear()
-        self._returned = False
         return [line] if line else []
 
     def _add(self, piece: bytes) -> None:

@@ -57,6 +57,8 @@ class Nesting:
     def ended(self, entry: Entry, in_flight: Iterable[bytes]) -> None:
         """A request of any kind has been answered; `in_flight` are the keys of the others. A parent lends its place for
         as long as it is there: its next call may ask again, and a worker costs more than a call."""
+        if not self._children:
+            return
         self.waiting.pop(entry.key, None)
         parent = entry.parent
         if parent is not None and parent in self._children:

@@ -138,6 +138,8 @@ class FairQueue:
     """
 
     _levels: dict[int, _Level] = field(default_factory=dict)
+    _lone: Entry | None = None
+    """The one that waits where there is only one. There is nothing to compare it with, so it stands in no level."""
     _count: int = 0
     _last_number: int = 0
     _picks: int = 0
@@ -148,38 +150,56 @@ class FairQueue:
 
     def by_priority(self) -> dict[int, int]:
         """How many wait with each priority, the highest first."""
+        if self._lone is not None:
+            return {self._lone.request.meta.priority: 1}
         return {priority: self._levels[priority].waiting for priority in sorted(self._levels, reverse=True)}
 
     def add(self, entry: Entry) -> None:
         """The entry waits, behind what its source has sent before."""
-        meta = entry.request.meta
-        level = self._levels.setdefault(meta.priority, _Level(self._picks))
-        source = level.sources.setdefault(meta.source, _Source(level.turn + 1))
-        waiting = level.classes.setdefault(entry.quotas, _Class())
         self._last_number += 1
         entry.number = self._last_number
+        self._count += 1
+        if self._count == 1:
+            self._lone = entry
+            return
+        if self._lone is not None:
+            self._line_up(self._lone)
+            self._lone = None
+        self._line_up(entry)
+
+    def _line_up(self, entry: Entry) -> None:
+        number, meta, quotas = entry.number, entry.request.meta, entry.quotas
+        assert number is not None  # noqa: S101 - whoever asks has just given it one
+        if (level := self._levels.get(meta.priority)) is None:
+            level = self._levels[meta.priority] = _Level(self._picks)
+        if (source := level.sources.get(meta.source)) is None:
+            source = level.sources[meta.source] = _Source(level.turn + 1)
+        if (waiting := level.classes.get(quotas)) is None:
+            waiting = level.classes[quotas] = _Class()
         lane = waiting.lanes.get(meta.source)
         if lane is None:
-            lane = waiting.lanes[meta.source] = _Lane(source, OrderedDict({entry.number: entry}))
+            lane = waiting.lanes[meta.source] = _Lane(source, OrderedDict({number: entry}))
             waiting.push(lane)
         else:
-            lane.entries[entry.number] = entry
+            lane.entries[number] = entry
         source.waiting += 1
         level.waiting += 1
-        self._count += 1
 
     def remove(self, entry: Entry) -> None:
         """The entry waits no longer."""
-        assert entry.number is not None  # noqa: S101 - whoever asks has seen that it waits
+        number, entry.number = entry.number, None
+        assert number is not None  # noqa: S101 - whoever asks has seen that it waits
+        self._count -= 1
+        if entry is self._lone:
+            self._lone = None
+            return
         meta = entry.request.meta
         level = self._levels[meta.priority]
         waiting = level.classes[entry.quotas]
         lane = waiting.lanes[meta.source]
-        del lane.entries[entry.number]
-        entry.number = None
+        del lane.entries[number]
         lane.source.waiting -= 1
         level.waiting -= 1
-        self._count -= 1
         # What is empty goes, or a host that names ever new sources would fill the memory.
         if not lane.entries:
             del waiting.lanes[meta.source]
@@ -192,6 +212,11 @@ class FairQueue:
 
     def take(self, allows: Callable[[tuple[Quota, ...]], bool]) -> Entry | None:
         """Removes and gives the entry that goes next among those whose quotas allow it; None when there is none."""
+        if (lone := self._lone) is not None:
+            if not allows(lone.quotas):
+                return None
+            self.remove(lone)
+            return lone
         firsts = [
             (priority, entry)
             for priority in sorted(self._levels, reverse=True)

@@ -44,16 +44,19 @@ class Quotas:
 
     def of(self, verb: str, endpoints: Collection[str]) -> tuple[Quota, ...]:
         """The quotas that a job counts against; of what has no limit there is none."""
+        if not self._limits:
+            return ()
         wanted = (("verb", verb), *(("endpoint", name) for name in endpoints))
         return tuple(quota for quota in wanted if self._limit(quota) is not None)
 
     def allows(self, quotas: Collection[Quota]) -> bool:
         """Whether a job that counts against these may begin."""
-        return all(self._taken[quota] < (self._limit(quota) or 0) for quota in quotas)
+        return not quotas or all(self._taken[quota] < (self._limit(quota) or 0) for quota in quotas)
 
     def take(self, quotas: Collection[Quota]) -> None:
         """A job begins."""
-        self._taken.update(quotas)
+        for quota in quotas:
+            self._taken[quota] += 1
 
     def give(self, quotas: Collection[Quota]) -> None:
         """A job has ended."""

@@ -5,10 +5,10 @@ Knows workers and times; knows no queue and answers nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from erlbridge.core.backoff import delay_s
+from erlbridge.core.deadlines import earliest
 from erlbridge.core.events import Fork, Kill
 from erlbridge.core.queue import Entry
 from erlbridge.core.verdicts import Verdict
@@ -58,8 +58,9 @@ class Worker:
         """When something has to be done about it if nothing happens."""
         if self.gone_by is not None:
             return self.gone_by
-        times = (self.boot_by if self.state == "starting" else None, self.kill_at, self.trace_until)
-        return min((at for at in times if at is not None), default=None)
+        if self.state == "starting":
+            return self.boot_by
+        return self.trace_until if self.kill_at is None else earliest((self.kill_at, self.trace_until))
 
 
 @dataclass(slots=True)
@@ -117,13 +118,22 @@ class Roster:
     @property
     def cannot_boot(self) -> bool:
         """Whether to give up: no worker is there that has booted, and in every place so many in a row have not."""
+        if self.restarts < MAX_BOOT_FAILURES:
+            return False  # each failure is one of them
         failures = [worker.failures for worker in self.lasting()] + [count for _, count in self._forks] + self._failed
         return min(failures, default=0) >= MAX_BOOT_FAILURES
 
     def free(self, lent: int = 0) -> int:
         """How many jobs could begin now that are nobody's nested ones; `lent` places are there beside the usual."""
-        own = sum(worker.entry is not None and worker.entry.parent is None for worker in self.workers.values())
-        return max(0, min(self.free_for_nested(lent), self.worker_count - own))
+        idle, places, usual = 0, self.worker_count + lent, self.worker_count
+        for worker in self.workers.values():
+            if worker.state == "idle":
+                idle += 1
+            elif worker.entry is not None:
+                places -= 1
+                if worker.entry.parent is None:
+                    usual -= 1
+        return max(0, min(idle, places, usual))
 
     def free_for_nested(self, lent: int) -> int:
         """The same for nested ones, which may take any place."""
@@ -150,9 +160,12 @@ class Roster:
         }
 
     def next_change(self) -> float | None:
-        """When something has to be done about the workers if nothing happens."""
-        times = [at for worker in self.workers.values() if (at := worker.next_change()) is not None]
-        return min((*times, *(at for at, _ in self._forks)), default=None)
+        """When something has to be done about a worker if nothing happens."""
+        return earliest([worker.next_change() for worker in self.workers.values()])
+
+    def next_fork(self) -> float | None:
+        """When the next worker is to be forked; None when none has to wait for that."""
+        return min(self._forks)[0] if self._forks else None
 
     # -- jobs
 
@@ -160,6 +173,8 @@ class Roster:
         """The idle worker that takes a job: one that lasts before one that is worn, then who ran most of its programs,
         then who has been idle longest. There must be one."""
         idle = [worker for worker in self.workers.values() if worker.state == "idle"]
+        if len(idle) == 1:
+            return idle[0]
 
         def rank(worker: Worker) -> tuple[bool, int, float, int]:
             known = sum(program in worker.programs for program in entry.programs)
@@ -199,28 +214,31 @@ class Roster:
             worker.state, worker.idle_since = "idle", now
             worker.failures = 0
 
-    def kill(self, worker: Worker, now: float) -> Iterator[Kill]:
+    def kill(self, worker: Worker, now: float) -> list[Kill]:
         """Ends a worker, once."""
-        if not worker.killed:
-            self._count_early(worker)
-            self.restarts += 1
-            yield from self._end(worker, now)
+        if worker.killed:
+            return []
+        self._count_early(worker)
+        self.restarts += 1
+        return [self._end(worker, now)]
 
-    def retire(self, now: float) -> Iterator[Kill]:
+    def retire(self, now: float) -> list[Kill]:
         """Ends the worn workers that are idle and can be spared. A kill, as an idle worker has nothing to tidy up."""
         worn = [worker for worker in self.workers.values() if worker.worn and worker.state == "idle"]
-        if worn and sum(one.state in ("idle", "busy", "cancelling") for one in self.lasting()) >= self.worker_count:
-            for worker in worn:
-                self.recycled += 1
-                yield from self._end(worker, now)
+        if not worn:
+            return []
+        if sum(one.state in ("idle", "busy", "cancelling") for one in self.lasting()) < self.worker_count:
+            return []
+        self.recycled += len(worn)
+        return [self._end(worker, now) for worker in worn]
 
-    def shrink(self, now: float, wanted: int) -> Iterator[Kill]:
+    def shrink(self, now: float, wanted: int) -> list[Kill]:
         """Ends idle workers beyond those wanted, the youngest first: places were lent that nobody needs any more."""
         if len(self.workers) <= wanted:
-            return
-        surplus = len(self.lasting()) - wanted
-        for worker in [worker for worker in reversed(self.lasting()) if worker.state == "idle"][: max(0, surplus)]:
-            yield from self._end(worker, now)
+            return []
+        lasting = self.lasting()
+        idle = [worker for worker in reversed(lasting) if worker.state == "idle"]
+        return [self._end(worker, now) for worker in idle[: max(0, len(lasting) - wanted)]]
 
     def bury(self, number: int) -> Worker | None:
         """A worker is gone. None when it was gone already."""
@@ -230,29 +248,32 @@ class Roster:
             self.restarts += 1
         return worker
 
-    def top_up(self, now: float, wanted: int) -> Iterator[Fork]:
+    def top_up(self, now: float, wanted: int) -> list[Fork]:
         """Forks until so many workers last or are on their way: at once, or after a pause when they die early."""
         missing = wanted - len(self.lasting()) - len(self._forks)
+        if not missing and not self._forks:
+            self._failed.clear()
+            return []
         if missing < 0:
             self._forks = sorted(self._forks)[: max(0, len(self._forks) + missing)]
         for _ in range(missing):
             failures = self._failed.pop() if self._failed else 0
             self._forks.append((now + self._pause_s(failures), failures))
         self._failed.clear()
-        if not self._forks:
-            return
         due = [failures for at, failures in self._forks if at <= now]
         self._forks = [fork for fork in self._forks if fork[0] > now]
-        for failures in due:
-            self._last_number += 1
-            self.workers[self._last_number] = Worker(self._last_number, now + self.boot_timeout_s, failures)
-            yield Fork(self._last_number)
+        return [self._fork(now, failures) for failures in due]
 
-    def _end(self, worker: Worker, now: float) -> Iterator[Kill]:
+    def _fork(self, now: float, failures: int) -> Fork:
+        self._last_number += 1
+        self.workers[self._last_number] = Worker(self._last_number, now + self.boot_timeout_s, failures)
+        return Fork(self._last_number)
+
+    def _end(self, worker: Worker, now: float) -> Kill:
         worker.state = "stopping"
         worker.kill_at = worker.trace_until = None
         worker.gone_by = now + DEATH_GRACE_S
-        yield Kill(worker.number)
+        return Kill(worker.number)
 
     def _count_early(self, worker: Worker) -> None:
         """Counts who goes without having had a job: forked again at once, such workers would come and go for ever, as

@@ -8,12 +8,13 @@ work of `core.in_flight`. The frames that a worker gets are bytes to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from erlbridge.core.admission import Admission
 from erlbridge.core.calls import OpenCalls
+from erlbridge.core.deadlines import earliest
 from erlbridge.core.endings import Endings
 from erlbridge.core.events import (
     Action,
@@ -132,18 +133,12 @@ class Scheduler:
     def start(self, now: float) -> list[Action]:
         """The workers to begin with."""
         self.steps += 1
-        return list(self.roster.top_up(now, self.roster.full))
+        return [*self.roster.top_up(now, self.roster.full)]
 
     def next_deadline(self) -> float | None:
         """The time at which `step(Tick(), …)` has something to do, None when only an event can bring that."""
         if self._due[0] != self.steps:
-            times = (
-                self.in_flight.deadlines.next(),
-                self.roster.next_change(),
-                self.calls.next_deadline(),
-                self._shutdown.at,
-            )
-            self._due = self.steps, min((at for at in times if at is not None), default=None)
+            self._due = self.steps, earliest((self._next_expiry(), self.roster.next_fork(), self._shutdown.at))
         return self._due[1]
 
     def entry_of(self, worker: int) -> Entry | None:
@@ -165,63 +160,69 @@ class Scheduler:
     def step(self, event: Event, now: float) -> list[Action]:
         """What to do about an event, and about every deadline that has passed by `now`."""
         self.steps += 1
-        actions = [*self._handle(event, now), *self._expire(now)]
+        actions = [*self._handle(event, now)]
+        if (due := self._next_expiry()) is not None and due <= now:
+            actions += self._expire(now)
         if self.roster.cannot_boot and not self._shutdown.over:
             # The code means: do not restart, it would be no better.
             actions += self._leave(EXIT_WORKERS_CANNOT_BOOT, self.roster.last_death)
         if not self._shutdown.over:
             actions += self.roster.retire(now)
             actions += self._dispatch(now)
-            actions += self._untangle()
-            actions += self.roster.top_up(now, self._wanted_workers())
-            actions += self.roster.shrink(now, self.roster.full + self.nesting.lent)
+            if self.nesting.waiting:
+                actions += self._untangle()
+            usual = self.roster.full + self.nesting.lent
+            actions += self.roster.top_up(now, self._still_wanted() if self._shutdown.asked else usual)
+            actions += self.roster.shrink(now, usual)
             if self._shutdown.due(now, idle=not self.in_flight.entries):
                 actions += self._leave(EXIT_STOPPED, ShuttingDown("the node shut down before the job was done"))
         return actions
 
     # -- events
 
-    def _handle(self, event: Event, now: float) -> Iterator[Action]:
+    def _handle(self, event: Event, now: float) -> Iterable[Action]:
         match event:
             case Submitted():
-                yield from self._submit(event, now)
+                return self._submit(event, now)
+            case Finished():
+                return self._finish(event, now)
             case Held():
-                yield from self._hold(event, now)
+                return self._hold(event, now)
             case Known():
-                if entry := self.in_flight.held.get(event.ticket):
-                    yield from self.in_flight.answer(entry, True, event.term)
+                entry = self.in_flight.held.get(event.ticket)
+                return () if entry is None else self.in_flight.answer(entry, True, event.term)
             case Unfit():
-                if entry := self.in_flight.held.get(event.ticket):
-                    yield from self.in_flight.refuse(entry, event.failure)
+                entry = self.in_flight.held.get(event.ticket)
+                return () if entry is None else self.in_flight.refuse(entry, event.failure)
             case Joined():
-                yield from self._join(event, now)
+                return self._join(event, now)
             case CancelAsked():
-                yield from self._cancel(event, now)
+                return self._cancel(event, now)
             case ShutdownAsked():
-                yield from self._shutdown.ask(event, now)
+                return self._shutdown.ask(event, now)
             case Forked():
                 if worker := self.workers.get(event.worker):
                     worker.os_pid = event.os_pid
+                return ()
             case Booted():
                 self.roster.booted(event.worker, now)
-            case Finished():
-                yield from self._finish(event, now)
+                return ()
             case Died():
-                yield from self._endings.bury(event)
+                return self._endings.bury(event)
             case Traced():
-                yield from self._endings.hear_stack(event, now)
+                return self._endings.hear_stack(event, now)
             case LimitPassed():
-                yield from self._endings.hold_to_limit(event, now)
+                return self._endings.hold_to_limit(event, now)
             case Stalled():
-                yield from self._endings.end_stalled(event, now)
+                return self._endings.end_stalled(event, now)
             case Called():
-                yield from self._call(event, now)
+                return self._call(event, now)
             case Returned():
-                yield from self.calls.close(event)
+                return self.calls.close(event)
             case Unsendable():
-                yield from self.calls.refuse(event.call_id, refused(event.failure))
+                return self.calls.refuse(event.call_id, refused(event.failure))
             case Tick():
-                pass
+                return ()
             case _:
                 assert_never(event)
 
@@ -234,35 +235,33 @@ class Scheduler:
         self.in_flight.enter(entry, event.identity)
         self.in_flight.hold(entry, event.ticket)
 
-    def _submit(self, event: Submitted, now: float) -> Iterator[Action]:
+    def _submit(self, event: Submitted, now: float) -> list[Refuse]:
         if event.ticket is not None:
-            yield from self._release(event)
-            return
+            return self._release(event, event.ticket)
         request = event.request
         nested = event.parent is not None
         # It runs in the place of one that has been counted, and must not wait for that one to end.
         quotas = () if nested else self._quotas.of(request.verb, event.endpoints)
         unwelcome = self.admission.unwelcome(event.key, event.parent)
         if failure := unwelcome or self.admission.no_room(nested=nested, quotas=quotas):
-            yield Refuse(request.id, failure)
-            return
+            return [Refuse(request.id, failure)]
         entry = Entry(event.key, request, event.frame, now, None, event.programs, quotas, parent=event.parent)
         self.in_flight.enter(entry, event.identity)
         self.in_flight.wait(entry)
+        return []
 
-    def _release(self, event: Submitted) -> Iterator[Action]:
+    def _release(self, event: Submitted, ticket: int) -> list[Refuse]:
         """The disk has said what a held request needs; one that has been answered meanwhile is not there any more."""
-        assert event.ticket is not None  # noqa: S101 - whoever asks has seen that it was held
-        entry = self.in_flight.release(event.ticket)
+        entry = self.in_flight.release(ticket)
         if entry is None:
-            return
+            return []
         nested = entry.parent is not None
         entry.quotas = () if nested else self._quotas.of(entry.request.verb, event.endpoints)
         if failure := self.admission.no_room(nested=nested, quotas=entry.quotas):
-            yield from self.in_flight.refuse(entry, failure)
-            return
+            return self.in_flight.refuse(entry, failure)
         entry.frame, entry.programs, entry.cached = event.frame, event.programs, event.cached
         self.in_flight.wait(entry)
+        return []
 
     def _join(self, event: Joined, now: float) -> Iterator[Action]:
         if failure := self.admission.unwelcome(event.key):
@@ -288,20 +287,20 @@ class Scheduler:
             entry.cancelled = True
             yield from self._endings.interrupt(self.workers[entry.worker], now)
 
-    def _finish(self, event: Finished, now: float) -> Iterator[Action]:
+    def _finish(self, event: Finished, now: float) -> Iterable[Action]:
         worker = self.workers.get(event.worker)
         if worker is None or worker.entry is None:
-            return
+            return ()
         entry = worker.entry
         self._pace.note(now - entry.sent_at)
-        if not entry.answered:
-            if entry.cancelled and event.ok:
-                done = Cancelled("the job finished while it was being cancelled", context={"result": event.term})
-                yield from self.in_flight.refuse(entry, done)
-            else:
-                yield from self.in_flight.answer(entry, event.ok, event.term)
         self._quotas.give(entry.quotas)
         self.roster.end(worker, now)
+        if entry.answered:
+            return ()
+        if entry.cancelled and event.ok:
+            done = Cancelled("the job finished while it was being cancelled", context={"result": event.term})
+            return self.in_flight.refuse(entry, done)
+        return self.in_flight.answer(entry, event.ok, event.term)
 
     def _call(self, event: Called, now: float) -> Iterator[Action]:
         entry = self.entry_of(event.worker)
@@ -312,6 +311,10 @@ class Scheduler:
             yield from self.calls.open(entry.key, entry.request.id, event, now)
 
     # -- what time brings
+
+    def _next_expiry(self) -> float | None:
+        """When `_expire` has something to do."""
+        return earliest((self.in_flight.deadlines.next(), self.calls.next_deadline(), self.roster.next_change()))
 
     def _expire(self, now: float) -> Iterator[Action]:
         yield from self.calls.expire(now)
@@ -329,15 +332,14 @@ class Scheduler:
 
     # -- what follows from any event
 
-    def _wanted_workers(self) -> int:
-        """How many workers are kept; a node that is going away replaces only those that its work needs."""
-        if not self._shutdown.asked:
-            return self.roster.full + self.nesting.lent
+    def _still_wanted(self) -> int:
+        """How many workers a node keeps that is going away: it replaces only those that its work needs."""
         busy = sum(worker.entry is not None for worker in self.roster.lasting())
         waiting = len(self.queue) + len(self.nesting.waiting)
         return min(self.worker_count + self.nesting.lent, waiting + busy)
 
-    def _dispatch(self, now: float) -> Iterator[Action]:
+    def _dispatch(self, now: float) -> list[Send]:
+        sent = []
         while (entry := self._next()) is not None:
             worker = self.roster.choose(entry)
             self._quotas.take(entry.quotas)
@@ -346,8 +348,10 @@ class Scheduler:
             if flight := self.in_flight.sharing.of(entry):
                 deadline_ms, deadline = flight.time()
                 flight.told = deadline
-            yield Send(worker.number, entry.frame, deadline_ms, None if deadline is None else deadline - now)
+            left_s = None if deadline is None else deadline - now
+            sent.append(Send(worker.number, entry.frame, deadline_ms, left_s))
             self.in_flight.let_go(entry)
+        return sent
 
     def _next(self) -> Entry | None:
         """The request that gets a worker now, if one is free for it; others wait for what is nested."""

@@ -179,12 +179,11 @@ class Sharing:
         return list(flight.followers.values())
 
     @staticmethod
-    def answers(followers: list[Follower], ok: bool, term: Term) -> Iterator[Answer]:
+    def answers(followers: list[Follower], ok: bool, term: Term) -> list[Answer]:
         """What those who followed a job are answered: its outcome, which somebody else has paid for. It is one value to
         all of them."""
         outcome = shared(term) if ok and followers else term
-        for follower in followers:
-            yield Answer(follower.request.id, ok, outcome)
+        return [Answer(follower.request.id, ok, outcome) for follower in followers]
 
     def _leave(self, flight: Flight, key: bytes, failure: BridgeError, now: float) -> Iterator[Action]:
         self.deadlines.drop(key)

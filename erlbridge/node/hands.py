@@ -43,10 +43,14 @@ class Hands:
         """Does them, in order."""
         for action in actions:
             match action:
-                case events.Fork():
-                    self._pool.fork(action.worker)
                 case events.Send():
                     self._send(action)
+                case events.Answer(ok=True):
+                    self._host.answer(action.id, action.term)
+                case events.Answer():
+                    self._host.answer_error(action.id, action.term)
+                case events.Fork():
+                    self._pool.fork(action.worker)
                 case events.Allow():
                     self._pool.send(action.worker, term_to_binary((_TIME, action.deadline_ms, action.left_s)))
                 case events.Interrupt():
@@ -55,10 +59,6 @@ class Hands:
                     self._pool.trace(action.worker)
                 case events.Kill():
                     self._pool.kill(action.worker)
-                case events.Answer(ok=True):
-                    self._host.answer(action.id, action.term)
-                case events.Answer():
-                    self._host.answer_error(action.id, action.term)
                 case events.Refuse():
                     self._host.done(action.id)
                     self._host.refuse(action.id, action.failure)

@@ -117,16 +117,16 @@ class Intake:
             self._step(events.Joined(key, request.bare(), asked))
         elif self._may_be_known(request, asked) or _names_datasets(request.payload):
             self._hold(key, request, frame, parent, asked)
-        elif failure := self._scheduler.admission.refusal(key, parent):
+        elif failure := self._scheduler.admission.no_room(nested=parent is not None):
             self._host.refuse(request.id, failure)
         else:
             job = parse_job(request.verb, request.payload)
             if stored_programs(job):
                 self._hold(key, request, frame, parent, asked)
             else:
-                ready = _encoded(request, job, {})
+                ready = _encoded(request, job, (), {})
                 self._refuse_too_much(len(ready.frame))
-                self._submit(events.Submitted(key, request, b"", parent=parent, identity=asked), ready)
+                self._submit(key, request, ready, parent=parent, identity=asked)
 
     # -- what it asks for
 
@@ -189,7 +189,7 @@ class Intake:
         named: dict[str, bytes] = {}
         job = parse_job(request.verb, self._stock.shelves.with_datasets(request.payload, named))
         programs = {name: self._stock.shelves.get(name) for name in stored_programs(job)}
-        ready = _encoded(request, job, named | programs)
+        ready = _encoded(request, job, tuple(programs), named | programs)
         if asked is None or asked.cached_as is None:
             return ready
         if any(calls_functions(content) for name, content in programs.items() if name.startswith("program:")):
@@ -251,7 +251,7 @@ class Intake:
         elif isinstance(found, _Ready):
             if claim is not None:
                 self._stock.claiming.note(claim, entry, time.monotonic())
-            self._submit(events.Submitted(entry.key, entry.request, b"", ticket=ticket), found)
+            self._submit(entry.key, entry.request, found, ticket=ticket)
 
     def _forget(self, ticket: int) -> None:
         self._waiting.pop(ticket, None)
@@ -284,18 +284,19 @@ class Intake:
 
     # -- what a worker may run
 
-    def _submit(self, asked: events.Submitted, ready: _Ready) -> None:
-        self._step(
-            replace(
-                asked,
-                # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it now.
-                request=asked.request.bare(),
-                frame=ready.frame,
-                programs=ready.programs,
-                endpoints=ready.endpoints,
-                cached=ready.cached,
-            )
-        )
+    def _submit(
+        self,
+        key: bytes,
+        request: Request,
+        ready: _Ready,
+        *,
+        parent: bytes | None = None,
+        identity: Identity | None = None,
+        ticket: int | None = None,
+    ) -> None:
+        # The payload stands in the frame; as a value it can be ten times as large, and nobody reads it now.
+        bare, frame, programs, endpoints = request.bare(), ready.frame, ready.programs, ready.endpoints
+        self._step(events.Submitted(key, bare, frame, programs, endpoints, parent, identity, ticket, ready.cached))
 
     def _refuse_too_much(self, frame_bytes: int) -> None:
         if failure := self._too_much(frame_bytes):
@@ -312,15 +313,16 @@ class Intake:
         )
 
 
-def _encoded(request: Request, job: Job, stored: dict[str, bytes]) -> _Ready:
-    """A job with the stored things that it names, as its worker gets it. Raises `SerializationError`."""
+def _encoded(request: Request, job: Job, programs: tuple[str, ...], stored: dict[str, bytes]) -> _Ready:
+    """A job with the stored things that it names, among them these programs, as its worker gets it. Raises
+    `SerializationError`."""
     frame = term_to_binary((_RUN, Atom(request.verb), request.payload, stored))
     if len(frame) > MAX_WORKER_FRAME_BYTES:
         raise SerializationError(
             f"the job is {len(frame)} bytes for its worker, limit {MAX_WORKER_FRAME_BYTES}; send less data",
             context={"limit": MAX_WORKER_FRAME_BYTES},
         )
-    return _Ready(frame, stored_programs(job), endpoints(job))
+    return _Ready(frame, programs, endpoints(job))
 
 
 class _Named(Exception):

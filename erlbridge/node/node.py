@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 
 from erlbridge.codec import binary_to_term
 from erlbridge.core import events, scheduler
+from erlbridge.core.deadlines import earliest
 from erlbridge.errors import BridgeError, FrameError, InternalError
 from erlbridge.limits import MAX_WAIT_S
 from erlbridge.node import pool as workers
@@ -186,14 +187,14 @@ class Node:
         """When there is something to do though nothing happens; the patrol's next round at the latest."""
         times = (
             self.scheduler.next_deadline(),
-            self.patrol.due_at(),
             self._pool.next_look(),
             self.intake.due_at(),
             self.stock.claiming.due_at(),
             self.disk.due_at(),
             self.watcher.due_at(),
         )
-        return min([at for at in times if at is not None])
+        soonest, round_at = earliest(times), self.patrol.due_at()
+        return round_at if soonest is None else min(soonest, round_at)
 
     def _wait_s(self, due_at: float) -> float:
         """How long nothing but an event can bring work."""
@@ -203,10 +204,12 @@ class Node:
         return min(wait_s, _PAUSED_LOOK_S) if self.wire.paused else wait_s
 
     def _serve_descriptors(self, timeout_s: float | None) -> None:
+        untouched = True
         for key, ready in self.selector.select(timeout_s):
             # One handler may close or pause what another was to read; only what is still watched is served.
-            current = self.selector.get_map().get(key.fd)
+            current = key if untouched else self.selector.get_map().get(key.fd)
             if current is not None and current.data == key.data and current.events & ready:
+                untouched = False
                 key.data(current.events & ready)
                 self._drain()
                 self._hold_back()

@@ -54,7 +54,7 @@ class Outcomes:
         sharing = self._scheduler.in_flight.sharing
         flight = None if entry is None or entry.cancelled or not outcome.ok else sharing.of(entry)
         lasts = flight is not None and (flight.entry.cached or self._has_key(flight))
-        if not (lasts or worker in self._makers or self._at_disk[worker] or _names_damage(outcome)):
+        if not (lasts or worker in self._makers or worker in self._at_disk or _names_damage(outcome)):
             self._step(outcome)
             return
         self._makers.discard(worker)
@@ -64,7 +64,7 @@ class Outcomes:
     def died(self, death: Died) -> None:
         """A worker is gone."""
         worker = death.worker
-        if worker in self._makers or self._at_disk[worker]:
+        if worker in self._makers or worker in self._at_disk:
             self._makers.discard(worker)
             self._run(worker, lambda: self._stock.shelves.forget(worker), lambda _: self._step(death))
         else:
@@ -108,6 +108,8 @@ class Outcomes:
 
 def _names_damage(outcome: Finished) -> bool:
     """Whether an error is about something that lies damaged on the disk."""
+    if outcome.ok:
+        return False
     error: Term = outcome.term
-    context = error.get(atom("context")) if not outcome.ok and isinstance(error, Mapping) else None
+    context = error.get(atom("context")) if isinstance(error, Mapping) else None
     return isinstance(context, Mapping) and context.get(atom("reason")) == atom("damaged")

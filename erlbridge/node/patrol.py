@@ -94,17 +94,19 @@ class Patrol:
         self.looks = 0
         """How often it has been looked; as long as this stays, so does what is known of processes and machine."""
         self._round_at = 0.0
+        self._due_at = 0.0
         self._looked_at = -_FRESH_S
         """When every process was looked at last."""
+        self._all_known_at: tuple[int, int | None] | None = None
+        """The scheduler's step, and the forkserver, at which every process there was had been looked at."""
         self._machine_at = 0.0
         self._telemetry_at: float | None = None
 
     # -- the rounds
 
     def due_at(self) -> float:
-        """When the next round is due."""
-        soonest = self._vigil.next_look()
-        return self._round_at if soonest is None else min(soonest, self._round_at)
+        """When the next round is due. Each turn of the loop asks; a round alone can change it."""
+        return self._due_at
 
     def go_round(self, now: float) -> Round:
         """Looks at every process that is due. The node's own, and the machine, need no hurry."""
@@ -128,6 +130,8 @@ class Patrol:
             found.lines += [(level, None, line) for level, line in self._look_at_machine()]
         if usual and self._config.telemetry_interval_s:
             found.telemetry += self._telemetry(now)
+        soonest = self._vigil.next_look()
+        self._due_at = self._round_at if soonest is None else min(soonest, self._round_at)
         return found
 
     def _pids(self, workers: Mapping[int, Worker]) -> list[int | None]:
@@ -143,6 +147,7 @@ class Patrol:
             seen.meter.add(now, sample.cpu_s)
         if everything:
             self._looked_at = now
+            self._all_known_at = None
             self._watchdog.keep_only(samples)
             self._processes = {pid: seen for pid, seen in self._processes.items() if pid in samples}
 
@@ -183,9 +188,18 @@ class Patrol:
 
     def look_now(self, now: float) -> None:
         """Looks at every process, for somebody who asks between two rounds, unless that has just been done."""
-        pids = self._pids(self._scheduler.workers)
-        if now - self._looked_at >= _FRESH_S or not self._processes.keys() >= {pid for pid in pids if pid is not None}:
-            self._look(pids, now, everything=True)
+        if now - self._looked_at >= _FRESH_S or not self._knows_all():
+            self._look(self._pids(self._scheduler.workers), now, everything=True)
+
+    def _knows_all(self) -> bool:
+        """Whether every process that is there has been looked at."""
+        there = self._scheduler.steps, self._forkserver_pid()
+        if there != self._all_known_at:
+            pids = self._pids(self._scheduler.workers)
+            if not self._processes.keys() >= {pid for pid in pids if pid is not None}:
+                return False
+            self._all_known_at = there
+        return True
 
     def concern(self) -> str | None:
         """What is wrong with the machine, None when nothing is."""

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from erlbridge.codec import Atom, DecodeError, binary_to_term, term_to_binary
 from erlbridge.core.allotment import WorkerSettings
+from erlbridge.core.deadlines import earliest
 from erlbridge.core.events import Booted, Called, Died, Finished, Forked, Traced
 from erlbridge.core.sandbox import Report
 from erlbridge.errors import FrameError, ProcessCrashed
@@ -202,8 +203,7 @@ class Pool:
 
     def next_look(self) -> float | None:
         """When `look` has something to do, on the monotonic clock; None when only an event can bring that."""
-        times = [self._nursery.next_look(), *[seat.stacks.next_deadline() for seat in self._seats.values()]]
-        return min([at for at in times if at is not None], default=None)
+        return earliest([self._nursery.next_look(), *[seat.stacks.next_deadline() for seat in self._seats.values()]])
 
     def look(self) -> None:
         """Sees to what should have happened by now."""
@@ -258,34 +258,30 @@ class Pool:
             self.kill(seat.number)
 
     def _take(self, seat: _Seat, term: Term) -> None:
-        match term:
-            case (Atom() as kind, report) if str(kind) == "booted":
+        if not (isinstance(term, tuple) and term and isinstance(term[0], Atom)):
+            return
+        match (str(term[0]), *term[1:]):
+            case ("ok" | "error" as kind, result):
+                seat.output.catch_up()  # it is this job's, though it came another way
+                self._on_event(Finished(seat.number, kind == "ok", result))
+            case ("progress", state):
+                self._on_event(WorkerProgress(seat.number, state))
+            case ("chunk", dict() as piece):
+                self._on_event(WorkerChunk(seat.number, piece))
+            case ("call", int() as number, int() | None as timeout_ms, (Atom() | bytes()) as name, arguments):
+                self._on_event(Called(seat.number, number, name, arguments, timeout_ms))
+            case ("log", Atom() as level, bytes() as text, bytes() as logger, int() as dropped) if (
+                str(level) in LOG_LEVELS
+            ):
+                self._on_event(WorkerLines(seat.number, [text] if text else [], dropped, str(level), logger))
+            case ("program", bytes() as program_id, bytes() as content):
+                self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
+            case ("booted", report):
                 seat.booted = True
                 self._watch(seat)
                 self.sandbox = Report.from_term(report)
                 if seat.os_pid is not None:  # else the forkserver, which has a wire of its own, is about to tell it
                     self._on_event(Booted(seat.number))
-            case (Atom() as kind, state) if str(kind) == "progress":
-                self._on_event(WorkerProgress(seat.number, state))
-            case (Atom() as kind, dict() as piece) if str(kind) == "chunk":
-                self._on_event(WorkerChunk(seat.number, piece))
-            case (
-                Atom() as kind,
-                int() as number,
-                int() | None as timeout_ms,
-                (Atom() | bytes()) as name,
-                arguments,
-            ) if str(kind) == "call":
-                self._on_event(Called(seat.number, number, name, arguments, timeout_ms))
-            case (Atom() as kind, bytes() as program_id, bytes() as content) if str(kind) == "program":
-                self._on_event(WorkerProgram(seat.number, program_id.decode(), content))
-            case (Atom() as kind, Atom() as level, bytes() as text, bytes() as logger, int() as dropped) if (
-                str(kind) == "log" and str(level) in LOG_LEVELS
-            ):
-                self._on_event(WorkerLines(seat.number, [text] if text else [], dropped, str(level), logger))
-            case (Atom() as kind, result) if str(kind) in ("ok", "error"):
-                seat.output.catch_up()  # it is this job's, though it came another way
-                self._on_event(Finished(seat.number, str(kind) == "ok", result))
 
     def _bury(self, seat: _Seat, text: str, context: dict[str, object]) -> None:
         """Hears what a dead worker still had to say, then tells of its death."""

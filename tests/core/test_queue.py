@@ -50,6 +50,18 @@ def test_a_higher_priority_goes_first() -> None:
     assert queue.by_priority() == {}
 
 
+def test_one_that_waits_alone_is_held_back_by_its_quotas_and_keeps_its_place_when_others_come() -> None:
+    held, later = entry("held", quotas=OPENAI), entry("later", quotas=OPENAI)
+    queue = filled(held)
+    assert queue.take(lambda quotas: not quotas) is None
+    assert (len(queue), queue.by_priority()) == (1, {0: 1})
+    queue.add(later)
+    assert taken(queue) == ["held", "later"]
+    queue.add(held)
+    queue.remove(held)
+    assert (len(queue), queue.by_priority(), queue.take(anything)) == (0, {}, None)
+
+
 def test_a_source_with_a_thousand_requests_does_not_starve_one_with_one() -> None:
     queue = filled(*(entry(f"flood {number}", "flood") for number in range(1000)))
     taken(queue, 10)

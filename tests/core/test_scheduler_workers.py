@@ -108,7 +108,7 @@ def test_overloaded_says_when_a_place_should_be_free_by_how_long_jobs_took() -> 
         scheduler.step(Finished(1 + number % 2, True, "done"), 60.0 * number + 30.0)
     scheduler.step(job(100), 5000.0)
     scheduler.step(job(101), 5000.0)
-    refusal = scheduler.admission.refusal(b"102")
+    refusal = scheduler.admission.no_room(nested=False)
     assert refusal is not None
     assert 14_000 < (refusal.retry_after_ms or 0) <= 15_000
     assert refusal.context == {"waiting": 0, "running": 2, "workers": 2, "limit": 0}

@@ -24,7 +24,8 @@ class Arena:
         self.scheduler = Scheduler(worker_count=1)
         self.scheduler.start(0.0)
         self.scheduler.step(Forked(1, os.getpid()), 0.0)
-        self.patrol = Patrol(config, self.scheduler, lambda: None, lambda _number: 0.0)
+        self.forkserver_pid: int | None = None
+        self.patrol = Patrol(config, self.scheduler, lambda: self.forkserver_pid, lambda _number: 0.0)
         self._health = Health(About(config, started_at=0.0), self.scheduler, self.patrol)
 
     def look(self, now: float, **dropped: int) -> Mapping[Term, Term]:
@@ -60,3 +61,15 @@ def test_processes_are_looked_at_ten_times_a_second_at_most_and_new_ones_at_once
     (worker,) = arena.look(1.102)[Atom("workers")]
     assert worker[Atom("os_pid")] == os.getppid()
     assert worker[Atom("rss_bytes")] is not None
+
+
+def test_another_forkserver_is_looked_at_at_once_and_a_worker_that_is_known_is_not(tmp_path: Path) -> None:
+    arena = Arena(tmp_path)
+    arena.look(1.0)
+    looks = arena.patrol.looks
+    arena.forkserver_pid = os.getppid()
+    arena.look(1.01)
+    assert arena.patrol.looks == looks + 1
+    arena.scheduler.step(Forked(1, os.getppid()), 1.02)
+    arena.look(1.02)
+    assert arena.patrol.looks == looks + 1
