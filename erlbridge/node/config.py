@@ -182,6 +182,12 @@ class NodeConfig:
         Seconds(0.1, 3600, "never"), 5.0, "time between two samples that go to the host as telemetry"
     )
 
+    busy_wait_s: float = setting(
+        Seconds(0.000_1, 0.01, "never"),
+        0.000_2,
+        "how long the node looks for the host's next request before it sleeps, where they follow one another at once",
+    )
+
     @property
     def places(self) -> Places:
         """Where the store lies. Half of what datasets may take is left to transfers."""

@@ -91,6 +91,11 @@ class Disk:
         return key in self._keys
 
     @property
+    def busy(self) -> bool:
+        """Whether the thread has something to do, or is about to."""
+        return bool(self._open)
+
+    @property
     def lanes(self) -> int:
         """In how many lanes requests wait."""
         return len(self._lanes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import selectors
 import socket
 import sys
 import time
@@ -45,6 +44,7 @@ from erlbridge.node.reception import Reception
 from erlbridge.node.signals import Signals
 from erlbridge.node.stock import stock_of
 from erlbridge.node.tap import Tap
+from erlbridge.node.waiting import Waiting, selector_for
 from erlbridge.node.watcher import watcher_of
 from erlbridge.store.store import open_store
 from erlbridge.wire import messages
@@ -58,7 +58,6 @@ _PAUSED_LOOK_S: Final = 0.2
 _LAST_WORDS_S: Final = 1.0
 _TURN_S: Final = 0.02
 """How long requests that are there may keep the loop from workers and deadlines."""
-
 _GATHER_S: Final = 0.001
 """How long answers wait for others to be written with them, while more requests are there."""
 _LONG_BYTES: Final = 64 * 1024
@@ -73,7 +72,8 @@ class Node:
     ) -> None:
         self.config = config
         self.about = about
-        self.selector = selectors.PollSelector()  # epoll takes no files; a wire read from one is of use to a tool
+        self.selector = selector_for(incoming, outgoing)
+        self.waiting = Waiting(self.selector, config.busy_wait_s)
         self.tap = Tap()
         self.capture = Capture(config, about, self.tap)
         self.wire = Channel(self.selector, incoming, outgoing, self._hear_host, config.max_frame_bytes, tap=self.tap)
@@ -203,9 +203,9 @@ class Node:
         wait_s = min(max(0.0, due_at - time.monotonic()), MAX_WAIT_S)
         return min(wait_s, _PAUSED_LOOK_S) if self.wire.paused else wait_s
 
-    def _serve_descriptors(self, timeout_s: float | None) -> None:
-        untouched = True
-        for key, ready in self.selector.select(timeout_s):
+    def _serve_descriptors(self, timeout_s: float) -> None:
+        untouched, alone = True, not (self.scheduler.in_flight.entries or self.disk.busy)
+        for key, ready in self.waiting.select(timeout_s, alone=alone):
             # One handler may close or pause what another was to read; only what is still watched is served.
             current = key if untouched else self.selector.get_map().get(key.fd)
             if current is not None and current.data == key.data and current.events & ready:
@@ -314,8 +314,7 @@ class Node:
                 self.host.grant(incoming.count)
                 return
             if isinstance(incoming, Result):
-                returned = events.Returned(incoming.call_id, incoming.ok, incoming.term)
-                self.hands.do(self.scheduler.step(returned, time.monotonic()))
+                self._step(events.Returned(incoming.call_id, incoming.ok, incoming.term))
                 return
             key = self.host.key_for(incoming.id)
             request_id = incoming.id
