@@ -73,10 +73,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCONT, lambda *_: _end_without(settings.node_pid, keeper))
     gc.disable()  # what is loaded stays, and is gone through once below instead of again and again meanwhile
     import erlbridge.worker.main  # noqa: F401, PLC0415 - DSPy loads here, once for all workers
-    from erlbridge.programs.traces import load  # noqa: PLC0415
+    from erlbridge.programs import optimizers, traces  # noqa: PLC0415
 
-    load()
-
+    optimizers.load()
+    traces.load()
     gc.collect()
     gc.freeze()  # the collector leaves what all workers share alone, so that its pages stay shared
     gc.enable()

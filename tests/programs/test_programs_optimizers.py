@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -303,6 +304,21 @@ def test_a_missing_package_is_named_before_a_call_is_made(
     with pytest.raises(MissingPackage, match=rf"`{package}`.*pip install 'erlbridge\[optimizers\]'"):
         jobs.optimize(optimizer, **DATA)
     assert jobs.watcher.seen == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_optimizers_need_is_loaded_before_workers_are_forked_as_far_as_it_is_there(there: bool) -> None:
+    code = f"""
+import subprocess
+import sys
+{"" if there else "sys.modules['optuna'] = None"}
+from erlbridge.programs import optimizers
+assert "optuna.samplers" not in sys.modules
+optimizers.load()
+print("optuna.samplers" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == f"{there}\n"
 
 
 # -- programs that are more than a state ------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ say in their own way how far they are, `weights` those that train a model. `sear
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 import dspy  # type: ignore[import-untyped]
@@ -20,7 +22,7 @@ from erlbridge.programs.optimizers.simba import simba
 from erlbridge.programs.optimizers.weights import better_together, bootstrap_finetune, trains_weights
 from erlbridge.programs.trainers import require_trainer
 
-__all__ = ["Found", "Search", "check", "compile_program"]
+__all__ = ["Found", "Search", "check", "compile_program", "load"]
 
 _COMPILES: Final[Mapping[str, Callable[[Search, Any], Found]]] = {
     "labeled_few_shot": labeled,
@@ -46,6 +48,14 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "gepa": ("gepa",),
 }
 """Packages that DSPy leaves to who uses the optimizer, and that come with the extra `optimizers`."""
+
+
+def load() -> None:
+    """Imports these packages as far as they are there: once in the process that workers are forked from, and not in the
+    memory and the time of each that optimizes."""
+    for name in sorted({name for names in _NEEDS.values() for name in names}):
+        with suppress(Exception):  # whatever is wrong with one, the optimizer that needs it says so
+            import_module(name)
 
 
 def check(search: Search) -> None:

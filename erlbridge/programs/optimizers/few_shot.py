@@ -59,7 +59,7 @@ def random_search_optimizer(search: Search) -> Any:
 
 def optuna(search: Search, student: Any) -> Found:
     """BootstrapFewShotWithOptuna: one demo for each predictor, chosen by a search over one bootstrap's demos."""
-    from optuna.samplers import TPESampler  # noqa: PLC0415 - optional, and a second to import
+    from optuna.samplers import TPESampler  # noqa: PLC0415 - optional
 
     class Seeded(teleprompt.BootstrapFewShotWithOptuna):  # type: ignore[misc]
         """DSPy makes its study without a seed; a study may change its sampler before its first trial draws."""
