@@ -43,7 +43,7 @@ BRIDGE = "`PythonBridge.health_check`"
 LARGE_BYTES = 16_000_000
 
 Found = Mapping[str, Mapping[str, list[list[float]] | list[float]]]
-"""By end and measure, for each round: seconds of each request, one after the other (`single`) and now and then
+"""By end and measure, for each round: seconds of each request, one by one (`single`) and now and then
 (`paced`); with 64 in flight requests per second (`rate`) and processor seconds of the other end for one (`work`); and
 seconds of a large one (`large`)."""
 
@@ -137,7 +137,7 @@ def table(found: Found) -> str:
         rows.append(row)
     heads = (
         "300 bytes",
-        "one after the other",
+        "one by one",
         "one every 3 ms",
         "64 in flight",
         "its processor time for one",
@@ -163,38 +163,38 @@ def aims(found: Found) -> list[report.Aim]:
 
     paced, single = hops("paced"), hops("single")
     wanted = [
+        aim("health_check: the echo's p50, one by one", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
         aim("health_check: the echo's p50, one every 3 ms", NODE, ECHO, "paced", 2.0, limit=COLD, margin=30),
-        aim("the same, one after the other", NODE, ECHO, "single", 2.0, limit=CHECKED, margin=30),
-        aim("the same through `PythonBridge`, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=SUPERVISED, margin=60),
+        aim("`PythonBridge`: the echo's p50, one by one", BRIDGE, ECHO, "single", 2.0, limit=TURNS, margin=60),
+        aim("`PythonBridge`: the echo's p50, one every 3 ms", BRIDGE, ECHO, "paced", 2.0, limit=COLD, margin=60),
+        aim("through a worker: the echo's p50, one by one", WORKER, ECHO, "single", 5.0, limit=single, margin=100),
         aim("through a worker: the echo's p50, one every 3 ms", WORKER, ECHO, "paced", 5.0, limit=paced, margin=30),
-        aim("the same, one after the other", WORKER, ECHO, "single", 5.0, limit=single, margin=100),
+        aim("through a worker: the relay's p50, one by one", WORKER, RELAY, "single", 3.0, limit=WORK, margin=50),
         aim("through a worker: the relay's p50, one every 3 ms", WORKER, RELAY, "paced", 3.0, limit=WORK, margin=10),
-        aim("the same, one after the other", WORKER, RELAY, "single", 3.0, limit=WORK, margin=50),
-        aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=CHECKED, at_least=True, margin=100),
+        aim("64 in flight: the echo's rate", NODE, ECHO, "rate", 0.6, limit=TERMS, at_least=True, margin=100),
         aim("64 in flight: the JSON loop's processor time for one", NODE, JSON, "work", 3.0, limit=CHECKED),
         aim("the same through a worker, its own included", WORKER, JSON, "work", 40.0, limit=HOPS),
         aim("16 MB: the echo's time", NODE, ECHO, "large", 1.5, limit=COPIES, margin=8),
-        aim("16 MB: the JSON loop's time", NODE, JSON, "large", 1.0),
-        aim("health_check: the JSON loop's p50, one every 3 ms", NODE, JSON, "paced", 1.0, limit=EMPTY, margin=30),
-        aim("64 in flight: the JSON loop's rate", NODE, JSON, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
     ]
-    if ERLPORT in found:
-        wanted += [
-            aim("16 MB: ErlPort's time", NODE, ERLPORT, "large", 1.0),
-            aim("health_check: ErlPort's p50, one every 3 ms", NODE, ERLPORT, "paced", 1.0, limit=EMPTY, margin=30),
-            aim("64 in flight: ErlPort's rate", NODE, ERLPORT, "rate", 1.0, limit=EMPTY, at_least=True, margin=20),
-        ]
+    for peer, name in ((JSON, "the JSON loop"), (ERLPORT, "ErlPort")):
+        if peer in found:
+            wanted += [
+                aim(f"health_check: {name}'s p50, one by one", NODE, peer, "single", 1.0, limit=CHECKED, margin=30),
+                aim(f"health_check: {name}'s p50, one every 3 ms", NODE, peer, "paced", 1.0, limit=COLD, margin=30),
+                aim(f"64 in flight: {name}'s rate", NODE, peer, "rate", 1.0, limit=CHECKED, at_least=True, margin=20),
+                aim(f"16 MB: {name}'s time", NODE, peer, "large", 1.0),
+            ]
     return wanted
 
 
 # The limits' names, where an aim is missed.
 CHECKED = "the interpreter's time for what an echo leaves out: checks, 40 values looked up and encoded, an audit record"
-COLD = "caches: what takes the interpreter 20 µs in a row takes it ten times as long after 3 ms of sleep"
-SUPERVISED = "a bridge process and a caller take turns, four messages for each request"
-WORK = "both check, decode and encode what a relay hands on as it is"
+TERMS = "decoding the request and encoding its answer, both in C, take as long as it leaves for all"
+COLD = "sleep: the more functions a request passes through, the more of them the processor has forgotten (`sleep`)"
+TURNS = "a bridge process and a caller take turns, four messages for each request"
+WORK = "both check, decode and encode what a relay hands on as it is, and the worker does the job"
 HOPS = "the work of node and worker, which are both the interpreter's, and three processes to wake"
 COPIES = "the node reads a frame into memory of its own, checks its outline and decodes it, where an echo drops it"
-EMPTY = "that loop answers with what it was sent, and this with what it has looked up"
 
 
 def main() -> int:
