@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-_NAMES_A_SECRET: Final = ("key", "token", "secret", "password", "credential", "credentials")
+_DOTTED_AND_DOTLESS: Final = ("i", "i\u0307", "\u0131")
+"""An i, and as folding its case leaves the two that Turkish has in its place."""
+
+_NAMES_A_SECRET: Final = (
+    *("key", "token", "secret", "password"),
+    *(f"credent{letter}al{plural}" for letter in _DOTTED_AND_DOTLESS for plural in ("", "s")),
+)
 """How the name of such a variable ends, in whatever case. Of an environment each name is looked at for each job, and a
 pattern would take ten times as long."""
 

@@ -42,13 +42,19 @@ class Alarm:
     def __init__(self) -> None:
         self._descriptor = _LIBC.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)
         if self._descriptor < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise _failure()
 
     def set(self, when: object) -> None:
-        """Sets it anew: to `NEVER`, `NOW` or `after` some seconds."""
-        _LIBC.timerfd_settime(self._descriptor, 0, when, None)
+        """Sets it anew: to `NEVER`, `NOW` or `after` some seconds. Raises `OSError` once a job has closed it, as code
+        that closes a descriptor twice may: a worker whose alarm never goes off hears nothing while a job lasts."""
+        if _LIBC.timerfd_settime(self._descriptor, 0, when, None) < 0:
+            raise _failure()
 
     def wait(self) -> None:
         """Waits until it goes off."""
         os.read(self._descriptor, _COUNT_BYTES)
+
+
+def _failure() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

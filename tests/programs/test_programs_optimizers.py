@@ -306,19 +306,21 @@ def test_a_missing_package_is_named_before_a_call_is_made(
     assert jobs.watcher.seen == []
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_what_optimizers_need_is_loaded_before_workers_are_forked_as_far_as_it_is_there(there: bool) -> None:
+@pytest.mark.parametrize("broken", [None, "raise ImportError", "raise SystemExit"])
+def test_what_optimizers_need_is_loaded_before_workers_are_forked_as_far_as_it_is_there(
+    tmp_path: Path, broken: str | None
+) -> None:
+    if broken:
+        (tmp_path / "optuna.py").write_text(broken)
     code = f"""
-import subprocess
-import sys
-{"" if there else "sys.modules['optuna'] = None"}
+import sys; sys.path.insert(0, {str(tmp_path)!r})
 from erlbridge.programs import optimizers
 assert "optuna.samplers" not in sys.modules
 optimizers.load()
 print("optuna.samplers" in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert run.stdout == f"{there}\n"
+    assert run.stdout == f"{not broken}\n"
 
 
 # -- programs that are more than a state ------------------------------------------------------------------------------

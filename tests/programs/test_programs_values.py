@@ -203,7 +203,14 @@ def test_a_signature_without_instructions_has_those_that_dspy_gives_it(text: str
     assert ours.instructions == dspy.Signature(text).instructions
 
 
-@pytest.mark.parametrize("name", ["MY_KEY", "my_token", "Secret", "DB_PASSWORD", "google_credentials", "CREDENTIAL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("MY_KEY", "my_token", "Secret", "DB_PASSWORD", "google_credentials", "CREDENTIAL"),
+        *("CREDENT\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}ALS", "credent\N{LATIN SMALL LETTER DOTLESS I}al"),
+        "MY_\N{KELVIN SIGN}EY",
+    ],
+)
 def test_variables_that_are_named_after_secrets_hold_some(name: str) -> None:
     assert named_secrets({name: " abcdef\n", f"{name}_PATH": "/abcdef"}) == {name: "abcdef"}
 

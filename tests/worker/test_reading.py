@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +137,27 @@ def test_an_alarm_goes_off_when_it_was_set_to_last() -> None:
     assert not off.wait(0.05)
     alarm.set(NOW)
     assert off.wait(WAIT_S)
+
+
+def test_a_worker_whose_job_has_closed_the_alarm_takes_no_further_job() -> None:
+    known = timers()
+    ENDS.append(End(HOUR_S))
+    end = ENDS[-1]
+    [descriptor] = timers() - known
+    end.says(1)
+    assert end.reading.next_job() == 1
+    os.close(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        end.reading.listen()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        end.reading.next_job()
+
+
+def timers() -> set[int]:
+    """The descriptors of this process that are timers."""
+    found = set()
+    for item in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the folder itself
+            if "timerfd" in os.readlink(item):
+                found.add(int(item.name))
+    return found

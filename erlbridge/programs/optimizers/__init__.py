@@ -54,7 +54,9 @@ def load() -> None:
     """Imports these packages as far as they are there: once in the process that workers are forked from, and not in the
     memory and the time of each that optimizes."""
     for name in sorted({name for names in _NEEDS.values() for name in names}):
-        with suppress(Exception):  # whatever is wrong with one, the optimizer that needs it says so
+        # Whatever is wrong with one, the optimizer that needs it says so. Some that are broken raise what is no
+        # `Exception`, such as a panic of Rust's, and no worker would be forked any more.
+        with suppress(BaseException):
             import_module(name)
 
 
