@@ -165,7 +165,9 @@ class Disk:
 
         It is always taken, since the node needs it: whoever calls this has so much open at most (a task for each held
         request, for each worker that has finished, one of the housekeeping)."""
-        self._take(_Task(what, work, then))
+        task = _Task(what, work, then)
+        self._open[task] = None
+        self._take(task)
 
     def run_if_room(self, what: str, work: Callable[[], Result], then: Callable[[Result | BridgeError], None]) -> None:
         """The same for what can be left out and comes again while the disk hangs: `then` hears of an `Overloaded` at
@@ -205,7 +207,6 @@ class Disk:
     def _take(self, task: _Task) -> None:
         if self._wake is None:
             self._start()
-        self._open[task] = None
         self._todo.put(task)
 
     def _start(self) -> None:

@@ -150,13 +150,13 @@ class Node:
             self._take_frames(time.monotonic() + _TURN_S)
             self._drain()
             self.wire.flush()
-            self.audit.write()
             if time.monotonic() >= due_at:
                 self._look_after_time()
             for complaint in (*self.audit.complaints(), *self.capture.complaints()):
                 self._log("warning", complaint)
             self._hold_back()
             self._has_room = self.wire.flush()
+            self.audit.write()
             if self.wire.paused and self.wire.hung_up():
                 self.exit_code = scheduler.EXIT_STOPPED
         self.wire.gathers = False

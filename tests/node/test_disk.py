@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import threading
+import time
 
 import pytest
 
@@ -50,3 +51,27 @@ def test_what_comes_again_while_the_disk_hangs_is_bounded_and_what_the_node_need
         go_on.set()
         disk.finish(30)
     assert (heard.count("seen"), heard[-1]) == (MAX_WAITING_DISK_REQUESTS - 1, "released")
+
+
+def test_what_is_cancelled_or_late_before_the_thread_has_it_is_over_once_and_its_id_is_free() -> None:
+    go_on = threading.Event()
+    done: list[object] = []
+    answered: list[tuple[object, str]] = []
+
+    def work(number: int) -> Errand:
+        return Errand(lambda: (go_on.wait(), done.append(number)), 1)
+
+    with selectors.PollSelector() as selector:
+        disk = Disk(selector, lambda number, outcome: answered.append((number, type(outcome).__name__)))
+        for number in range(MAX_TRANSFER_WINDOW):  # as many as the thread has at once
+            disk.put(b"%d" % number, number, "list_programs", work(number))
+        disk.put(b"cancelled", -1, "list_programs", work(-1))
+        disk.put(b"late", -2, "list_programs", work(-2), deadline_ms=0)
+        disk.cancel(b"cancelled")
+        disk.look(time.monotonic())
+        assert answered == [(-1, "Cancelled"), (-2, "DeadlineExceeded")]
+        disk.put(b"cancelled", -3, "list_programs", work(-3))
+        go_on.set()
+        disk.finish(30)
+    assert done == [*range(MAX_TRANSFER_WINDOW), -3]
+    assert [number for number, _ in answered[2:]] == done

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,22 @@ def test_requests_that_nobody_waits_for_any_more_are_unanswered(
     node.health()
     end(node)
     assert [record["outcome"] for record in requests(tmp_path / "data")] == ["unanswered", "unanswered"]
+
+
+def test_what_time_alone_has_answered_has_its_line_before_the_node_sleeps(
+    start_node: Callable[..., NodeClient], tmp_path: Path
+) -> None:
+    node = start_node("--workers", "1", "--spare-workers", "0", "--sample-interval-s", "60")
+    node.ready()
+    (worker,) = node.wait_until_healthy()[Atom("workers")]
+    os.kill(worker[Atom("os_pid")], signal.SIGSTOP)  # nothing that it does wakes the node
+    node.request("predict", prediction())
+    long_id = bytes(70_000)  # no answer waits behind this one for the loop's next turn to write it
+    node.send((Atom("predict"), long_id, prediction(), {Atom("deadline_ms"): 300}))
+    assert node.answer(long_id)[0] == "error"
+    wait_until_by = time.monotonic() + 30
+    while b'"outcome":"timeout_error"' not in (tmp_path / "data" / "audit" / "audit.jsonl").read_bytes():
+        assert time.monotonic() < wait_until_by
 
 
 def test_a_lost_framing_is_the_last_outcome(start_node: Callable[..., NodeClient], tmp_path: Path) -> None:
