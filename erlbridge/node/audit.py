@@ -24,6 +24,8 @@ from erlbridge.wire.vocabulary import atom_keys
 _LEFT_OUT: Final = "health_check"
 _SUMMED_ELSEWHERE: Final = "data_chunk"
 """Its bytes are a dataset's, whose name is their sum: another pass over them costs as much as the rest."""
+_MOST_HELD_BYTES: Final = 64 * 1024
+"""Of answers whose lines are not made yet."""
 
 
 class Audit:
@@ -32,6 +34,7 @@ class Audit:
     def __init__(self, config: NodeConfig, about: About) -> None:
         self._open: dict[bytes, Handled] = {}
         self._answered: list[tuple[Handled, tuple[Term, ...], bytes, float]] = []
+        self._answered_bytes = 0
         self._log: AuditLog | None = None
         self._stated: tuple[Synced, int, Term] | None = None
         if config.audit:
@@ -63,6 +66,9 @@ class Audit:
             self._open[key] = handled.earlier
         if handled.request is None or handled.request.verb != _LEFT_OUT or str(answer[0]) != "ok":
             self._answered.append((handled, answer, frame, time.monotonic()))
+            self._answered_bytes += len(frame)
+            if self._answered_bytes > _MOST_HELD_BYTES:
+                self.write()
 
     def write(self) -> None:
         """Hands over the lines of what has been answered. The loop does it when the answers are on their way, so that
@@ -71,6 +77,7 @@ class Audit:
             for handled, answer, frame, at in self._answered:
                 self._log.add(handled.record(answer, len(frame), digest(frame), at))
             self._answered.clear()
+            self._answered_bytes = 0
 
     def complaints(self) -> list[str]:
         """What the host's log has to hear of the disk; each is told once."""

@@ -80,10 +80,10 @@ def make_node_noisy() -> None:
 
     take = Reception.take
 
-    def noisy_take(self: Any, request: Any, frame: Any) -> None:
+    def noisy_take(self: Any, key: Any, request: Any, frame: Any) -> None:
         if request.verb in os.environ["NOISE_NODE"].split():
             noise(f"the node for {request.verb}")
-        take(self, request, frame)
+        take(self, key, request, frame)
 
     Reception.take = noisy_take
 
