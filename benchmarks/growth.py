@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [in_flight | payload | store ...]
 
-Draws `docs/images/growth-*.svg`, for which it needs the extra `charts`. Costs are processor time of the node, all its
-threads, so that they hold on a machine that others use as well. Each point is the least of its rounds: what disturbs
-only adds.
+With `--write` it draws `docs/images/growth-*.svg`, for which it needs the extra `charts`. Costs are processor time of
+the node, all its threads, so that they hold on a machine that others use as well. Each point is the least of its
+rounds: what disturbs only adds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from instruments.asking import Asked, pipelined
 from instruments.costs import cpu_s
-from instruments.plots import Growth, draw, steepest
+from instruments.plots import Growth, draw, lacking, steepest
 from node_client import NodeClient
 from report import Aim, gate, markdown, publish, refuse_part, takes_flags
 from streams import chunks, framed, name_of
@@ -278,6 +278,8 @@ def main() -> int:
     if unknown := set(given.measures) - set(MEASURES):
         parser.error(f"nothing here is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     refuse_part(parser, given, bool(given.measures) and set(given.measures) < set(MEASURES) and "all measures")
+    if given.write and (missing := lacking()):
+        parser.error(f"--write draws what was measured, which needs {missing}")
     sections, judged = [], []
     for name in given.measures or (["payload"] if given.short else MEASURES):
         growth = MEASURES[name]()

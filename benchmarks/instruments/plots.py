@@ -36,8 +36,17 @@ def steepest(points: Sequence[tuple[float, float]]) -> float:
     return max(steps[-2:])
 
 
+def lacking() -> str:
+    """What `draw` needs and is not there, and how it is had; empty where nothing is."""
+    try:
+        import vl_convert  # noqa: F401, PLC0415 - for this alone
+    except ImportError as error:
+        return f"vl-convert ({error}): pip install 'erlbridge[charts]'"
+    return ""
+
+
 def draw(growth: Growth, directory: Path) -> Path:
-    """Writes the picture as `growth-KEY.svg` and gives its path. Needs the extra `charts`."""
+    """Writes the picture as `growth-KEY.svg` and gives its path. Raises `ImportError` where something is `lacking`."""
     import vl_convert  # noqa: PLC0415 - for this alone
 
     svg = vl_convert.vegalite_to_svg(json.dumps(_spec(growth)), vl_version="5.21")

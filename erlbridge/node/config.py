@@ -68,7 +68,9 @@ class NodeConfig:
     """A node's settings. Sizes are bytes, spans seconds; 0 is off where a setting can be."""
 
     workers: int = setting(Whole(1, 256), default_workers, "worker processes that run jobs")
-    spare_workers: int = setting(Whole(0, 64), 1, "booted workers that wait to take a lost one's place")
+    spare_workers: int = setting(
+        Whole(0, 64), 1, "booted workers beside them that wait to take a lost one's place; health_check lists them too"
+    )
     nested_workers: int = setting(
         Whole(0, 64), NESTED_WORKERS, "workers beside them for what Elixir functions ask while jobs wait for them"
     )

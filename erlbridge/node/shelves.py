@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from erlbridge.core.datasets import Dataset, is_dataset_name, with_datasets
 from erlbridge.core.events import Finished
-from erlbridge.errors import NotFound, ValidationError
+from erlbridge.errors import DecodeError, NotFound, ValidationError
 from erlbridge.node import program_verbs
 from erlbridge.node.keeping import Unkept, told, unkept
 from erlbridge.store.failures import storage_failed
@@ -67,14 +67,21 @@ class Shelves:
         """Stores what a worker's job, of this verb, has made; gives what went wrong, as its outcome will too."""
         try:
             if names_report(name):
-                self._reports.put(name, content)
+                self._put_report(name, content)
                 return None
             (self._models if names_model(name) else self._programs).put(name, content)
-        except (OSError, ValidationError) as error:
+        except (OSError, ValidationError, DecodeError) as error:
             if isinstance(error, OSError) and not names_report(name):  # its job's result has the report itself
                 self._unkept.setdefault(worker, []).append(unkept(name, error, verb))
             return f"{name} was not stored: {error}"
         return None
+
+    def _put_report(self, name: str, content: bytes) -> None:
+        """Stores a report that can be read again: a worker has made it, and this thread draws it for all who ask."""
+        from erlbridge.reports.record import unpack  # noqa: PLC0415 - seldom needed, and the node's start waits for none
+
+        unpack(content)
+        self._reports.put(name, content)
 
     def forget(self, worker: int) -> None:
         """A worker is gone, with the job that would have told it."""

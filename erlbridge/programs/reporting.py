@@ -27,6 +27,7 @@ from erlbridge.reports.record import (
     MAX_FIELDS,
     MAX_PROMPT_TEXT,
     MAX_PROMPTS,
+    MAX_RECORD_FIELDS,
     MAX_ROW_TEXT,
     MAX_ROWS,
     MAX_TEXT,
@@ -43,6 +44,9 @@ from erlbridge.wire.vocabulary import atom
 
 _MOST_ANSWERS: Final = 1000
 """Examples of which the answers are kept until it is known where they changed; of the others the scores alone."""
+_DEMO_ROOM: Final = 50 * MAX_ROW_TEXT
+_LEAST_LENGTH: Final = 100
+"""What a field takes of that at least, so that it suffices for less than half of what a record may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,9 @@ class Reporting:
     def _rows(self, examples: Sequence[Mapping[str, object]], changes: Sequence[float]) -> Iterator[Row]:
         """The examples with the greatest change, those that became better first."""
         baseline, final = self._measured
-        shown = [at for at in range(len(changes)) if baseline[at].values is not None and final[at].values is not None]
-        greatest = sorted(shown, key=lambda at: (-abs(changes[at]), at))[:MAX_ROWS]
         asked = [field.name for field in self._work.recipe.inputs]
         wanted = [field.name for field in self._work.recipe.outputs]
+        greatest = self._greatest(changes, len(asked) + len(wanted))
         for at in sorted(greatest, key=lambda at: (-changes[at], at)):
             example, one, two = examples[at], baseline[at], final[at]
             inputs, expected, was, became = _told(
@@ -134,6 +137,22 @@ class Reporting:
                 score_before=one.score,
                 score_after=two.score,
             )
+
+    def _greatest(self, changes: Sequence[float], given: int) -> list[int]:
+        """The examples whose score changed most, as many as a record has room for. Each has so many values `given`, and
+        those of its two answers."""
+        baseline, final = self._measured
+        found: list[int] = []
+        room = MAX_RECORD_FIELDS // 2
+        for at in sorted(range(len(changes)), key=lambda at: (-abs(changes[at]), at)):
+            before, after = baseline[at].values, final[at].values
+            if before is None or after is None:
+                continue
+            room -= given + len(before) + len(after)
+            if room < 0 or len(found) == MAX_ROWS:
+                break
+            found.append(at)
+        return found
 
 
 def reported(outcome: Outcome, make: Callable[[], Record]) -> Outcome:
@@ -215,8 +234,8 @@ def _demos(demos: Sequence[Any], room: int) -> Iterator[Demo]:
 
 
 def _length(fields: Fields) -> int:
-    """How many characters there are in fields."""
-    return sum(len(name) + len(value) for name, value in fields)
+    """How much of the room of all demos fields take: their characters, and what each may have where all are short."""
+    return sum(max(len(name) + len(value), _LEAST_LENGTH) for name, value in fields)
 
 
 def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
@@ -224,7 +243,7 @@ def _prompts(before: Any, after: Any) -> Iterator[Prompt]:
     adapter = dspy.settings.adapter or dspy.ChatAdapter()
     known = dict(before.named_predictors())
     left = 10 * MAX_PROMPT_TEXT
-    room = 50 * MAX_ROW_TEXT
+    room = _DEMO_ROOM
     for name, predictor in itertools.islice(after.named_predictors(), MAX_PROMPTS):
         # In an ensemble each member began as the one program that there was.
         old = known.get(name) or known.get(name.partition("].")[2]) or next(iter(known.values()))

@@ -1,21 +1,24 @@
 """What has changed in a prompt: lines that went, came or stayed, and in a line that was rewritten which words.
 
 Bounded: what is compared is at most some hundred lines behind those that both texts begin and before those that both
-end with, and words only where a line has few of them, since a hostile text could make the comparison long otherwise.
+end with, words only where a line has few of them, and all of it with a limited effort, since a hostile text could make
+the comparison long otherwise.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
+from itertools import accumulate
 from typing import Final, Literal, TypeAlias
 
 _MOST_LINES: Final = 200
 _MOST_WORDS: Final = 300
-_MOST_PAIRS: Final = 500_000
-"""Of words that are compared with each other in one text; behind that, rewritten lines are shown whole."""
+_MOST_STEPS: Final = 1_000_000
+"""Of comparing, each with a pair of lines or words that are equal: about a tenth of a second."""
 _LINES: Final = re.compile(r"\r\n|\r|\n")
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]")
 
@@ -30,13 +33,44 @@ class Line:
     pieces: tuple[tuple[str, bool], ...]
 
 
-def difference(before: str, after: str) -> Iterator[Line]:
+class Effort:
+    """What may be spent on comparing, for all texts that are shown together; what is left when it is spent is shown as
+    gone and new."""
+
+    def __init__(self, steps: int = _MOST_STEPS) -> None:
+        self.left = steps
+
+    def take(self, steps: int) -> bool:
+        """Spends so much; False when it is more than what was left."""
+        self.left -= steps
+        return self.left >= 0
+
+
+class _Matcher(SequenceMatcher[str]):
+    """Compares within an effort. How much is spent depends on what the texts repeat: of `ababab…` and `abcabc…` each
+    match is short, and all pairs that remain are looked at again for the next."""
+
+    def __init__(self, one: list[str], two: list[str], effort: Effort) -> None:
+        super().__init__(None, one, two, autojunk=False)
+        self._effort = effort
+        times = Counter(two)
+        self._pairs = list(accumulate((1 + times[each] for each in one), initial=0))
+
+    def find_longest_match(self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None) -> Match:
+        end = len(self._pairs) - 1 if ahi is None else ahi
+        if not self._effort.take(self._pairs[end] - self._pairs[alo]):
+            return Match(alo, blo, 0)
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
+def difference(before: str, after: str, effort: Effort | None = None) -> Iterator[Line]:
     """The lines of both texts in the order of reading: what went before what came in its place."""
+    effort = effort or Effort()
     old, new = _LINES.split(before), _LINES.split(after)
     begins = _alike(old, new)
     ends = _alike(old[begins:][::-1], new[begins:][::-1])
     yield from (_whole("same", line) for line in old[:begins])
-    yield from _rewritten(old[begins : len(old) - ends], new[begins : len(new) - ends])
+    yield from _rewritten(old[begins : len(old) - ends], new[begins : len(new) - ends], effort)
     yield from (_whole("same", line) for line in old[len(old) - ends :])
 
 
@@ -45,21 +79,19 @@ def _alike(one: Sequence[str], two: Sequence[str]) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
-def _rewritten(old: list[str], new: list[str]) -> Iterator[Line]:
-    if len(old) > _MOST_LINES or len(new) > _MOST_LINES:
+def _rewritten(old: list[str], new: list[str], effort: Effort) -> Iterator[Line]:
+    if len(old) > _MOST_LINES or len(new) > _MOST_LINES or effort.left < 0:
         yield from (_whole("gone", line) for line in old)
         yield from (_whole("new", line) for line in new)
         return
-    left = _MOST_PAIRS
-    for what, at, end, to, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for what, at, end, to, stop in _Matcher(old, new, effort).get_opcodes():
         if what == "equal":
             yield from (_whole("same", line) for line in old[at:end])
         elif what == "replace" and end - at == stop - to:
-            rewritten = []
-            for one, two in zip(old[at:end], new[to:stop], strict=True):
-                words = _WORDS.findall(one), _WORDS.findall(two)
-                left -= len(words[0]) * len(words[1])
-                rewritten.append(_words(*words) if left >= 0 else (_whole("gone", one), _whole("new", two)))
+            rewritten = [
+                _words(_WORDS.findall(one), _WORDS.findall(two), effort)
+                for one, two in zip(old[at:end], new[to:stop], strict=True)
+            ]
             yield from (gone for gone, _ in rewritten)
             yield from (came for _, came in rewritten)
         else:
@@ -71,10 +103,10 @@ def _whole(kind: Kind, line: str) -> Line:
     return Line(kind, ((line, False),))
 
 
-def _words(one: list[str], two: list[str]) -> tuple[Line, Line]:
+def _words(one: list[str], two: list[str], effort: Effort) -> tuple[Line, Line]:
     """A line that was rewritten; which words differ is marked where most of it has stayed."""
-    if len(one) <= _MOST_WORDS and len(two) <= _MOST_WORDS:
-        matcher = SequenceMatcher(None, one, two, autojunk=False)
+    if len(one) <= _MOST_WORDS and len(two) <= _MOST_WORDS and effort.left >= 0:
+        matcher = _Matcher(one, two, effort)
         if matcher.ratio() >= 0.5:
             codes = matcher.get_opcodes()
             gone = _pieces((one[at:end], what != "equal") for what, at, end, _, _ in codes)

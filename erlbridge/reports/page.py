@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from erlbridge.reports.charts import Chart, Dots, Layer, Level, Marks, Pairs, Steps, charts, percent
-from erlbridge.reports.difference import Line, difference
+from erlbridge.reports.difference import Effort, Line, difference
 from erlbridge.reports.markup import Markup, joined, tag
 from erlbridge.reports.record import Demo, Fields, Prompt, Record, Row
 from erlbridge.reports.style import STYLE
@@ -23,7 +23,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 _WIDE: Final = 760.0
 _NARROW: Final = 340.0
 _MOST_LINES: Final = 2000
-"""Of a prompt's difference, and a tenth of what all prompts show: each line is an element."""
+"""Of a prompt's difference, and a third of what all prompts show: each line is an element."""
 _SIGN: Final = {"same": " ", "gone": "−", "new": "+"}  # noqa: RUF001 - a minus as wide as the plus
 _SPOKEN: Final = {"gone": "removed: ", "new": "added: "}
 
@@ -169,9 +169,10 @@ def _values(fields: Fields) -> Markup:
 
 
 def _prompts(prompts: Sequence[Prompt]) -> Iterator[Markup]:
-    left = 10 * _MOST_LINES
+    left = 3 * _MOST_LINES
+    effort = Effort()
     for prompt in prompts:
-        lines = iter(()) if prompt.before == prompt.after else difference(prompt.before, prompt.after)
+        lines = iter(()) if prompt.before == prompt.after else difference(prompt.before, prompt.after, effort)
         shown = list(itertools.islice(lines, min(left, _MOST_LINES)))
         left -= len(shown)
         yield _prompt(prompt, shown, cut_off=next(lines, None) is not None)

@@ -18,6 +18,7 @@ FORMAT: Final = 1
 
 MAX_TRIALS: Final = 1000
 MAX_MOMENTS: Final = 512
+"""Beside the last one."""
 MAX_ROWS: Final = 60
 MAX_PROMPTS: Final = 64
 MAX_DEMOS: Final = 24
@@ -28,6 +29,13 @@ MAX_ROW_TEXT: Final = 8000
 """Characters of all values of one row or demo; of all demos together fifty times as many."""
 MAX_PROMPT_TEXT: Final = 32_000
 """Characters of one prompt; of all prompts together ten times as many."""
+MAX_STAGE: Final = 100
+"""Characters of a stage's name."""
+MAX_RECORD_TEXT: Final = 1_500_000
+"""Characters of all texts of a record: rows, prompts and demos have 1,200,000 where they are as long as they may be."""
+MAX_RECORD_FIELDS: Final = 10_000
+"""Values of all rows, and of all demos, half of it each: every one is an element of a page, and whoever asks for that
+waits while it is made."""
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values, both as text, in their order."""
@@ -158,8 +166,7 @@ def unpack(data: bytes) -> Record:
     """The record of stored bytes. Raises `ValidationError` with the path of what is wrong, or `DecodeError`."""
     if len(data) > MAX_REPORT_BYTES:
         raise Place(len(data), "report").refused(f"at most {MAX_REPORT_BYTES} bytes")
-    place = Place(binary_to_term(data), "report")
-    known = _Known(place)
+    known = _Known(Place(binary_to_term(data, max_bytes=MAX_REPORT_BYTES), "report"), _Room())
     if known.at("format").integer() != FORMAT:
         raise known.at("format").refused(f"the format {FORMAT}")
     return Record(
@@ -180,25 +187,42 @@ def unpack(data: bytes) -> Record:
         cost_usd=known.cost("cost_usd"),
         duration_ms=known.count("duration_ms"),
         trial_count=known.count("trial_count"),
-        trials=known.each("trials", 2 * MAX_TRIALS, _trial),
-        moments=known.each("moments", 2 * MAX_MOMENTS, _moment),
+        trials=known.each("trials", MAX_TRIALS, _trial),
+        moments=known.each("moments", MAX_MOMENTS + 1, _moment),
         rows=known.each("rows", MAX_ROWS, _row),
         prompts=known.each("prompts", MAX_PROMPTS, _prompt),
     )
 
 
+@dataclass(slots=True)
+class _Room:
+    """What is left of what a record may hold in all: a page of it is made by the thread that all others wait for."""
+
+    text: int = MAX_RECORD_TEXT
+    fields: int = MAX_RECORD_FIELDS
+
+    def take(self, place: Place, *, text: int = 0, fields: int = 0) -> None:
+        self.text -= text
+        self.fields -= fields
+        if self.text < 0:
+            raise place.refused(f"at most {MAX_RECORD_TEXT} characters in all texts up to here")
+        if self.fields < 0:
+            raise place.refused(f"at most {MAX_RECORD_FIELDS} values in all rows and demos up to here")
+
+
 class _Known:
     """The entries of a map, each read as what it has to be."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, room: _Room) -> None:
         self._place = place
         self._entries = place.entries()
+        self._room = room
 
     def at(self, key: str) -> Place:
         return self._place.required(self._entries, key)
 
-    def text(self, key: str) -> str:
-        return _text(self.at(key))
+    def text(self, key: str, most: int = 2 * MAX_TEXT) -> str:
+        return self._text(self.at(key), most)
 
     def count(self, key: str) -> int:
         return self.at(key).integer(minimum=0, maximum=2**53)
@@ -213,41 +237,37 @@ class _Known:
         return None if self.at(key).term is None else self.number(key)
 
     def fields(self, key: str) -> Fields:
-        return _fields(self.at(key))
+        place = self.at(key)
+        found = list(_items(place, MAX_FIELDS))
+        self._room.take(place, fields=len(found))
+        return tuple(self._field(item) for item in found)
 
-    def each(self, key: str, most: int, read: Callable[[Place], Item]) -> tuple[Item, ...]:
-        return tuple(read(item) for item in _items(self.at(key), most))
+    def each(self, key: str, most: int, read: Callable[[_Known], Item]) -> tuple[Item, ...]:
+        return tuple(read(_Known(item, self._room)) for item in _items(self.at(key), most))
+
+    def _field(self, place: Place) -> tuple[str, str]:
+        if not (isinstance(place.term, tuple) and len(place.term) == 2):
+            raise place.refused("a name and a value")
+        name, value = _items(place, 2)
+        return self._text(name, 2 * MAX_TEXT), self._text(value, 2 * MAX_TEXT)
+
+    def _text(self, place: Place, most: int) -> str:
+        found = place.text()
+        if len(found) > most:
+            raise place.refused(f"at most {most} characters")
+        self._room.take(place, text=len(found))
+        return found
 
 
 def _items(place: Place, most: int) -> Iterator[Place]:
     """The elements of a list, or of a tuple, which is how ours are written."""
-    elements = list(place.term) if isinstance(place.term, tuple) else place.elements()
+    elements = place.term if isinstance(place.term, tuple) else place.elements()
     if len(elements) > most:
         raise place.refused(f"at most {most} elements")
-    return Place(elements, place.path).items()
+    return Place(list(elements), place.path).items()
 
 
-def _text(place: Place) -> str:
-    found = place.text()
-    if len(found) > 2 * MAX_PROMPT_TEXT:
-        raise place.refused(f"at most {2 * MAX_PROMPT_TEXT} characters")
-    return found
-
-
-def _fields(place: Place) -> Fields:
-    found = []
-    for item in _items(place, MAX_FIELDS):
-        name, value = _items(item, 2) if isinstance(item.term, tuple) and len(item.term) == 2 else _no_field(item)
-        found.append((_text(name), _text(value)))
-    return tuple(found)
-
-
-def _no_field(place: Place) -> tuple[Place, Place]:
-    raise place.refused("a name and a value")
-
-
-def _trial(place: Place) -> Trial:
-    known = _Known(place)
+def _trial(known: _Known) -> Trial:
     return Trial(
         known.count("number"),
         known.score("score"),
@@ -257,11 +277,10 @@ def _trial(place: Place) -> Trial:
     )
 
 
-def _moment(place: Place) -> Moment:
-    known = _Known(place)
+def _moment(known: _Known) -> Moment:
     return Moment(
         known.number("at_s"),
-        known.text("stage"),
+        known.text("stage", MAX_STAGE),
         known.count("lm_calls"),
         known.count("cached_calls"),
         known.count("tokens"),
@@ -269,8 +288,7 @@ def _moment(place: Place) -> Moment:
     )
 
 
-def _row(place: Place) -> Row:
-    known = _Known(place)
+def _row(known: _Known) -> Row:
     return Row(
         known.count("index"),
         known.fields("inputs"),
@@ -282,17 +300,15 @@ def _row(place: Place) -> Row:
     )
 
 
-def _demo(place: Place) -> Demo:
-    known = _Known(place)
+def _demo(known: _Known) -> Demo:
     return Demo(known.fields("fields"), known.at("bootstrapped").boolean())
 
 
-def _prompt(place: Place) -> Prompt:
-    known = _Known(place)
+def _prompt(known: _Known) -> Prompt:
     return Prompt(
         known.text("name"),
-        known.text("before"),
-        known.text("after"),
+        known.text("before", 2 * MAX_PROMPT_TEXT),
+        known.text("after", 2 * MAX_PROMPT_TEXT),
         known.each("demos", MAX_DEMOS, _demo),
         known.count("demo_count"),
     )

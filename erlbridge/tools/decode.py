@@ -14,6 +14,7 @@ from erlbridge.codec.notation import to_elixir, to_erlang
 from erlbridge.codec.tags import VERSION_MAGIC
 from erlbridge.errors import SerializationError
 from erlbridge.tools.command import EXIT_FAILED
+from erlbridge.tools.failing import error_json
 from erlbridge.tools.json_view import as_json, line
 
 FORMATS: Final = ("elixir", "erlang", "python", "json")
@@ -54,10 +55,16 @@ def decode(sources: Sequence[str], *, hex: bool, form: str, tags: bool, limit: i
 def _complain(name: str, offset: int, error: Exception, form: str) -> None:
     if isinstance(error, DecodeError):
         bare = error.message.removesuffix(f" at offset {error.offset}")
-        place = f" at offset {offset + error.offset}" + (f", {error.offset} of the term there" if offset else "")
-        sys.stderr.write(f"{name}: {bare}{place}; --tags shows every byte up to there\n")
+        beside = f", {error.offset} of the term there" if offset else ""
+        offset += error.offset
+        problem = f"{bare} at offset {offset}{beside}; --tags shows every byte up to there"
     else:
-        sys.stderr.write(f"{name}: the term at offset {offset} is too large or deep for --format {form}, take elixir\n")
+        problem = f"the term at offset {offset} is too large or deep for --format {form}, take elixir"
+    told = SerializationError(f"{name}: {problem}", context={"source": name, "offset": offset})
+    if form == "json":
+        sys.stdout.write(line({"error": error_json(told)}) + "\n")
+    else:
+        sys.stderr.write(f"{told.message}\n")
 
 
 def _read(sources: Sequence[str], *, hexadecimal: bool) -> Iterator[tuple[str, bytes]]:

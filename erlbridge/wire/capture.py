@@ -49,6 +49,10 @@ _NOTE: Final = 2
 OUT: Final = 1
 _REDACTED: Final = 2
 _MAX_NOTE_BYTES: Final = 64 * 1024
+_MOST_NESTED: Final = 8
+"""Damaged records within each other that are looked into, and so how often a byte is summed in vain at most. One lies
+within another where a crash has cut that off, or where a frame holds a capture."""
+_TOO_NESTED: Final = f"records without their checksums, more than {_MOST_NESTED} within each other: not looked into"
 
 
 class CaptureError(ValueError):
@@ -213,6 +217,8 @@ class CaptureReader:
         self._begun = headless
         self._damaged_from: int | None = None
         self._problem = ""
+        self._claimed: list[int] = []
+        """Where damaged records end that have begun before here, by what they say of themselves."""
 
     @property
     def pending_bytes(self) -> int:
@@ -236,9 +242,10 @@ class CaptureReader:
     def finish(self) -> Iterator[Entry]:
         """What is left when no more bytes come: a record that was cut off."""
         yield from self
-        if self._buffer and self._begun:
-            self._spoil("the file ends inside a record")
-            self._drop(len(self._buffer))
+        while self._buffer and self._begun:
+            # What a crash has cut off may have others behind it, which are not as long as it was to be.
+            self._pass_over("the file ends inside a record", min(len(self._buffer), RECORD_HEADER_BYTES))
+            yield from self
         yield from self._damage()
 
     def _begin(self) -> bool:
@@ -264,10 +271,10 @@ class CaptureReader:
         end = RECORD_HEADER_BYTES + length
         if len(self._buffer) < end:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[RECORD_HEADER_BYTES:end])
-        if crc32(body) != checksum:
-            return self._pass_over(f"the {length} bytes of a record do not have its checksum", RECORD_HEADER_BYTES)
+        with memoryview(self._buffer) as view, view[RECORD_HEADER_BYTES:end] as there:
+            body = bytes(there) if crc32(there) == checksum else None
+        if body is None:
+            return self._look_into(end)
         entries: list[Entry] = [*self._damage()]
         offset = self.offset
         self._drop(end)
@@ -278,6 +285,19 @@ class CaptureReader:
         elif kind == _NOTE:
             entries.append(_note(body, number, monotonic_ns, wall_ns, offset))
         return entries  # what is neither comes from a later version, which says something that need not be known
+
+    def _look_into(self, end: int) -> list[Entry]:
+        """Goes on inside a record that does not have its checksum, or behind it when it is too deep in others: looked
+        into however deep, a file of nothing but such headers would have each byte summed once for each of them."""
+        self._claimed = [claimed for claimed in self._claimed if claimed > self.offset]
+        if len(self._claimed) < _MOST_NESTED:
+            self._claimed.append(self.offset + end)
+            problem = f"the {end - RECORD_HEADER_BYTES} bytes of a record do not have its checksum"
+            return self._pass_over(problem, RECORD_HEADER_BYTES)
+        told: list[Entry] = [] if self._problem == _TOO_NESTED else [*self._damage()]
+        self._spoil(_TOO_NESTED)
+        self._drop(end)
+        return told
 
     def _pass_over(self, problem: str, at_least: int) -> list[Entry]:
         self._spoil(problem)

@@ -30,10 +30,8 @@ def pair(chronicle: Chronicle) -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     admission = Admission(loopback=True, token=None)
-    yield (
-        Connection(ours, admission, Desk(chronicle, Mailbox(), Metrics(chronicle), FrameViews(Redaction())), 0.0),
-        theirs,
-    )
+    desk = Desk(chronicle, Mailbox(), Metrics(chronicle), FrameViews(Redaction()))
+    yield Connection(ours, admission, desk, lambda: True, 0.0), theirs
     ours.close()
     theirs.close()
 

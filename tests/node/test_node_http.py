@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -340,6 +341,37 @@ def test_a_crowd_that_never_finishes_its_requests_keeps_nobody_out(watched: tupl
     finally:
         for client in crowd:
             client.close()
+
+
+def test_a_crowd_that_follows_leaves_places_for_probes(watched: tuple[NodeClient, Address]) -> None:
+    _, address = watched
+
+    def follow(clients: contextlib.ExitStack) -> bytes:
+        client = clients.enter_context(address.raw(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        return client.recv(1 << 16)
+
+    with contextlib.ExitStack() as crowd:
+        refused = [head for head in (follow(crowd) for _ in range(100)) if not head.startswith(b"HTTP/1.1 200 ")]
+        assert len(refused) >= 52
+        assert all(head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 10\r\n" in head for head in refused)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert address.ask(path)[0].status == 200
+    with contextlib.ExitStack() as late:  # there is room again, once it is seen that they have gone
+        address.until(lambda _: follow(late).startswith(b"HTTP/1.1 200 "))
+
+
+def test_a_crowd_that_takes_its_answers_slowly_leaves_places_for_probes(watched: tuple[NodeClient, Address]) -> None:
+    """More is asked for than buffers hold, so that answers wait in the node."""
+    _, address = watched
+    asked = b"GET /console/console.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as crowd:
+        for _ in range(80):
+            client = crowd.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((address.host, address.port))
+            client.sendall(asked * 300)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert address.ask(path)[0].status == 200
 
 
 def test_several_requests_on_one_connection_are_answered_in_order(watched: tuple[NodeClient, Address]) -> None:

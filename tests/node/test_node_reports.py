@@ -91,7 +91,7 @@ def test_the_shell_writes_the_page_the_charts_and_pictures_of_a_stored_program(
     assert main([*asked, "--chart", "calls", "-o", str(tmp_path / "calls.png")]) == 0
     assert (tmp_path / "calls.png").read_bytes().startswith(b"\x89PNG")
     assert main([*asked, "--format", "json", "--chart", "call"]) == 1
-    assert "did you mean `calls`?" in capsys.readouterr().err
+    assert "did you mean `calls`?" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_the_shell_reads_a_result_that_elixir_or_json_has_written(

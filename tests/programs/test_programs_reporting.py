@@ -17,7 +17,7 @@ from erlbridge.programs import reporting
 from erlbridge.programs.history import History, Thinned
 from erlbridge.programs.ledger import Ledger
 from erlbridge.reports.page import page
-from erlbridge.reports.record import MAX_DEMOS, MAX_MOMENTS, MAX_ROW_TEXT, MAX_TRIALS, Record, pack, unpack
+from erlbridge.reports.record import MAX_DEMOS, MAX_MOMENTS, MAX_ROW_TEXT, MAX_TRIALS, Prompt, Record, pack, unpack
 
 SEARCH = "bootstrap_few_shot_with_random_search"
 
@@ -166,6 +166,27 @@ def test_the_demos_of_many_predictors_fit_into_what_is_stored() -> None:
     kept = record(prompts=prompts)
     assert len(pack(kept)) < MAX_REPORT_BYTES / 4
     assert len(page(kept)) < 2_000_000
+
+
+def test_a_report_of_as_many_values_as_there_can_be_can_be_stored_and_read(tickets: list[dict[str, str]]) -> None:
+    asked, wanted = ([f"{kind}_{number}" for number in range(40)] for kind in ("asked", "wanted"))
+    payload = {
+        "signature": {"input_fields": asked, "output_fields": wanted},
+        "training_data": [dict.fromkeys(asked + wanted, "x") for _ in range(36)],
+        "config": {"lm": Atom("offline"), "optimizer": "labeled_few_shot", "report": True},
+    }
+    _, outcome = Jobs(tickets).run("optimize_signature", payload)
+    assert outcome.report is not None
+    made = unpack(outcome.report)
+    assert len(made.rows) == 5000 // 160
+    demo = [{f"part_{number}": "x" for number in range(64)}] * MAX_DEMOS
+    prompts: list[Prompt] = []
+    room = reporting._DEMO_ROOM
+    while room > 0:
+        shown = tuple(reporting._demos(demo, room))
+        room -= sum(reporting._length(one.fields) for one in shown)
+        prompts.append(Prompt("p", "", "", shown, MAX_DEMOS))
+    assert unpack(pack(dataclasses.replace(made, prompts=tuple(prompts)))).prompts == tuple(prompts)
 
 
 def test_a_value_that_json_cannot_write_costs_no_optimization(tickets: list[dict[str, str]]) -> None:

@@ -259,6 +259,7 @@ def test_a_record_comes_back_as_it_was_packed() -> None:
         (b"tokens", 2**60, "report.tokens"),
         (b"trials", [{}] * 5000, "report.trials"),
         (b"trials", ({b"number": 1},), "report.trials[0]"),
+        (b"module", b"<" * 5000, "report.module"),
         (b"rows", b"no", "report.rows"),
         (b"moments", ({b"at_s": b"now"},), "report.moments[0]"),
         (b"prompts", ({b"name": b"x", b"before": b"", b"after": b"", b"demos": (1,)},), "report.prompts[0].demos[0]"),

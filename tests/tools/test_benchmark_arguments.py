@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
-def refused(name: str, *arguments: str) -> str:
+def refused(name: str, *arguments: str, **environment: str) -> str:
     """The sentence with which this one ends. Those in Elixir read what they take before they use anything of the
     project, and so without it."""
     one = benchmarks()[name]
@@ -23,7 +24,13 @@ def refused(name: str, *arguments: str) -> str:
     assert interpreter, "elixir is not on the PATH, in which some benchmarks are written"
     written = DOCUMENT.read_bytes()
     ran = subprocess.run(
-        [interpreter, one.file, *arguments], capture_output=True, text=True, timeout=100, check=False, cwd=ROOT
+        [interpreter, one.file, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
     )
     assert DOCUMENT.read_bytes() == written
     assert (ran.returncode, ran.stdout) == (2, ""), ran.stdout + ran.stderr
@@ -80,3 +87,11 @@ def test_what_cannot_be_used_is_said_in_a_sentence(name: str, arguments: list[st
 )
 def test_a_part_does_not_replace_the_whole_of_a_section(name: str, arguments: list[str], wanted: str) -> None:
     assert refused(name, "--write", *arguments).startswith(f"--write replaces the whole section, which takes {wanted}")
+
+
+def test_drawings_that_cannot_be_made_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "vl_convert.py").write_text("raise ModuleNotFoundError(\"No module named 'vl_convert'\")\n")
+    assert refused("growth", "--write", PYTHONPATH=f"{tmp_path}") == (
+        "--write draws what was measured, which needs vl-convert (No module named 'vl_convert'): "
+        "pip install 'erlbridge[charts]'"
+    )

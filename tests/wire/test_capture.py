@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from struct import pack
 from zlib import crc32
@@ -14,6 +15,7 @@ from erlbridge.wire.capture import (
     FILE_HEADER,
     HOST,
     MARKER,
+    RECORD_HEADER_BYTES,
     CaptureError,
     CaptureReader,
     Damage,
@@ -106,6 +108,38 @@ def test_a_length_that_lies_does_not_swallow_what_comes_behind_it() -> None:
 
 
 RECORDS_AT = [entry.offset for entry in ENTRIES if isinstance(entry, Record)]
+
+
+def test_what_is_appended_behind_a_cut_record_is_read_also_where_it_is_shorter_than_what_was_cut_off() -> None:
+    long = encoded(Record(4, HOST, "in", 12, 1_002, 9_000, b"x" * 9_000))
+    found = read(FILE + long[:3_000] + encoded(RECORDS[0]))
+    assert found[: len(ENTRIES)] == ENTRIES
+    assert found[len(ENTRIES)] == Damage(len(FILE), 3_000, "the file ends inside a record")
+    assert found[len(ENTRIES) + 1 :] == [replace(RECORDS[0], offset=len(FILE) + 3_000)]
+
+
+def headers_alone(count: int, length: int) -> bytes:
+    """The headers of records that are so long, and nothing of the records."""
+    return encoded(Record(1, HOST, "in", 10, 1_000, length, bytes(length)))[:RECORD_HEADER_BYTES] * count
+
+
+def test_a_record_is_found_within_some_damaged_ones_that_lie_within_each_other() -> None:
+    whole = encoded(RECORDS[0])
+    found = read(FILE_HEADER + headers_alone(8, 1_000) + whole + b"x" * 2_000)
+    assert [entry.frame for entry in found if isinstance(entry, Record)] == [RECORDS[0].frame]
+
+
+@pytest.mark.parametrize("step", [None, 100_000])
+def test_records_that_claim_all_that_is_behind_them_are_summed_a_few_times_and_not_once_each(step: int | None) -> None:
+    """Of 4 MB, which were 77,000 sums of up to 2 MB each: half a minute and more."""
+    count, length = 77_000, 2_000_000
+    content = FILE_HEADER + headers_alone(count, length) + encoded(RECORDS[0])
+    began = time.process_time()
+    found = read(content, step=step)
+    assert time.process_time() - began < 3
+    assert sum(entry.size for entry in found if isinstance(entry, Damage)) == count * RECORD_HEADER_BYTES
+    assert "more than 8 within each other" in found[1].problem  # type: ignore[union-attr]
+    assert found[-1] == replace(RECORDS[0], offset=len(FILE_HEADER) + count * RECORD_HEADER_BYTES)
 
 
 def test_a_kind_of_record_that_is_not_known_is_passed_over() -> None:

@@ -39,7 +39,8 @@ State. Times `at` are seconds since 1970, spans seconds. null is not known or no
     log:   {"number": 4, "at", "level", "worker", "job": id as text | null, "logger", "text"}
     frame: {"number": 5, "at", "outgoing": true, "bytes": 123, "kind": "ok" | "predict" | …, "text": notation}
 
-Events. Whoever connects, again too, gets `state` first; there is nothing to catch up with.
+Events. Whoever connects, again too, gets `state` first; there is nothing to catch up with. 48 may follow at once; one
+more gets 503 with `Retry-After`.
 
     state   the state, whole
     pulse   {"at", "health"}            each second, and soon after something changed

@@ -30,18 +30,27 @@ _SEND_S: Final = 20.0
 _UNREAD_BYTES: Final = 256 * 1024
 """What may wait for who follows events; the news stay where they are above it, and are fewer when they come."""
 _KEEP_ALIVE_S: Final = 15.0
+_FOLLOW_AGAIN_S: Final = 10
+"""When one that may not follow is to ask again."""
 
 
 class Connection:
-    """One client. `now` is the monotonic clock wherever it is asked for."""
+    """One client. `now` is the monotonic clock wherever it is asked for.
 
-    def __init__(self, client: socket.socket, admission: Admission, desk: Desk, now: float) -> None:
+    Args:
+        may_follow: Whether there is a place left for one that follows events.
+    """
+
+    def __init__(
+        self, client: socket.socket, admission: Admission, desk: Desk, may_follow: Callable[[], bool], now: float
+    ) -> None:
         self.client = client
         self.closed = False
         self.follows = False
         self.version = -1
         self._admission = admission
         self._desk = desk
+        self._may_follow = may_follow
         self._wire = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEADER_BYTES)
         self._head: h11.Request | None = None
         self._body = b""
@@ -171,6 +180,9 @@ class Connection:
                 self._asked = self._desk.mailbox.ask(given.question), given, now + given.within_s
             case Stream() if request.method == "HEAD":
                 self._answer(Response(200, b"", "text/event-stream"), now)
+            case Stream() if not self._may_follow():
+                again = {"Retry-After": f"{_FOLLOW_AGAIN_S}"}
+                self._answer(refusal(503, "too many follow the events of this node", again), now)
             case Stream():
                 self._follow(now)
 

@@ -19,6 +19,8 @@ from erlbridge.node.http.mailbox import Bell
 from erlbridge.node.http.routes import Desk
 
 _MOST_CONNECTIONS: Final = 64
+_MOST_FOLLOWERS: Final = 48
+"""Of those: who follows stays for as long as it likes, and a probe that finds no place has a healthy node killed."""
 _TICK_S: Final = 0.1
 """How late news may be for who follows events."""
 _REST_S: Final = 1.0
@@ -129,14 +131,19 @@ class Server:
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._connections) >= _MOST_CONNECTIONS:
-            idle = next((one for one in self._connections.values() if one.idle), None)
-            if idle is None:
-                client.close()
-                return
-            self._drop(idle)
-        connection = Connection(client, self._admission, self._desk, now)
+            self._drop(self._least_missed())
+        connection = Connection(client, self._admission, self._desk, self._may_follow, now)
         self._connections[client.fileno()] = connection
         self._selector.register(client, selectors.EVENT_READ, connection)
+
+    def _least_missed(self) -> Connection:
+        """Who makes room for a newcomer, which may be a probe: of those that do not follow, and there always are some,
+        one that is idle, else the one that has taken the longest over its answers."""
+        others = [one for one in self._connections.values() if not one.follows]
+        return next((one for one in others if one.idle), others[0])
+
+    def _may_follow(self) -> bool:
+        return sum(one.follows for one in self._connections.values()) < _MOST_FOLLOWERS
 
     def _look_after(self, connection: Connection, now: float) -> None:
         """Brings a connection on, and what the selector watches of it in line with what it wants."""

@@ -30,12 +30,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="N", help="leave out of a term what is beyond about N characters (elixir, erlang)"
     )
     parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
-    runs(
-        parser,
-        lambda options: whole(
-            options,
-            lambda: decode(
-                options.source, hex=options.hex, form=options.format, tags=options.tags, limit=options.limit
-            ),
-        ),
+    runs(parser, _decode)
+
+
+def _decode(options: argparse.Namespace) -> int:
+    options.json = options.format == "json"  # errors too
+    return whole(
+        options,
+        lambda: decode(options.source, hex=options.hex, form=options.format, tags=options.tags, limit=options.limit),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from erlbridge.tools.command import EXIT_CONFIGURATION, EXIT_FAILED, runs, show_examples, takes_json, whole
@@ -49,20 +48,22 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     import shlex  # noqa: PLC0415 - for this command alone
 
+    from erlbridge.errors import MissingPackage, ValidationError  # noqa: PLC0415
+    from erlbridge.tools.failing import say_failed  # noqa: PLC0415
     from erlbridge.tools.repl.run import Arguments, run  # noqa: PLC0415
     from erlbridge.wire.capture import CaptureError  # noqa: PLC0415
 
     try:
         node = shlex.split(options.node)
     except ValueError as error:
-        sys.stderr.write(f"{options.command}: --node: {error}\n")
+        say_failed(options, ValidationError(f"{error}", "--node"))
         return EXIT_CONFIGURATION
     arguments = Arguments(options.capture, options.lines, node, options.json, options.background)
     try:
         return whole(options, lambda: run(arguments))
     except ImportError as error:
-        sys.stderr.write(f"{options.command}: {error.name} is missing: pip install 'erlbridge[repl]'\n")
+        say_failed(options, MissingPackage(f"{error.name} is missing: pip install 'erlbridge[repl]'"))
         return EXIT_CONFIGURATION
     except CaptureError as error:
-        sys.stderr.write(f"{options.command}: {options.capture}: {error}\n")
+        say_failed(options, ValidationError(f"{error}", f"{options.capture}"))
         return EXIT_FAILED

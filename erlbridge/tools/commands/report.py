@@ -38,6 +38,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     from erlbridge.tools import report  # noqa: PLC0415 - what a help does without
 
+    options.json = options.format == "json"  # errors too
     named = (form for form in report.FORMS if options.output.endswith(f".{form}"))
     form: Form = next(named, "html") if options.format is None else options.format
 
