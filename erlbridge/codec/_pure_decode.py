@@ -244,6 +244,10 @@ def decode_plain(data: bytes, pos: int, max_depth: int, text: bool) -> object:
                 values.append(value)
     except (IndexError, struct_error):
         raise DecodeError("input ends inside a term", len(data)) from None
+    except DecodeError as refused:
+        if refused.offset > len(data):  # bytes that are not there were stepped over before
+            raise DecodeError("input ends inside a term", len(data)) from None
+        raise
     if pos != len(data):
         if pos > len(data):
             raise DecodeError("input ends inside a term", len(data))

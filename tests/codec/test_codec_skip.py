@@ -12,7 +12,7 @@ from hypothesis import given
 from test_codec_hostile import GOLDENS, golden, wrapped
 from test_codec_properties import SETTINGS, terms
 
-from erlbridge.codec import DecodeError, Local, _pure_scan, binary_to_term, term_to_binary
+from erlbridge.codec import DecodeError, Local, _pure, _pure_scan, binary_to_term, term_to_binary
 from erlbridge.codec.scan import Scan, skip
 from erlbridge.limits import MAX_DEPTH, MAX_INTEGER_BYTES
 
@@ -45,6 +45,17 @@ def test_every_golden_ends_where_other_bytes_begin(name: str) -> None:
         assert skip(memoryview(bytearray(data + tail))) == len(data)
     if data[1:2] != b"P":
         assert skip(data, 1) == len(data)
+
+
+def test_a_map_with_a_key_twice_that_is_cut_behind_it_is_cut() -> None:
+    one = b"d\0\x011"
+    data = b"\x83t\0\0\0\2" + one + b"a\4" + one + b"m\0\0\0\4abc"
+    for read in (_pure.binary_to_term, binary_to_term, skip):
+        with pytest.raises(DecodeError, match="input ends inside a term") as refused:
+            read(data)
+        assert refused.value.offset == len(data)
+    with pytest.raises(DecodeError, match="map with duplicate keys, 1 of 2"):
+        binary_to_term(data + b"d")
 
 
 @pytest.mark.parametrize("name", GOLDENS)
